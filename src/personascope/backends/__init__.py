@@ -1,0 +1,61 @@
+"""Generation engines behind one small protocol; each engine's library is imported only when it is made."""
+
+import importlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from personascope.errors import UserError
+
+
+@dataclass(frozen=True)
+class Request:
+    """One response to generate: prompt token ids (as the chat template gave them), sampling seed, token limit."""
+
+    prompt_ids: list[int]
+    seed: int
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One generated response: token ids without the end-of-turn token, and "stop" or "length"."""
+
+    token_ids: list[int]
+    finish_reason: str
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """temperature 0 is greedy; top_p keeps the smallest set of tokens whose probability reaches it."""
+
+    temperature: float = 0.7
+    top_p: float = 0.9
+
+
+class Backend(Protocol):
+    """An engine that answers requests in any order, each as soon as it is finished."""
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
+        """Yield (index into `requests`, completion)."""
+        ...
+
+
+# name: (module, class); the class takes (model spec, engine options).
+BACKENDS = {
+    "transformers": ("personascope.backends.local", "TransformersBackend"),
+    "openai": ("personascope.backends.openai", "OpenAIBackend"),
+    "vllm": ("personascope.backends.vllm", "VLLMBackend"),
+}
+
+
+def make_backend(name: str, *args: Any, **options: Any) -> Backend:
+    """The engine called `name`; UserError where the name is unknown or its library is not installed."""
+    if name not in BACKENDS:
+        raise UserError(f"generation.backend: {name!r} is unknown; choose one of {', '.join(BACKENDS)}")
+    module, attribute = BACKENDS[name]
+    try:
+        factory = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        raise UserError(f"generation.backend: {name} needs the package {error.name}, not installed here") from None
+    return factory(*args, **options)

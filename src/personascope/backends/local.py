@@ -1,0 +1,224 @@
+"""The embedded engine: Hugging Face transformers, left-padded batches sorted by length, finished rows dropped."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, Cache
+from transformers.cache_utils import DynamicLayer
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from personascope.backends import Completion, Request, Sampling
+from personascope.backends.sampling import sample
+from personascope.models import decoder_layers
+
+DECODE_ATTENTION = "personascope_decode"
+COMPACT_BELOW = 0.85
+MIN_SHARED = 16
+
+
+def decode_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, None]:
+    """Attention of one new token over the cache without copying keys and values for each query group.
+
+    query [rows, heads, 1, d], key and value [rows, kv heads, tokens, d]. On a CPU a step is bound by memory
+    traffic, and repeating the keys of grouped-query attention is most of it. Anything but a single query
+    token, or a variant of attention that this does not know, goes to the library's own path.
+    """
+    plain = query.shape[2] == 1 and not kwargs.get("softcap") and kwargs.get("s_aux") is None
+    if not plain:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    rows, heads, _, width = query.shape
+    groups = key.shape[1]
+    scaling = kwargs.get("scaling") or width**-0.5
+    grouped = query.reshape(rows, groups, heads // groups, width) * scaling
+    scores = grouped @ key.transpose(-1, -2)
+    if attention_mask is not None:
+        mask = attention_mask[..., : key.shape[2]]
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+    out = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype) @ value
+    return out.reshape(rows, 1, heads, width), None
+
+
+AttentionInterface.register(DECODE_ATTENTION, decode_attention)
+AttentionMaskInterface.register(DECODE_ATTENTION, sdpa_mask)
+
+
+class PreallocatedLayer(DynamicLayer):
+    """A cache layer that writes into a buffer of known capacity, where the library's copies all of it each step."""
+
+    def __init__(self, capacity: int):
+        super().__init__()
+        self.capacity = capacity
+        self.length = 0
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            rows, heads, _, width = key_states.shape
+            self.dtype, self.device = key_states.dtype, key_states.device
+            self.keys = key_states.new_empty(rows, heads, self.capacity, width)
+            self.values = value_states.new_empty(rows, heads, self.capacity, value_states.shape[-1])
+            self.is_initialized = True
+        end = self.length + key_states.shape[2]
+        self.keys[:, :, self.length : end] = key_states
+        self.values[:, :, self.length : end] = value_states
+        self.length = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def get_seq_length(self) -> int:
+        return self.length
+
+    def keep(self, rows: Tensor) -> None:
+        """Drop all rows but these."""
+        self.keys, self.values = self.keys[rows], self.values[rows]
+
+
+@dataclass
+class _Rows:
+    """The rows of a batch that are still running; all tensors share their first dimension."""
+
+    index: Tensor  # position in the batch's list of requests; -1 once finished
+    mask: Tensor  # [rows, capacity] 1 where the cache holds a real token
+    ids: Tensor  # [rows, 1] or [rows, suffix]: the tokens of the next forward pass
+    positions: Tensor  # their position ids
+    seeds: Tensor
+    limits: Tensor
+
+    def keep(self, alive: Tensor) -> "_Rows":
+        return _Rows(*(getattr(self, f.name)[alive] for f in fields(self)))
+
+
+class TransformersBackend:
+    """Generation with a model that is already loaded; see `Backend`.
+
+    `batch_size` rows at a time; rows that finish early are dropped from the batch, and a prefix that several
+    prompts of a batch share (the instruction of a role) is computed once. Sampling noise depends on a row's
+    seed alone, so what else is in the batch does not matter (beyond the rounding of the forward pass).
+    """
+
+    def __init__(self, model: nn.Module, stop_ids: Sequence[int], *, batch_size: int = 64):
+        self.model = model
+        self.batch_size = batch_size
+        self.device = next(model.parameters()).device
+        self.stop_ids = torch.tensor(sorted(stop_ids), device=self.device)
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
+        # Lexicographic order puts shared prefixes side by side; within a role the lengths are alike too.
+        order = sorted(range(len(requests)), key=lambda i: requests[i].prompt_ids)
+        previous = self.model.config._attn_implementation
+        if self.device.type == "cpu" and previous == "sdpa":
+            self.model.set_attn_implementation(DECODE_ATTENTION)
+        try:
+            for start in range(0, len(order), self.batch_size):
+                batch = order[start : start + self.batch_size]
+                for row, completion in self._run_batch([requests[i] for i in batch], sampling):
+                    yield batch[row], completion
+        finally:
+            self.model.set_attn_implementation(previous)
+
+    @torch.inference_mode()
+    def _run_batch(self, batch: list[Request], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
+        rows, cache = self._prefill_shared(batch)
+        tokens: list[list[int]] = [[] for _ in batch]
+        seen = rows.mask.shape[1] - max(r.max_tokens for r in batch)
+        step = 0
+        while True:
+            logits = self._forward(rows.ids, rows.mask[:, : seen + step], rows.positions, cache)
+            chosen = sample(logits, rows.seeds, step, sampling)
+            step += 1
+            stopped = torch.isin(chosen, self.stop_ids)
+            ended = stopped | (rows.limits <= step)
+            for row, token, stop, end in zip(*(x.tolist() for x in (rows.index, chosen, stopped, ended)), strict=True):
+                if row < 0:
+                    continue
+                if not stop:
+                    tokens[row].append(token)
+                if end:
+                    yield row, Completion(tokens[row], "stop" if stop else "length")
+            rows.index = rows.index.masked_fill(ended, -1)
+            rows.ids, rows.positions = chosen[:, None], rows.positions[:, -1:] + 1
+            alive = (rows.index >= 0).nonzero().flatten()
+            if len(alive) == 0:
+                return
+            if len(alive) <= COMPACT_BELOW * len(rows.index):
+                rows = rows.keep(alive)
+                for layer in cache.layers:
+                    layer.keep(alive)
+
+    def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Cache) -> Tensor:
+        """Logits [rows, vocabulary] of the last token of each row."""
+        return self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+
+    def _prefill_shared(self, batch: list[Request]) -> tuple[_Rows, Cache]:
+        """Compute each shared prefix once and hand its cache to its rows.
+
+        The cache of a row is then: padding, prefix, padding, suffix, new tokens; the mask leaves the padding out.
+        """
+        groups = shared_prefixes([r.prompt_ids for r in batch])
+        prefixes = [batch[members[0]].prompt_ids[:length] for members, length in groups]
+        suffixes = [batch[i].prompt_ids[length:] for members, length in groups for i in members]
+        owner = torch.tensor([g for g, (members, _) in enumerate(groups) for _ in members], device=self.device)
+        prefix_ids, prefix_mask = self._left_pad(prefixes)
+        suffix_ids, suffix_mask = self._left_pad(suffixes)
+        width, new = prefix_ids.shape[1], max(r.max_tokens for r in batch)
+        capacity = width + suffix_ids.shape[1] + new
+        cache = Cache(layers=[PreallocatedLayer(capacity) for _ in decoder_layers(self.model)])
+        if width:
+            positions = (prefix_mask.cumsum(-1) - 1).clamp(min=0)
+            self._forward(prefix_ids, prefix_mask, positions, cache)
+            for layer in cache.layers:
+                layer.keep(owner)
+        seen = torch.cat([prefix_mask[owner], suffix_mask], dim=1)
+        mask = torch.cat([seen, seen.new_ones(len(batch), new)], dim=1)
+        return _Rows(
+            index=torch.tensor([i for members, _ in groups for i in members], device=self.device),
+            mask=mask,
+            ids=suffix_ids,
+            positions=(seen.cumsum(-1) - 1).clamp(min=0)[:, width:],
+            seeds=torch.tensor([batch[i].seed for members, _ in groups for i in members], device=self.device),
+            limits=torch.tensor([batch[i].max_tokens for members, _ in groups for i in members], device=self.device),
+        ), cache
+
+    def _left_pad(self, sequences: list[list[int]]) -> tuple[Tensor, Tensor]:
+        width = max(map(len, sequences))
+        ids = torch.zeros(len(sequences), width, dtype=torch.long)
+        mask = torch.zeros(len(sequences), width, dtype=torch.long)
+        for row, sequence in enumerate(sequences):
+            if sequence:
+                ids[row, -len(sequence) :] = torch.tensor(sequence)
+                mask[row, -len(sequence) :] = 1
+        return ids.to(self.device), mask.to(self.device)
+
+
+def shared_prefixes(prompts: Sequence[Sequence[int]]) -> list[tuple[list[int], int]]:
+    """Group prompts (in lexicographic order) that start alike: (members, length of their common prefix) each.
+
+    Prompts that share fewer than MIN_SHARED tokens with their neighbours stand alone with length 0 only when
+    no group is worth having; at least one token of every prompt is left outside the prefix.
+    """
+    groups: list[tuple[list[int], int]] = []
+    for i, prompt in enumerate(prompts):
+        if groups:
+            members, length = groups[-1]
+            common = _common_prefix(prompts[members[0]], prompt, min(length, len(prompt) - 1))
+            # Growing the group must not cut its prefix to less than half.
+            if common >= max(MIN_SHARED, length // 2 if len(members) > 1 else 0):
+                groups[-1] = ([*members, i], common)
+                continue
+        groups.append(([i], len(prompt) - 1))
+    return [(members, length if len(members) > 1 else 0) for members, length in groups]
+
+
+def _common_prefix(a: Sequence[int], b: Sequence[int], limit: int) -> int:
+    return next((i for i in range(limit) if a[i] != b[i]), limit)

@@ -1,0 +1,31 @@
+"""The one exception that means "the input is wrong", and how a job or command reports it."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class UserError(Exception):
+    """A mistake in the input, told in one line: what, where (file, key, role, index), what to do."""
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Print a UserError (or a full disk) as one line and exit with 1; let real bugs keep their traceback."""
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(1) from None
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        print(f"error: {error.filename or 'output'}: {error.strerror}; {_DISK_ERRORS[error.errno]}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+_DISK_ERRORS = {
+    28: "free some space (`personascope store prune` helps), then run again: finished work is kept",
+    122: "the quota is used up; free some space, then run again: finished work is kept",
+    30: "the file system is read-only; choose another `results` or `store` folder",
+}

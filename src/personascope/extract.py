@@ -1,0 +1,189 @@
+"""SAE features and residual means of responses, in one forward pass a batch that ends at the last layer needed.
+
+Per token ``z = sae.encode(h)`` at the SAE's own hook point and in its own dtype; mean and max over the
+selected tokens, sums in float32 (methods: SAE features). Batches are right-padded and carry no attention
+mask: in a causal model no token sees what stands to its right.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from personascope.errors import UserError
+from personascope.models import HookPoint, decoder_layers, hook_module
+from personascope.pooling import Pooled
+from personascope.saes import LoadedSAE
+from personascope.spans import Message, encode_conversation, locate_spans
+
+TOKEN_SELECTIONS = ("response_only", "all")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One conversation to extract: token ids and the half-open token ranges to pool over."""
+
+    ids: list[int]
+    ranges: list[tuple[int, int]]
+
+    @property
+    def n_selected(self) -> int:
+        return sum(end - start for start, end in self.ranges)
+
+
+@dataclass(frozen=True)
+class ExtractOptions:
+    """residual_layers: layers whose residual means are kept; batch_tokens: padded tokens of a forward pass;
+    chunk_tokens: tokens that the SAE encodes at once, which bounds the dense [tokens, d_sae] that ever exists."""
+
+    residual_layers: tuple[int, ...] = ()
+    batch_tokens: int = 2048
+    chunk_tokens: int = 512
+
+
+def make_item(tokenizer: Any, messages: Sequence[Message], selection: str, context: int | None) -> Item:
+    """Tokens of a conversation and the selected ranges; UserError where it is longer than the context."""
+    encoded = encode_conversation(tokenizer, messages)
+    if context is not None and len(encoded.ids) > context:
+        raise UserError(f"the conversation has {len(encoded.ids)} tokens, the model's context is {context}")
+    if selection == "all":
+        return Item(encoded.ids, [(0, len(encoded.ids))])
+    spans = locate_spans(tokenizer, messages, encoded)
+    return Item(encoded.ids, [(span.start, span.end) for span in spans if span.end > span.start])
+
+
+def extract(model: nn.Module, sae: LoadedSAE, items: Sequence[Item], options: ExtractOptions) -> list[Pooled]:
+    """Pooled features and residual means of every item, in order. Sorted by length inside, so pads are few."""
+    results: list[Pooled | None] = [None] * len(items)
+    for batch in batches_by_tokens([len(item.ids) for item in items], options.batch_tokens):
+        for index, pooled in zip(batch, _extract_batch(model, sae, [items[i] for i in batch], options), strict=True):
+            results[index] = pooled
+    return [pooled for pooled in results if pooled is not None]
+
+
+def batches_by_tokens(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Indices grouped so that rows x longest row <= budget, similar lengths together, longest first."""
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batch and (len(batch) + 1) * lengths[batch[0]] > budget:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+@torch.inference_mode()
+def _extract_batch(model: nn.Module, sae: LoadedSAE, items: list[Item], options: ExtractOptions) -> list[Pooled]:
+    points = {HookPoint(layer, "resid_post") for layer in options.residual_layers} | {sae.point}
+    device = model.get_input_embeddings().weight.device
+    ids = torch.zeros(len(items), max(len(item.ids) for item in items), dtype=torch.long)
+    for row, item in enumerate(items):
+        ids[row, : len(item.ids)] = torch.tensor(item.ids)
+    selected = _run_to(model, ids.to(device), points, [item.ranges for item in items])
+    counts = [item.n_selected for item in items]
+    sums, peaks = _encode_pooled(sae, selected[sae.point], counts, options.chunk_tokens)
+    residuals = [
+        torch.stack([_mean(rows) for rows in selected[HookPoint(layer, "resid_post")].split(counts)])
+        for layer in options.residual_layers
+    ]
+    stacked = torch.stack(residuals, dim=1).cpu() if residuals else torch.zeros(len(items), 0, ids.shape[1])
+    return [_to_sparse(*row) for row in zip(counts, sums, peaks, stacked, strict=True)]
+
+
+def _mean(rows: Tensor) -> Tensor:
+    return rows.float().mean(0) if len(rows) else rows.new_zeros(rows.shape[1], dtype=torch.float32)
+
+
+class _Stop(Exception):
+    """Ends a forward pass: nothing behind the last hooked layer is needed."""
+
+
+def _run_to(
+    model: nn.Module, ids: Tensor, points: set[HookPoint], ranges: list[list[tuple[int, int]]]
+) -> dict[HookPoint, Tensor]:
+    """Run the model up to the last point; the selected tokens' activations [n_selected, d] at each point."""
+    captured: dict[HookPoint, Tensor] = {}
+
+    def capture(point: HookPoint, activation: Tensor) -> None:
+        rows = [activation[row, start:end] for row, spans in enumerate(ranges) for start, end in spans]
+        captured[point] = torch.cat(rows) if rows else activation[0, :0]
+        if len(captured) == len(points):
+            raise _Stop
+
+    with _hooks(model, points, capture):
+        try:
+            model.base_model(input_ids=ids, use_cache=False)
+        except _Stop:
+            return captured
+    raise RuntimeError(f"hook points {points - captured.keys()} were not reached")
+
+
+@contextmanager
+def _hooks(model: nn.Module, points: set[HookPoint], capture: Any) -> Iterator[None]:
+    """Call capture(point, activation) for each point, whether it is its module's input or output."""
+    handles = []
+
+    def on_input(point: HookPoint) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            capture(point, args[0] if args else kwargs["hidden_states"])
+
+        return hook
+
+    def on_output(point: HookPoint) -> Any:
+        return lambda module, args, output: capture(point, output[0] if isinstance(output, tuple) else output)
+
+    try:
+        for point in points:
+            module, is_input = hook_module(model, point)
+            if is_input:
+                handles.append(module.register_forward_pre_hook(on_input(point), with_kwargs=True))
+            else:
+                handles.append(module.register_forward_hook(on_output(point)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _encode_pooled(sae: LoadedSAE, tokens: Tensor, counts: list[int], chunk: int) -> tuple[Tensor, Tensor]:
+    """Sums and maxima over each item's tokens, float32 [n_items, d_sae]; at most `chunk` tokens dense at once."""
+    sums = torch.zeros(len(counts), sae.d_sae, device=sae.device)
+    peaks = torch.zeros_like(sums)
+    bounds = torch.tensor([0, *counts]).cumsum(0).tolist()
+    first = 0
+    for start in range(0, len(tokens), chunk):
+        end = min(start + chunk, len(tokens))
+        z = sae.sae.encode(tokens[start:end].to(sae.device, sae.dtype)).float()
+        while bounds[first + 1] <= start:
+            first += 1
+        item = first
+        while item < len(counts) and bounds[item] < end:
+            part = z[max(bounds[item], start) - start : min(bounds[item + 1], end) - start]
+            if len(part):
+                sums[item] += part.sum(0)
+                torch.maximum(peaks[item], part.amax(0), out=peaks[item])
+            item += 1
+    return sums, peaks
+
+
+def _to_sparse(count: int, total: Tensor, peak: Tensor, residual_means: Tensor) -> Pooled:
+    indices = peak.nonzero().flatten()
+    mean = total[indices] / max(count, 1)
+    return Pooled(
+        count,
+        indices.to(torch.int32).cpu().numpy(),
+        mean.cpu().numpy(),
+        peak[indices].cpu().numpy(),
+        residual_means.numpy(),
+    )
+
+
+def layers_available(model: nn.Module, layers: Sequence[int]) -> None:
+    """UserError where a residual layer that config names is not in the model."""
+    count = len(decoder_layers(model))
+    if outside := [layer for layer in layers if not 0 <= layer < count]:
+        raise UserError(f"extraction.residual_layers: {outside}: the model has layers 0 to {count - 1}")

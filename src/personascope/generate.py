@@ -1,0 +1,74 @@
+"""Responses of one role: prompts to token ids once, generation on ids, one row a response.
+
+Rows come in the order of `roles.build_prompts` (variant outer, question inner) and carry ``role``,
+``system_prompt, prompt_index, question_id, question, response, conversation`` and
+``response_token_ids, finish_reason, seed``.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from personascope.backends import Backend, Completion, Request, Sampling
+from personascope.errors import UserError
+from personascope.roles import Prompt
+from personascope.spans import prompt_ids
+
+Row = dict[str, Any]
+
+
+def row_seed(seed: int, prompt: Prompt) -> int:
+    """31-bit seed of one row: a hash of the experiment's seed, role, variant and question."""
+    key = f"{seed}/{prompt.role}/{prompt.prompt_index}/{prompt.question.id}"
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4]) >> 1
+
+
+def build_requests(
+    tokenizer: Any, prompts: Sequence[Prompt], *, seed: int, max_tokens: int, max_model_len: int
+) -> list[Request]:
+    """Requests for the engine; UserError names the row whose prompt leaves no room for a response."""
+    requests = []
+    for prompt in prompts:
+        ids = prompt_ids(tokenizer, prompt.messages)
+        room = max_model_len - len(ids)
+        if room < 1:
+            raise UserError(
+                f"role {prompt.role}, variant {prompt.prompt_index}, question {prompt.question.id}: the prompt has "
+                f"{len(ids)} tokens, generation.max_model_len is {max_model_len}; shorten it or raise the limit"
+            )
+        requests.append(Request(ids, row_seed(seed, prompt), min(max_tokens, room)))
+    return requests
+
+
+def response_row(tokenizer: Any, prompt: Prompt, request: Request, completion: Completion) -> Row:
+    """The output row of one finished response."""
+    text = tokenizer.decode(completion.token_ids, skip_special_tokens=True)
+    return {
+        "role": prompt.role,
+        "system_prompt": prompt.system_prompt,
+        "prompt_index": prompt.prompt_index,
+        "question_id": prompt.question.id,
+        "question": prompt.question.text,
+        "response": text,
+        "conversation": [*prompt.messages, {"role": "assistant", "content": text}],
+        "response_token_ids": completion.token_ids,
+        "finish_reason": completion.finish_reason,
+        "seed": request.seed,
+    }
+
+
+def generate(
+    tokenizer: Any,
+    backend: Backend,
+    prompts: Sequence[Prompt],
+    requests: Sequence[Request],
+    sampling: Sampling,
+    *,
+    progress: Callable[[int, int], None] = lambda done, tokens: None,
+) -> Iterator[tuple[int, Row]]:
+    """Yield (index, row) as responses finish; `progress` is told responses done and tokens generated."""
+    done = tokens = 0
+    for index, completion in backend.generate(requests, sampling):
+        done, tokens = done + 1, tokens + len(completion.token_ids)
+        yield index, response_row(tokenizer, prompts[index], requests[index], completion)
+        progress(done, tokens)

@@ -1,0 +1,201 @@
+"""Loading a causal language model, and finding the places in it that an SAE can be attached to.
+
+Layer convention: layer k is the OUTPUT of decoder block k, counted from 0 (SAELens
+``blocks.k.hook_resid_post``, Hugging Face ``hidden_states[k + 1]``).
+"""
+
+import hashlib
+import json
+import logging
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from personascope.errors import UserError
+
+log = logging.getLogger(__name__)
+
+LAYER_CONVENTION = "layer k is the output of decoder block k, from 0 (blocks.k.hook_resid_post, hidden_states[k + 1])"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Which model, and how it is loaded: a Hugging Face id or a local folder."""
+
+    id: str
+    revision: str | None = None
+    dtype: str = "bfloat16"
+    device: str = "auto"
+    device_map: str | None = None
+    trust_remote_code: bool = False
+
+
+def choose_device(device: str) -> str:
+    """ "auto" is cuda where there is one, else mps, else cpu."""
+    if device != "auto":
+        return device
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _source(spec: ModelSpec) -> dict[str, Any]:
+    local = Path(spec.id).is_dir()
+    if not local and (spec.id.startswith((".", "/")) or spec.id.count("/") > 1):
+        raise UserError(f"model.id: {spec.id} is no folder here and no Hugging Face id")
+    return {"revision": spec.revision, "trust_remote_code": spec.trust_remote_code, "local_files_only": local}
+
+
+def _load_error(spec: ModelSpec, error: Exception) -> UserError:
+    text = " ".join(str(error).split())
+    if "gated" in text.lower():
+        return UserError(f"model.id: {spec.id} is gated; accept its licence on its page and set HF_TOKEN")
+    return UserError(f"model.id: {spec.id} cannot be loaded: {text[:300]}")
+
+
+def load_tokenizer(spec: ModelSpec) -> Any:
+    """The model's fast tokenizer; UserError where there is none, or it has no chat template."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(spec.id, **_source(spec))
+    except (OSError, ValueError, ImportError) as error:
+        raise _load_error(spec, error) from None
+    if not tokenizer.is_fast:
+        raise UserError(f"model.id: {spec.id} has no fast tokenizer, which spans need (character offsets)")
+    if not tokenizer.chat_template:
+        raise UserError(f"model.id: the tokenizer of {spec.id} has no chat template; use an instruction-tuned model")
+    return tokenizer
+
+
+def load_model(spec: ModelSpec) -> nn.Module:
+    """The causal language model in eval mode on its device; UserError where it is absent, gated or does not fit."""
+    from transformers import AutoModelForCausalLM
+
+    if spec.dtype not in DTYPES:
+        raise UserError(f"model.dtype: {spec.dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
+    started = time.perf_counter()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            spec.id, dtype=DTYPES[spec.dtype], device_map=spec.device_map, **_source(spec)
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise _load_error(spec, error) from None
+    if spec.device_map is None:
+        model = model.to(choose_device(spec.device))
+    model.requires_grad_(False)
+    log.info("loaded model %s (%s) in %.1f s", spec.id, spec.dtype, time.perf_counter() - started)
+    return model.eval()
+
+
+def decoder_layers(model: nn.Module) -> nn.ModuleList:
+    """The decoder blocks: the longest ModuleList of the text model whose length is the configured layer count."""
+    config = model.config.get_text_config()
+    lists = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == config.num_hidden_layers and "vision" not in name
+    ]
+    if not lists:
+        raise UserError(f"{type(model).__name__}: no list of {config.num_hidden_layers} decoder layers found in it")
+    preferred = [entry for entry in lists if entry[0].endswith(("layers", "h", "blocks"))]
+    return (preferred or lists)[0][1]
+
+
+def d_model(model: nn.Module) -> int:
+    """Width of the residual stream."""
+    return model.config.get_text_config().hidden_size
+
+
+def context_length(model_or_config: Any) -> int | None:
+    """How many tokens the model was made for, where its config says so."""
+    config = getattr(model_or_config, "config", model_or_config)
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+@dataclass(frozen=True)
+class HookPoint:
+    """A place in the model: the block `layer` and where in it ("resid_post", "resid_pre", "attn_out", "mlp_out")."""
+
+    layer: int
+    site: str
+
+
+SITES = {
+    "hook_resid_post": "resid_post",
+    "hook_resid_pre": "resid_pre",
+    "hook_mlp_out": "mlp_out",
+    "hook_attn_out": "attn_out",
+}
+_TRANSFORMER_LENS = re.compile(r"blocks\.(\d+)\.(.+)")
+_MODULE_PATH = re.compile(r"(?:.*\.)?(?:layers|h|blocks)\.(\d+)(?:\.(output|mlp|self_attn|attn))?")
+_MODULE_SITES = {None: "resid_post", "output": "resid_post", "mlp": "mlp_out", "self_attn": "attn_out", "attn": "attn_out"}
+
+
+def parse_hook_name(name: str) -> HookPoint:
+    """Read an SAE's hook name (TransformerLens or module path); UserError names a hook point that is not served."""
+    if match := _TRANSFORMER_LENS.fullmatch(name):
+        if match[2] in SITES:
+            return HookPoint(int(match[1]), SITES[match[2]])
+    elif match := _MODULE_PATH.fullmatch(name):
+        return HookPoint(int(match[1]), _MODULE_SITES[match[2]])
+    raise UserError(f"SAE hook point {name!r} is not one this pipeline reads; it reads {', '.join(SITES)}")
+
+
+def hook_module(model: nn.Module, point: HookPoint) -> tuple[nn.Module, bool]:
+    """The module to hook and whether its INPUT (else its output) is the activation; UserError outside the model."""
+    layers = decoder_layers(model)
+    if not 0 <= point.layer < len(layers):
+        raise UserError(f"SAE layer {point.layer}: the model has layers 0 to {len(layers) - 1}")
+    block = layers[point.layer]
+    if point.site in ("resid_post", "resid_pre"):
+        return block, point.site == "resid_pre"
+    # Gemma 2 and 3 normalise a sublayer's output before adding it to the stream; SAEs read the added value.
+    names = {
+        "mlp_out": ("post_feedforward_layernorm", "mlp", "feed_forward"),
+        "attn_out": ("post_attention_layernorm", "self_attn", "attn", "attention"),
+    }[point.site]
+    sandwich = hasattr(block, "post_feedforward_layernorm")
+    for name in names if sandwich else names[1:]:
+        if isinstance(module := getattr(block, name, None), nn.Module):
+            return module, False
+    raise UserError(f"SAE hook point {point.site}: {type(block).__name__} has no module for it")
+
+
+def model_identity(spec: ModelSpec) -> str:
+    """What the weights are: the commit of a hub model, or a hash over the files of a local folder.
+
+    Hashing 54 GB takes minutes, so digests are remembered beside nothing but (size, mtime) of each file
+    for the life of the process; the tokenizer and template files count as well.
+    """
+    folder = Path(spec.id)
+    if not folder.is_dir():
+        from transformers import AutoConfig
+
+        try:
+            config = AutoConfig.from_pretrained(spec.id, **_source(spec))
+        except (OSError, ValueError, ImportError) as error:
+            raise _load_error(spec, error) from None
+        return f"{spec.id}@{getattr(config, '_commit_hash', None) or spec.revision or 'unknown'}"
+    digest = hashlib.sha256()
+    for file in sorted(f for f in folder.iterdir() if f.is_file() and not f.name.startswith(".")):
+        digest.update(json.dumps([file.name, _file_digest(file)]).encode())
+    return f"sha256:{digest.hexdigest()}"
+
+
+_DIGESTS: dict[tuple[str, int, int], str] = {}
+
+
+def _file_digest(file: Path) -> str:
+    status = file.stat()
+    key = (str(file.resolve()), status.st_size, status.st_mtime_ns)
+    if key not in _DIGESTS:
+        with file.open("rb") as opened:
+            _DIGESTS[key] = hashlib.file_digest(opened, "sha256").hexdigest()
+    return _DIGESTS[key]

@@ -1,0 +1,83 @@
+"""Loading a sparse autoencoder and checking that it fits the model it is read at."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from personascope.errors import UserError
+from personascope.models import HookPoint, d_model, hook_module, parse_hook_name
+
+WEIGHTS = "sae_weights.safetensors"
+CONFIG = "cfg.json"
+
+
+@dataclass(frozen=True)
+class SAESpec:
+    """Which SAE: a local folder in sae-lens's disk format (`path`), or a pretrained `release` and `id`."""
+
+    path: str | None = None
+    release: str | None = None
+    id: str | None = None
+
+
+@dataclass(frozen=True)
+class LoadedSAE:
+    """An SAE and where in the model it is read."""
+
+    sae: Any
+    point: HookPoint
+    d_sae: int
+    hook_name: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.sae.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.sae.W_enc.device
+
+
+def load_sae(spec: SAESpec, device: str | torch.device = "cpu") -> LoadedSAE:
+    """Load with sae-lens; UserError where it is absent or its hook point is not served."""
+    from sae_lens import SAE
+
+    where = f"sae.path: {spec.path}" if spec.path else f"sae: release {spec.release}, id {spec.id}"
+    try:
+        if spec.path:
+            if missing := [name for name in (CONFIG, WEIGHTS) if not (Path(spec.path) / name).is_file()]:
+                raise UserError(f"{where}: {', '.join(missing)} not found; give a folder in sae-lens's disk format")
+            sae = SAE.load_from_disk(spec.path, device=str(device))
+        else:
+            sae = SAE.from_pretrained(spec.release, spec.id, device=str(device))
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(f"{where}: cannot be loaded: {' '.join(str(error).split())[:300]}") from None
+    sae.requires_grad_(False)
+    hook_name = sae.cfg.metadata.hook_name
+    if not hook_name:
+        raise UserError(f"{where}: its metadata has no hook_name, so it is unknown where the model must be read")
+    return LoadedSAE(sae.eval(), parse_hook_name(hook_name), sae.cfg.d_sae, hook_name)
+
+
+def check_fit(sae: LoadedSAE, model: nn.Module) -> None:
+    """UserError where layer or width of the SAE do not fit the model."""
+    hook_module(model, sae.point)
+    if sae.sae.cfg.d_in != d_model(model):
+        raise UserError(
+            f"SAE at {sae.hook_name} reads {sae.sae.cfg.d_in} dimensions, the model's d_model is {d_model(model)}; "
+            "choose an SAE that was trained on this model"
+        )
+
+
+def sae_identity(spec: SAESpec) -> str:
+    """What the SAE is: release and id, or a hash over the two files of a local one."""
+    if not spec.path:
+        return f"{spec.release}/{spec.id}"
+    digest = hashlib.sha256()
+    for name in (CONFIG, WEIGHTS):
+        digest.update((Path(spec.path) / name).read_bytes())
+    return f"sha256:{digest.hexdigest()}"

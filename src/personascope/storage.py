@@ -1,0 +1,221 @@
+"""Files that are written whole or not at all, and the formats of features, residual means and role matrices.
+
+Features of one role: Parquet, a row a response, in row order (variant outer, question inner):
+
+=============  =============  ===============================================================
+prompt_index   int32          index of the instruction variant
+question_id    int32          id of the question
+n_tokens       int32          number of selected tokens, 0 for an empty response
+indices        list<int32>    the SAE features active on at least one selected token, ascending
+mean, max      list<float32>  pooled activation of each, same support
+=============  =============  ===============================================================
+
+File metadata: a JSON object under the key ``personascope`` (model, weights, SAE, layer convention, ...).
+Residual means of the same rows: ``{role}.residuals.npz`` with ``residual_means`` float32
+``[n_responses, n_layers_kept, d_model]`` and ``layers`` int32.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from personascope.errors import UserError
+
+METADATA_KEY = b"personascope"
+ROW_GROUP = 256
+FEATURE_SCHEMA = pa.schema(
+    [
+        ("prompt_index", pa.int32()),
+        ("question_id", pa.int32()),
+        ("n_tokens", pa.int32()),
+        ("indices", pa.list_(pa.int32())),
+        ("mean", pa.list_(pa.float32())),
+        ("max", pa.list_(pa.float32())),
+    ]
+)
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; renamed to it on success, removed on any failure."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON atomically; NaN and infinities are refused (ValueError), since they are not JSON."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write one JSON object a line, atomically."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file; UserError with file and place where it is missing or malformed."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid JSON: {error}") from None
+
+
+def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
+    """Read one JSON object a line; UserError names file and line."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8: {error}") from None
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}, line {number}: not valid JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise UserError(f"{path}, line {number}: expected a JSON object, found {type(row).__name__}")
+        rows.append(row)
+    return rows
+
+
+def save_npz(path: str | Path, *, compressed: bool = False, **arrays: np.ndarray) -> None:
+    """Write an .npz atomically; object arrays are refused, so that it loads with allow_pickle=False."""
+    if bad := [name for name, array in arrays.items() if array.dtype.hasobject]:
+        raise ValueError(f"{path}: object arrays cannot be stored: {bad}")
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        (np.savez_compressed if compressed else np.savez)(file, **arrays)
+
+
+def load_npz(path: str | Path, *names: str) -> list[np.ndarray]:
+    """Read named arrays of an .npz without pickle; UserError where file or array is missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return [data[name] for name in names]
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except KeyError as error:
+        raise UserError(f"{path}: {error.args[0]}") from None
+    except (ValueError, OSError, EOFError) as error:
+        raise UserError(f"{path}: not a readable .npz file: {error}") from None
+
+
+@dataclass(frozen=True)
+class FeatureRows:
+    """A block of feature rows in compressed sparse row form.
+
+    prompt_index, question_id, n_tokens: int32 [n]; offsets: int64 [n + 1];
+    indices: int32 [nnz]; mean, max: float32 [nnz]; row i owns offsets[i]:offsets[i + 1].
+    """
+
+    prompt_index: np.ndarray
+    question_id: np.ndarray
+    n_tokens: np.ndarray
+    offsets: np.ndarray
+    indices: np.ndarray
+    mean: np.ndarray
+    max: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.n_tokens)
+
+    def dense(self, pooling: str, d_sae: int) -> np.ndarray:
+        """The rows of one pooling ("mean" or "max") as dense float32 [n, d_sae]."""
+        out = np.zeros((len(self), d_sae), np.float32)
+        rows = np.repeat(np.arange(len(self)), np.diff(self.offsets))
+        out[rows, self.indices] = getattr(self, pooling)
+        return out
+
+
+def _lists(offsets: np.ndarray, values: np.ndarray) -> pa.ListArray:
+    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(values))
+
+
+def write_features(path: str | Path, blocks: Iterable[FeatureRows], metadata: dict[str, Any]) -> None:
+    """Stream blocks of rows into one Parquet file, atomically; memory stays that of one block."""
+    schema = FEATURE_SCHEMA.with_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()})
+    with atomic_path(path) as temporary:
+        with pq.ParquetWriter(
+            temporary,
+            schema,
+            compression="zstd",
+            use_dictionary=["prompt_index", "question_id"],
+            use_byte_stream_split=["mean.list.element", "max.list.element"],
+            column_encoding={"indices.list.element": "DELTA_BINARY_PACKED"},
+        ) as writer:
+            for block in blocks:
+                columns = [pa.array(x) for x in (block.prompt_index, block.question_id, block.n_tokens)]
+                columns += [_lists(block.offsets, x) for x in (block.indices, block.mean, block.max)]
+                writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=ROW_GROUP)
+
+
+def open_features(path: str | Path) -> tuple[pq.ParquetFile, dict[str, Any]]:
+    """Open a features file: (Parquet file, metadata). UserError where it is absent or not ours."""
+    try:
+        file = pq.ParquetFile(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such features file") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path}: not a readable Parquet file ({error}); delete it and run again") from None
+    raw = (file.schema_arrow.metadata or {}).get(METADATA_KEY)
+    if raw is None:
+        raise UserError(f"{path}: no `personascope` metadata, so it is not a features file of this pipeline")
+    return file, json.loads(raw)
+
+
+def iter_features(path: str | Path, columns: Sequence[str] = ("mean", "max")) -> Iterator[FeatureRows]:
+    """The rows of a features file, one row group at a time; poolings not in `columns` come back empty."""
+    file, _ = open_features(path)
+    names = ["prompt_index", "question_id", "n_tokens", "indices", *columns]
+    for group in range(file.num_row_groups):
+        table = file.read_row_group(group, columns=names).combine_chunks()
+        lists = {name: table.column(name).combine_chunks() for name in ("indices", *columns)}
+        offsets = np.asarray(lists["indices"].offsets, np.int64)
+        values = {name: np.asarray(array.flatten()) for name, array in lists.items()}
+        empty = np.empty(0, np.float32)
+        yield FeatureRows(
+            *(np.asarray(table.column(name)) for name in names[:3]),
+            offsets=offsets - offsets[0],
+            indices=values["indices"],
+            mean=values.get("mean", empty),
+            max=values.get("max", empty),
+        )
