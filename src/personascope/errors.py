@@ -1,8 +1,10 @@
 """The one exception that means "the input is wrong", and how a job or command reports it."""
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -22,6 +24,23 @@ def one_line_errors() -> Iterator[None]:
             raise
         print(f"error: {error.filename or 'output'}: {error.strerror}; {_DISK_ERRORS[error.errno]}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+@contextmanager
+def job(log_file: str | Path) -> Iterator[None]:
+    """A job of the workflow: its log goes to the file and to the terminal, a UserError is one line in both."""
+    Path(log_file).parent.mkdir(parents=True, exist_ok=True)
+    handlers = [logging.FileHandler(log_file, mode="w", encoding="utf-8"), logging.StreamHandler()]
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=handlers)
+    with one_line_errors():
+        try:
+            yield
+        except UserError as error:
+            handlers[0].emit(logging.makeLogRecord({"msg": f"error: {error}", "levelno": logging.ERROR}))
+            raise
+        except Exception:
+            logging.exception("the job failed")
+            raise
 
 
 _DISK_ERRORS = {

@@ -6,7 +6,6 @@ mask: in a causal model no token sees what stands to its right.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from personascope.errors import UserError
-from personascope.models import HookPoint, decoder_layers, hook_module
+from personascope.hookpoints import HookPoint, decoder_layers, run_to
 from personascope.pooling import Pooled
 from personascope.saes import LoadedSAE
 from personascope.spans import Message, encode_conversation, locate_spans
@@ -83,7 +82,7 @@ def _extract_batch(model: nn.Module, sae: LoadedSAE, items: list[Item], options:
     ids = torch.zeros(len(items), max(len(item.ids) for item in items), dtype=torch.long)
     for row, item in enumerate(items):
         ids[row, : len(item.ids)] = torch.tensor(item.ids)
-    selected = _run_to(model, ids.to(device), points, [item.ranges for item in items])
+    selected = run_to(model, ids.to(device), points, [item.ranges for item in items])
     counts = [item.n_selected for item in items]
     sums, peaks = _encode_pooled(sae, selected[sae.point], counts, options.chunk_tokens)
     residuals = [
@@ -96,57 +95,6 @@ def _extract_batch(model: nn.Module, sae: LoadedSAE, items: list[Item], options:
 
 def _mean(rows: Tensor) -> Tensor:
     return rows.float().mean(0) if len(rows) else rows.new_zeros(rows.shape[1], dtype=torch.float32)
-
-
-class _Stop(Exception):
-    """Ends a forward pass: nothing behind the last hooked layer is needed."""
-
-
-def _run_to(
-    model: nn.Module, ids: Tensor, points: set[HookPoint], ranges: list[list[tuple[int, int]]]
-) -> dict[HookPoint, Tensor]:
-    """Run the model up to the last point; the selected tokens' activations [n_selected, d] at each point."""
-    captured: dict[HookPoint, Tensor] = {}
-
-    def capture(point: HookPoint, activation: Tensor) -> None:
-        rows = [activation[row, start:end] for row, spans in enumerate(ranges) for start, end in spans]
-        captured[point] = torch.cat(rows) if rows else activation[0, :0]
-        if len(captured) == len(points):
-            raise _Stop
-
-    with _hooks(model, points, capture):
-        try:
-            model.base_model(input_ids=ids, use_cache=False)
-        except _Stop:
-            return captured
-    raise RuntimeError(f"hook points {points - captured.keys()} were not reached")
-
-
-@contextmanager
-def _hooks(model: nn.Module, points: set[HookPoint], capture: Any) -> Iterator[None]:
-    """Call capture(point, activation) for each point, whether it is its module's input or output."""
-    handles = []
-
-    def on_input(point: HookPoint) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            capture(point, args[0] if args else kwargs["hidden_states"])
-
-        return hook
-
-    def on_output(point: HookPoint) -> Any:
-        return lambda module, args, output: capture(point, output[0] if isinstance(output, tuple) else output)
-
-    try:
-        for point in points:
-            module, is_input = hook_module(model, point)
-            if is_input:
-                handles.append(module.register_forward_pre_hook(on_input(point), with_kwargs=True))
-            else:
-                handles.append(module.register_forward_hook(on_output(point)))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _encode_pooled(sae: LoadedSAE, tokens: Tensor, counts: list[int], chunk: int) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Loading a causal language model, and finding the places in it that an SAE can be attached to.
+"""Loading a causal language model and its tokenizer, and saying exactly which one it is.
 
 Layer convention: layer k is the OUTPUT of decoder block k, counted from 0 (SAELens
 ``blocks.k.hook_resid_post``, Hugging Face ``hidden_states[k + 1]``).
@@ -7,7 +7,6 @@ Layer convention: layer k is the OUTPUT of decoder block k, counted from 0 (SAEL
 import hashlib
 import json
 import logging
-import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,18 +93,16 @@ def load_model(spec: ModelSpec) -> nn.Module:
     return model.eval()
 
 
-def decoder_layers(model: nn.Module) -> nn.ModuleList:
-    """The decoder blocks: the longest ModuleList of the text model whose length is the configured layer count."""
-    config = model.config.get_text_config()
-    lists = [
-        (name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == config.num_hidden_layers and "vision" not in name
-    ]
-    if not lists:
-        raise UserError(f"{type(model).__name__}: no list of {config.num_hidden_layers} decoder layers found in it")
-    preferred = [entry for entry in lists if entry[0].endswith(("layers", "h", "blocks"))]
-    return (preferred or lists)[0][1]
+def stop_ids(spec: ModelSpec, tokenizer: Any) -> list[int]:
+    """Token ids that end a response: the tokenizer's end of sequence and those of the generation config."""
+    from transformers import GenerationConfig
+
+    try:
+        configured = GenerationConfig.from_pretrained(spec.id, **_source(spec)).eos_token_id or []
+    except OSError:
+        configured = []
+    listed = configured if isinstance(configured, list) else [configured]
+    return sorted({*listed, tokenizer.eos_token_id} - {None})
 
 
 def d_model(model: nn.Module) -> int:
@@ -117,55 +114,6 @@ def context_length(model_or_config: Any) -> int | None:
     """How many tokens the model was made for, where its config says so."""
     config = getattr(model_or_config, "config", model_or_config)
     return getattr(config.get_text_config(), "max_position_embeddings", None)
-
-
-@dataclass(frozen=True)
-class HookPoint:
-    """A place in the model: the block `layer` and where in it ("resid_post", "resid_pre", "attn_out", "mlp_out")."""
-
-    layer: int
-    site: str
-
-
-SITES = {
-    "hook_resid_post": "resid_post",
-    "hook_resid_pre": "resid_pre",
-    "hook_mlp_out": "mlp_out",
-    "hook_attn_out": "attn_out",
-}
-_TRANSFORMER_LENS = re.compile(r"blocks\.(\d+)\.(.+)")
-_MODULE_PATH = re.compile(r"(?:.*\.)?(?:layers|h|blocks)\.(\d+)(?:\.(output|mlp|self_attn|attn))?")
-_MODULE_SITES = {None: "resid_post", "output": "resid_post", "mlp": "mlp_out", "self_attn": "attn_out", "attn": "attn_out"}
-
-
-def parse_hook_name(name: str) -> HookPoint:
-    """Read an SAE's hook name (TransformerLens or module path); UserError names a hook point that is not served."""
-    if match := _TRANSFORMER_LENS.fullmatch(name):
-        if match[2] in SITES:
-            return HookPoint(int(match[1]), SITES[match[2]])
-    elif match := _MODULE_PATH.fullmatch(name):
-        return HookPoint(int(match[1]), _MODULE_SITES[match[2]])
-    raise UserError(f"SAE hook point {name!r} is not one this pipeline reads; it reads {', '.join(SITES)}")
-
-
-def hook_module(model: nn.Module, point: HookPoint) -> tuple[nn.Module, bool]:
-    """The module to hook and whether its INPUT (else its output) is the activation; UserError outside the model."""
-    layers = decoder_layers(model)
-    if not 0 <= point.layer < len(layers):
-        raise UserError(f"SAE layer {point.layer}: the model has layers 0 to {len(layers) - 1}")
-    block = layers[point.layer]
-    if point.site in ("resid_post", "resid_pre"):
-        return block, point.site == "resid_pre"
-    # Gemma 2 and 3 normalise a sublayer's output before adding it to the stream; SAEs read the added value.
-    names = {
-        "mlp_out": ("post_feedforward_layernorm", "mlp", "feed_forward"),
-        "attn_out": ("post_attention_layernorm", "self_attn", "attn", "attention"),
-    }[point.site]
-    sandwich = hasattr(block, "post_feedforward_layernorm")
-    for name in names if sandwich else names[1:]:
-        if isinstance(module := getattr(block, name, None), nn.Module):
-            return module, False
-    raise UserError(f"SAE hook point {point.site}: {type(block).__name__} has no module for it")
 
 
 def model_identity(spec: ModelSpec) -> str:

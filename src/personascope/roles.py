@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from personascope.errors import UserError
-from personascope.storage import read_json, read_jsonl, write_json, write_jsonl
+from personascope.storage import iter_jsonl, read_json, write_json, write_jsonl
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def read_questions(path: str | Path) -> list[Question]:
     questions: list[Question] = []
     lines: dict[int, int] = {}
     texts: dict[str, int] = {}
-    for number, row in enumerate(read_jsonl(path), start=1):
+    for number, row in enumerate(iter_jsonl(path), start=1):
         where = f"{path}, question {number}"
         text, identity = row.get("question"), row.get("id")
         if not isinstance(text, str) or not text.strip():

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from personascope.errors import UserError
-from personascope.models import HookPoint, d_model, hook_module, parse_hook_name
+from personascope.hookpoints import HookPoint, hook_module, parse_hook_name
+from personascope.models import d_model
 
 WEIGHTS = "sae_weights.safetensors"
 CONFIG = "cfg.json"

@@ -11,20 +11,21 @@ mean, max      list<float32>  pooled activation of each, same support
 =============  =============  ===============================================================
 
 File metadata: a JSON object under the key ``personascope`` (model, weights, SAE, layer convention, ...).
-Residual means of the same rows: ``{role}.residuals.npz`` with ``residual_means`` float32
-``[n_responses, n_layers_kept, d_model]`` and ``layers`` int32.
+Residual means of the same rows: ``{role}.residuals.parquet``, the same keys and one column
+``layer_{k}`` (fixed-size list<float32>[d_model]) for each layer kept.
 """
 
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -86,6 +87,12 @@ def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def write_csv(path: str | Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV without its index, atomically."""
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
 def read_json(path: str | Path) -> Any:
     """Read a JSON file; UserError with file and place where it is missing or malformed."""
     try:
@@ -96,26 +103,27 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"{path}: not valid JSON: {error}") from None
 
 
-def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
-    """Read one JSON object a line; UserError names file and line."""
+def iter_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
+    """One JSON object a line; UserError names file and line."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
+        with Path(path).open(encoding="utf-8", newline="\n") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield _json_object(line, f"{path}, line {number}")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8: {error}") from None
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {number}: not valid JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise UserError(f"{path}, line {number}: expected a JSON object, found {type(row).__name__}")
-        rows.append(row)
-    return rows
+
+
+def _json_object(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: not valid JSON: {error}") from None
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: expected a JSON object, found {type(row).__name__}")
+    return row
 
 
 def save_npz(path: str | Path, *, compressed: bool = False, **arrays: np.ndarray) -> None:
@@ -188,23 +196,57 @@ def write_features(path: str | Path, blocks: Iterable[FeatureRows], metadata: di
                 writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=ROW_GROUP)
 
 
-def open_features(path: str | Path) -> tuple[pq.ParquetFile, dict[str, Any]]:
-    """Open a features file: (Parquet file, metadata). UserError where it is absent or not ours."""
+@contextmanager
+def residual_writer(
+    path: str | Path, layers: Sequence[int], metadata: dict[str, Any]
+) -> Iterator[Callable[[FeatureRows, np.ndarray], None]]:
+    """Yield write(block, residual_means [n, n_layers_kept, d_model]): the block's keys and one column a layer."""
+    writer: pq.ParquetWriter | None = None
+    keys = list(FEATURE_SCHEMA)[:3]
+    with atomic_path(path) as temporary:
+
+        def write(block: FeatureRows, means: np.ndarray) -> None:
+            nonlocal writer
+            vectors = pa.list_(pa.float32(), means.shape[2])
+            schema = pa.schema([*keys, *(pa.field(residual_column(layer), vectors) for layer in layers)])
+            if writer is None:
+                described = schema.with_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()})
+                writer = pq.ParquetWriter(temporary, described, compression="zstd")
+            columns = [pa.array(x) for x in (block.prompt_index, block.question_id, block.n_tokens)]
+            columns += [
+                pa.FixedSizeListArray.from_arrays(means[:, i].ravel(), means.shape[2]) for i in range(len(layers))
+            ]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+        try:
+            yield write
+        finally:
+            if writer is not None:
+                writer.close()
+
+
+def residual_column(layer: int) -> str:
+    """Column of a layer in a residuals file."""
+    return f"layer_{layer}"
+
+
+def open_parquet(path: str | Path) -> tuple[pq.ParquetFile, dict[str, Any]]:
+    """Open a features or residuals file: (Parquet file, metadata). UserError where it is absent or not ours."""
     try:
         file = pq.ParquetFile(path)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such features file") from None
+        raise UserError(f"{path}: no such file") from None
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path}: not a readable Parquet file ({error}); delete it and run again") from None
     raw = (file.schema_arrow.metadata or {}).get(METADATA_KEY)
     if raw is None:
-        raise UserError(f"{path}: no `personascope` metadata, so it is not a features file of this pipeline")
+        raise UserError(f"{path}: no `personascope` metadata, so it is no file of this pipeline")
     return file, json.loads(raw)
 
 
 def iter_features(path: str | Path, columns: Sequence[str] = ("mean", "max")) -> Iterator[FeatureRows]:
     """The rows of a features file, one row group at a time; poolings not in `columns` come back empty."""
-    file, _ = open_features(path)
+    file, _ = open_parquet(path)
     names = ["prompt_index", "question_id", "n_tokens", "indices", *columns]
     for group in range(file.num_row_groups):
         table = file.read_row_group(group, columns=names).combine_chunks()

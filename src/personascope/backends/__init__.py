@@ -1,6 +1,7 @@
 """Generation engines behind one small protocol; each engine's library is imported only when it is made."""
 
 import importlib
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -56,6 +57,9 @@ def make_backend(name: str, *args: Any, **options: Any) -> Backend:
     module, attribute = BACKENDS[name]
     try:
         factory = getattr(importlib.import_module(module), attribute)
+        known = inspect.signature(factory).parameters
+        if unknown := sorted(set(options) - set(known)):
+            raise UserError(f"generation.backend_options: {', '.join(unknown)} unknown to the backend {name}")
+        return factory(*args, **options)
     except ModuleNotFoundError as error:
         raise UserError(f"generation.backend: {name} needs the package {error.name}, not installed here") from None
-    return factory(*args, **options)

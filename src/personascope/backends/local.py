@@ -13,7 +13,7 @@ from transformers.masking_utils import sdpa_mask
 
 from personascope.backends import Completion, Request, Sampling
 from personascope.backends.sampling import sample
-from personascope.models import decoder_layers
+from personascope.hookpoints import decoder_layers
 
 DECODE_ATTENTION = "personascope_decode"
 COMPACT_BELOW = 0.85

@@ -1,0 +1,40 @@
+# Two commands: `make demo` and `make test`. Everything happens in .venv; both can be repeated at will.
+PYTHON ?= python3
+BIN := .venv/bin
+SNAKEMAKE := $(BIN)/snakemake --cores all
+
+.PHONY: demo test bench lint format install clean
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: install
+	$(SNAKEMAKE) --configfile config/demo.yaml
+	$(BIN)/snakemake --configfile config/demo.yaml --report report.html
+	@echo
+	@echo "Done. Open report.html, or look at results/axis/ (figures, tables); results/README.md names every folder."
+
+test: install
+	$(BIN)/pytest
+
+bench: install
+	$(BIN)/python -m tests.benchmarks
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+	$(BIN)/pyright
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile workflow
+
+clean:
+	rm -rf results/aggregated results/axis results/features results/responses results/models logs benchmarks store report.html

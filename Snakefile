@@ -1,0 +1,62 @@
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/fetch_model.smk"
+include: "workflow/rules/train_sae.smk"
+include: "workflow/rules/generate.smk"
+include: "workflow/rules/extract.smk"
+include: "workflow/rules/aggregate.smk"
+include: "workflow/rules/assistant_axis.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+# Named targets. Each asks for the files of its own stage and of the stages before it: a deleted features file
+# would otherwise not be missed while the matrix that was made from it is newer.
+rule all:
+    default_target: True
+    input:
+        rules.axis.input,
+
+
+rule model:
+    input:
+        MODEL_FILES,
+
+
+rule sae:
+    input:
+        SAE_FILES,
+
+
+rule responses:
+    input:
+        RESPONSES,
+
+
+rule features:
+    input:
+        RESPONSES,
+        FEATURES,
+
+
+rule role_matrix:
+    input:
+        RESPONSES,
+        FEATURES,
+        ROLE_MATRIX,
+
+
+rule axis:
+    input:
+        RESPONSES,
+        FEATURES,
+        ROLE_MATRIX,
+        AXIS,

@@ -1,0 +1,101 @@
+"""One vector a role: streaming mean and max over its responses, without a dense row ever being made.
+
+Per role: the mean of the response means, and the max of the response maxes, float32 ``[R, d_sae]``;
+residual persona vectors: the mean over responses of the residual means, ``[R, n_layers_kept, d_model]``.
+Responses without a token (empty answers) have no activations and are left out; they are counted.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from personascope.errors import UserError
+from personascope.storage import iter_features, load_npz, open_parquet, residual_column, save_npz
+
+log = logging.getLogger(__name__)
+
+# What must be the same in all files of a matrix.
+SAME = ("model", "weights", "sae", "sae_weights", "template", "token_selection", "d_sae")
+
+
+@dataclass(frozen=True)
+class RoleMatrix:
+    """features float32 [R, ...]; role_names sorted; n_responses int64 [R] that count towards each row."""
+
+    features: np.ndarray
+    role_names: list[str]
+    n_responses: np.ndarray
+
+    def save(self, path: str | Path, **extra: np.ndarray) -> None:
+        """Write per_role.npz: features, role_names (unicode), n_responses; readable without pickle."""
+        names = np.array(self.role_names, dtype=np.str_)
+        save_npz(path, features=self.features, role_names=names, n_responses=self.n_responses, **extra)
+
+
+def load_role_matrix(path: str | Path) -> RoleMatrix:
+    """Read a per_role.npz (also one written by others: without n_responses, counts are 0)."""
+    features, names = load_npz(path, "features", "role_names")
+    with np.load(path, allow_pickle=False) as data:
+        counts = data["n_responses"] if "n_responses" in data else np.zeros(len(names), np.int64)
+    if features.shape[0] != len(names):
+        raise UserError(f"{path}: {features.shape[0]} rows of features for {len(names)} role names")
+    return RoleMatrix(features.astype(np.float32, copy=False), [str(name) for name in names], counts)
+
+
+def aggregate_features(files: dict[str, str | Path]) -> dict[str, RoleMatrix]:
+    """{"mean": matrix, "max": matrix} from {role: features file}; UserError where files do not belong together."""
+    names = sorted(files)
+    d_sae = _common_metadata([files[name] for name in names])["d_sae"]
+    matrices = {pooling: np.zeros((len(names), d_sae), np.float32) for pooling in ("mean", "max")}
+    counts = np.zeros(len(names), np.int64)
+    for row, name in enumerate(names):
+        total = np.zeros(d_sae)
+        peak = matrices["max"][row]
+        for block in iter_features(files[name]):
+            total += np.bincount(block.indices, weights=block.mean, minlength=d_sae)
+            np.maximum.at(peak, block.indices, block.max)
+            counts[row] += np.count_nonzero(block.n_tokens)
+        if counts[row] == 0:
+            raise UserError(f"{files[name]}: no response of role {name} has a token; generate it again")
+        matrices["mean"][row] = total / counts[row]
+    return {pooling: RoleMatrix(matrix, names, counts) for pooling, matrix in matrices.items()}
+
+
+def aggregate_residuals(files: dict[str, str | Path]) -> tuple[RoleMatrix, np.ndarray]:
+    """Persona vectors [R, n_layers_kept, d_model] and the layers int32, from {role: residuals file}."""
+    names = sorted(files)
+    layers = _common_metadata([files[name] for name in names])["residual_layers"]
+    vectors, counts = [], np.zeros(len(names), np.int64)
+    for row, name in enumerate(names):
+        file, _ = open_parquet(files[name])
+        total: Any = 0.0
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group)
+            kept = np.asarray(table.column("n_tokens")) > 0
+            counts[row] += kept.sum()
+            columns = [_vectors(table.column(residual_column(layer)), len(kept)) for layer in layers]
+            total = total + np.stack([column[kept].sum(0, dtype=np.float64) for column in columns])
+        vectors.append(total / max(counts[row], 1))
+    return RoleMatrix(np.stack(vectors).astype(np.float32), names, counts), np.array(layers, np.int32)
+
+
+def _vectors(column: Any, rows: int) -> np.ndarray:
+    return np.asarray(column.combine_chunks().flatten()).reshape(rows, -1)
+
+
+def _common_metadata(paths: Sequence[str | Path]) -> dict[str, Any]:
+    """The files' metadata; UserError names the file and key where one differs from the first."""
+    _, first = open_parquet(paths[0])
+    for path in paths[1:]:
+        _, metadata = open_parquet(path)
+        for key in SAME:
+            if metadata.get(key) != first.get(key):
+                raise UserError(
+                    f"{path}: {key} is {metadata.get(key)}, but {first.get(key)} in {paths[0]}; "
+                    "extract them with the same model and SAE before aggregating"
+                )
+    return first

@@ -1,0 +1,175 @@
+"""The assistant axis: the direction in role space that points toward the assistant.
+
+Methods (Lu et al. 2026, arXiv 2601.10387): ``diff`` is v_assistant - mean(v_others); ``pc1`` is the first
+principal component of the role vectors, with the sign that agrees with diff. Both are unit vectors.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from personascope.aggregate import load_role_matrix
+from personascope.errors import UserError
+from personascope.storage import load_npz
+
+log = logging.getLogger(__name__)
+
+EPS = 1e-8
+
+# Variants of the transform into role space; log1p keeps the sign where values can be negative.
+TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "raw": lambda x: np.asarray(x, np.float32),
+    "log1p": lambda x: np.sign(x) * np.log1p(np.abs(np.asarray(x, np.float32))),
+}
+OTHER_GROUPS = ("all_other_roles", "roleplay_subset")
+
+
+@dataclass(frozen=True)
+class AxisOptions:
+    """The knobs of the axis, named as in the published notebook."""
+
+    assistant_role: str = "assistant"
+    transform: str = "log1p"
+    use_centering: bool = False
+    other_group: str = "all_other_roles"
+    roleplay_subset: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Unit axes float32 [d], their agreement, and what follows for the roles.
+
+    agreement: cos(diff, pc1); variance_shares [min(R - 1, d)]: PCA spectrum of the role vectors;
+    similarity [R, R]: cosines between role vectors; projections: {"diff", "pc1"} -> [R].
+    """
+
+    diff: np.ndarray
+    pc1: np.ndarray
+    agreement: float
+    variance_shares: np.ndarray
+    similarity: np.ndarray
+    projections: dict[str, np.ndarray]
+    role_names: list[str]
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    """x divided by its L2 norm along the last axis (at least EPS)."""
+    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), EPS)
+
+
+def role_space(features: np.ndarray, transform: str, use_centering: bool) -> np.ndarray:
+    """Role vectors [R, d] in role space: transformed, and minus the mean role where asked for."""
+    space = TRANSFORMS[transform](features)
+    return space - space.mean(0, keepdims=True) if use_centering else space
+
+
+def assistant_index(names: Sequence[str], assistant: str) -> int:
+    """Row of the assistant role (matched trimmed, in any case); UserError where it is missing or not unique."""
+    matches = [i for i, name in enumerate(names) if name.strip().lower() == assistant.strip().lower()]
+    if len(matches) != 1:
+        found = "is not among" if not matches else f"occurs {len(matches)} times in"
+        raise UserError(f"axis.assistant_role: {assistant!r} {found} the {len(names)} roles of the matrix")
+    return matches[0]
+
+
+def other_indices(names: Sequence[str], assistant: int, group: str, subset: Sequence[str]) -> list[int]:
+    """Rows of the roles that the assistant is held against; unknown names are warned about, an empty set an error."""
+    if group == "all_other_roles":
+        others = [i for i in range(len(names)) if i != assistant]
+    else:
+        rows = {name: i for i, name in enumerate(names)}
+        if missing := [name for name in subset if name not in rows]:
+            log.warning("axis.roleplay_subset: not among the roles, ignored: %s", ", ".join(missing))
+        others = sorted({rows[name] for name in subset if name in rows} - {assistant})
+    if not others:
+        raise UserError(f"axis.other_group: {group} leaves no role besides the assistant; name some that exist")
+    return others
+
+
+def principal_components(space: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First principal component float32 [d] (sign arbitrary) and the variance shares of all, largest first."""
+    centred = space.astype(np.float64) - space.mean(0, dtype=np.float64)
+    _, singular, components = np.linalg.svd(centred, full_matrices=False)
+    variances = singular[: max(len(space) - 1, 1)] ** 2
+    return components[0].astype(np.float32), variances / max(variances.sum(), EPS)
+
+
+def assistant_axis(features: np.ndarray, names: Sequence[str], options: AxisOptions) -> Axis:
+    """Both axes from a role matrix [R, d]; UserError names the option that does not fit the roles."""
+    space = role_space(features, options.transform, options.use_centering)
+    assistant = assistant_index(names, options.assistant_role)
+    others = other_indices(names, assistant, options.other_group, options.roleplay_subset)
+    diff = unit(space[assistant] - space[others].mean(0))
+    pc1, shares = principal_components(space)
+    pc1 = unit(pc1 if pc1 @ diff >= 0 else -pc1)
+    directions = unit(space)
+    return Axis(
+        diff=diff,
+        pc1=pc1,
+        agreement=float(diff @ pc1),
+        variance_shares=shares,
+        similarity=directions @ directions.T,
+        projections={"diff": space @ diff, "pc1": space @ pc1},
+        role_names=list(names),
+    )
+
+
+def axes_of_spaces(mean: str | Path, residual: str | Path | None, options: AxisOptions) -> dict[str, Axis]:
+    """The axis in SAE space ("sae") and in residual space on each layer kept ("residual layer k", never transformed)."""
+    matrix = load_role_matrix(mean)
+    axes = {"sae": assistant_axis(matrix.features, matrix.role_names, options)}
+    if residual is not None:
+        vectors = load_role_matrix(residual)
+        (layers,) = load_npz(residual, "layers")
+        for i, layer in enumerate(layers):
+            raw = replace(options, transform="raw")
+            axes[f"residual layer {layer}"] = assistant_axis(vectors.features[:, i], vectors.role_names, raw)
+    return axes
+
+
+def axis_arrays(axes: dict[str, Axis]) -> dict[str, np.ndarray]:
+    """The unit axes as named arrays: diff_sae, pc1_sae, diff_residual_layer_15, ..., and role_names."""
+    arrays = {"role_names": np.array(next(iter(axes.values())).role_names, dtype=np.str_)}
+    for space, axis in axes.items():
+        arrays[f"diff_{space.replace(' ', '_')}"] = axis.diff
+        arrays[f"pc1_{space.replace(' ', '_')}"] = axis.pc1
+    return arrays
+
+
+def axis_tables(axes: dict[str, Axis]) -> dict[str, pd.DataFrame]:
+    """Tables over spaces ({"sae": axis, "residual layer 15": axis, ...}), one row an item, for people and figures."""
+    agreement: list[dict[str, Any]] = []
+    spectrum, roles, similarity = [], [], []
+    for space, axis in axes.items():
+        agreement.append(
+            {"space": space, "cos_diff_pc1": axis.agreement, "pc1_variance_share": float(axis.variance_shares[0])}
+        )
+        shares = axis.variance_shares
+        spectrum.append(
+            pd.DataFrame(
+                {
+                    "space": space,
+                    "component": np.arange(1, len(shares) + 1),
+                    "variance_share": shares,
+                    "cumulative": np.cumsum(shares),
+                }
+            )
+        )
+        roles.append(
+            pd.DataFrame({"space": space, "role": axis.role_names, **axis.projections}).sort_values(
+                "diff", ascending=False
+            )
+        )
+        pairs = pd.DataFrame(axis.similarity, index=axis.role_names, columns=axis.role_names)
+        similarity.append(pairs.rename_axis("role").reset_index().assign(space=space))
+    return {
+        "agreement": pd.DataFrame(agreement),
+        "pca_spectrum": pd.concat(spectrum, ignore_index=True),
+        "role_projections": pd.concat(roles, ignore_index=True),
+        "role_similarity": pd.concat(similarity, ignore_index=True),
+    }

@@ -1,0 +1,65 @@
+"""The command `personascope`: import roles, export dense features, look after the store."""
+
+import argparse
+import logging
+
+from personascope.errors import one_line_errors
+from personascope.export import export_npz
+from personascope.roles import import_roles
+from personascope.store import prune, usage
+
+
+def _import_roles(arguments: argparse.Namespace) -> None:
+    roles, questions = import_roles(arguments.source, arguments.destination)
+    print(f"{roles} roles and {questions} questions are in {arguments.destination}")
+
+
+def _export_npz(arguments: argparse.Namespace) -> None:
+    npz, jsonl = export_npz(arguments.features, arguments.responses, arguments.destination)
+    print(f"wrote {npz} and {jsonl}")
+
+
+def _store(arguments: argparse.Namespace) -> None:
+    if arguments.action == "prune":
+        freed = prune(arguments.store, unused_days=arguments.unused_days)
+        print(f"freed {freed / 1e6:.1f} MB")
+    for part in usage(arguments.store):
+        print(f"{part.part:<10} {part.entries:>9,} entries {part.bytes / 1e6:>10.1f} MB")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="personascope", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    roles = commands.add_parser("import-roles", help="bring in the roles and questions of an assistant-axis checkout")
+    roles.add_argument("source", help="the checkout, or its data folder")
+    roles.add_argument("destination", help="folder that gets roles/ and questions.jsonl")
+    roles.set_defaults(run=_import_roles)
+
+    export = commands.add_parser("export-npz", help="write a role's features as dense .npz and .jsonl")
+    export.add_argument("features", help="results/features/.../ROLE.parquet")
+    export.add_argument("responses", help="results/responses/.../ROLE.jsonl, the responses they were made from")
+    export.add_argument("destination", help="folder that gets ROLE.npz and ROLE.jsonl")
+    export.set_defaults(run=_export_npz)
+
+    store = commands.add_parser("store", help="show or prune the store of finished work")
+    store.add_argument("action", choices=["show", "prune"])
+    store.add_argument("--store", default="store", help="folder of the store (default: store)")
+    store.add_argument(
+        "--unused-days", type=float, default=30, help="prune what was not used for so long (default: 30)"
+    )
+    store.set_defaults(run=_store)
+    return parser
+
+
+def main() -> None:
+    """Entry point; mistakes in the input are one line and exit status 1."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with one_line_errors():
+        arguments = build_parser().parse_args()
+        arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""A job's side of the model host: find it or start it, ask, and pass its progress on. Imports neither torch nor numpy."""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from personascope.errors import UserError
+from personascope.storage import write_jsonl
+from personascope.store import FileStore, RecordLog, feature_files
+
+log = logging.getLogger(__name__)
+
+START_LIMIT = 60.0
+# Snakemake sets these to the job's threads; the host serves the whole run and takes the cores it is given.
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "GOTO_NUM_THREADS",
+)
+
+
+def run_leader() -> psutil.Process:
+    """The process whose life bounds the host's: the topmost Snakemake above this process, else the parent.
+
+    On a cluster node that is the Snakemake of the allocation's job script; locally the user's own.
+    """
+    me = psutil.Process()
+    above = [process for process in me.parents() if _is_snakemake(process)]
+    return above[-1] if above else (me.parent() or me)
+
+
+def _is_snakemake(process: psutil.Process) -> bool:
+    try:
+        words = process.cmdline()[:3]
+    except (psutil.AccessDenied, psutil.ZombieProcess, psutil.NoSuchProcess):
+        return False
+    return any(re.fullmatch(r"snakemake(\.exe)?", Path(word).name) for word in words)
+
+
+def host_folder(leader: psutil.Process) -> Path:
+    """A private folder for socket and lock, on this node; its name is short, since socket paths must be."""
+    identity = f"{leader.pid}/{leader.create_time():.0f}/{sys.executable}/{Path.cwd()}"
+    base = Path(tempfile.gettempdir()) / f"personascope-{os.getuid()}"
+    folder = base / hashlib.sha256(identity.encode()).hexdigest()[:16]
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for place in (base, folder):
+        status = place.lstat()
+        if status.st_uid != os.getuid() or status.st_mode & 0o077:
+            raise UserError(f"{place}: must belong to you and be closed to others (chmod 700), or set TMPDIR elsewhere")
+    return folder
+
+
+def ask(op: str, args: dict[str, Any], host_log: str | Path) -> dict[str, Any]:
+    """Have the host do `op`; returns its answer. UserError for a mistake in the input, or a host that died."""
+    leader = run_leader()
+    for attempt in (1, 2):
+        connection = _connect(leader, Path(host_log))
+        try:
+            return _converse(connection, op, args, Path(host_log))
+        except BrokenPipeError:
+            # It ended between our connecting and our asking (idle limit): once more, with a new one.
+            if attempt == 2:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _converse(connection: socket.socket, op: str, args: dict[str, Any], host_log: Path) -> dict[str, Any]:
+    with connection, connection.makefile("rwb") as stream:
+        stream.write(json.dumps({"op": op, "args": args}).encode() + b"\n")
+        stream.flush()
+        for message in _messages(stream):
+            if "progress" in message:
+                log.info("%s", message["progress"])
+            elif "done" in message:
+                return message["done"]
+            elif message.get("user"):
+                raise UserError(message["error"])
+            else:
+                raise RuntimeError(f"in the model host:\n{message['error']}")
+    raise UserError(f"the model host ended while it worked; finished work is kept, run again. {_tail(host_log)}")
+
+
+def _messages(stream: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    try:
+        for line in stream:
+            if line.endswith(b"\n"):
+                yield json.loads(line)
+    except ConnectionResetError:
+        return
+
+
+def _connect(leader: psutil.Process, host_log: Path) -> socket.socket:
+    folder = host_folder(leader)
+    path = folder / "socket"
+    if connection := _try_connect(path):
+        return connection
+    with _lock(folder / "lock"):
+        if connection := _try_connect(path):
+            return connection
+        process = _start(path, leader, host_log)
+        deadline = time.monotonic() + START_LIMIT
+        while time.monotonic() < deadline:
+            if connection := _try_connect(path):
+                return connection
+            if process.poll() is not None:
+                raise UserError(f"the model host could not start. {_tail(host_log)}")
+            time.sleep(0.02)
+    process.kill()
+    raise UserError(f"the model host did not start within {START_LIMIT:.0f} s. {_tail(host_log)}")
+
+
+def _try_connect(path: Path) -> socket.socket | None:
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(str(path))
+        return connection
+    except (FileNotFoundError, ConnectionRefusedError):
+        connection.close()
+        return None
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """A lock that the kernel releases when its holder dies."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _start(path: Path, leader: psutil.Process, host_log: Path) -> subprocess.Popen[bytes]:
+    host_log.parent.mkdir(parents=True, exist_ok=True)
+    environment = {key: value for key, value in os.environ.items() if key not in THREAD_VARIABLES}
+    command = [sys.executable, "-m", "personascope.host", "--socket", str(path)]
+    command += ["--leader", str(leader.pid), "--started", repr(leader.create_time())]
+    with host_log.open("ab") as output:
+        # A session of its own: Ctrl-C in the terminal reaches Snakemake, and the host follows Snakemake.
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
+        )
+
+
+def _tail(host_log: Path, lines: int = 3) -> str:
+    try:
+        text = host_log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-lines:]
+    except OSError:
+        text = []
+    return f"Last lines of {host_log}: {' | '.join(text)}" if text else f"{host_log} is empty"
+
+
+def generate(args: dict[str, Any], output: str | Path, host_log: str | Path) -> None:
+    """Have a role's responses generated, and write them to `output` in row order."""
+    answer = ask("generate", args, host_log)
+    records = RecordLog(answer["log"])
+    records.keys()
+    write_jsonl(output, (records.read(key) for key in answer["keys"]))
+    records.path.touch()
+
+
+def extract(args: dict[str, Any], features: str | Path, residuals: str | Path, host_log: str | Path) -> None:
+    """Have a responses file extracted, and link features and residual means from the store to the outputs."""
+    answer = ask("extract", args, host_log)
+    files: FileStore = feature_files(args["store"])
+    files.link(answer["key"], {"features.parquet": features, "residuals.parquet": residuals})

@@ -1,0 +1,92 @@
+"""Figures of the axis stage. Colours are safe for colour-blind readers: blue and orange, never red against green."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial.distance import squareform
+
+from personascope.storage import atomic_path
+
+matplotlib.use("Agg")
+
+BLUE, ORANGE, GREY = "#2166ac", "#d95f0e", "#777777"
+
+
+def save_figure(figure: Figure, *paths: str | Path) -> None:
+    """Write a figure to each path, the format by its suffix, atomically."""
+    for path in paths:
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, format=Path(path).suffix[1:], dpi=150, bbox_inches="tight")
+
+
+def plot_role_projections(table: pd.DataFrame, assistant: str) -> Figure:
+    """Where each role lies on the diff axis, one panel a space; the assistant's bar is dark."""
+    spaces = list(table["space"].unique())
+    rows = table["role"].nunique()
+    figure = Figure(figsize=(4.6 * len(spaces), 1.2 + 0.19 * rows), layout="constrained")
+    for ax, space in zip(np.atleast_1d(figure.subplots(1, len(spaces))), spaces, strict=True):
+        part = table[table["space"] == space].sort_values("diff")
+        colours = [BLUE if role.lower() == assistant.strip().lower() else "#9ecae1" for role in part["role"]]
+        ax.barh(part["role"], part["diff"] - part["diff"].mean(), color=colours)
+        ax.axvline(0, color=GREY, linewidth=0.8)
+        ax.set_title(space)
+        ax.set_xlabel("projection on the assistant axis, minus the mean role")
+        ax.tick_params(axis="y", labelsize=7)
+        ax.margins(y=0.01)
+    return figure
+
+
+def plot_spectrum(table: pd.DataFrame, components: int = 20) -> Figure:
+    """Share of the variance between roles on each principal component."""
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    ax = figure.subplots()
+    shown = table[table["component"] <= components]
+    for marker, (space, part) in zip("osD^vPX*" * 4, shown.groupby("space", sort=False), strict=False):
+        ax.plot(part["component"], part["variance_share"], marker=marker, markersize=4, label=space)
+    ax.set_xlabel("principal component of the role vectors")
+    ax.set_ylabel("share of variance")
+    ax.set_xticks(range(1, int(shown["component"].max()) + 1, 2))
+    ax.set_ylim(bottom=0)
+    ax.legend(frameon=False)
+    return figure
+
+
+def plot_similarity(table: pd.DataFrame) -> Figure:
+    """Cosines between role vectors, similar roles side by side."""
+    spaces = list(table["space"].unique())
+    rows = len(table) // len(spaces)
+    side = max(4.5, 0.16 * rows)
+    figure = Figure(figsize=(side * len(spaces) + 1.2, side), layout="constrained")
+    for ax, space in zip(np.atleast_1d(figure.subplots(1, len(spaces))), spaces, strict=True):
+        part = table[table["space"] == space].drop(columns="space").set_index("role")
+        names = list(part.index)
+        cosines = part[names].to_numpy()
+        order = cluster_order(cosines)
+        image = ax.imshow(cosines[np.ix_(order, order)], cmap="cividis", vmax=1)
+        ax.set_xticks(range(rows), [names[i] for i in order], rotation=90, fontsize=6)
+        ax.set_yticks(range(rows), [names[i] for i in order], fontsize=6)
+        ax.set_title(space)
+        figure.colorbar(image, ax=ax, shrink=0.7, label="cosine")
+    return figure
+
+
+def cluster_order(cosines: np.ndarray) -> list[int]:
+    """Order of the roles in which similar ones stand together (average linkage on 1 - cosine)."""
+    if len(cosines) < 3:
+        return list(range(len(cosines)))
+    distances = np.clip(1 - (cosines + cosines.T) / 2, 0, None)
+    np.fill_diagonal(distances, 0)
+    return leaves_list(linkage(squareform(distances, checks=False), "average", optimal_ordering=True)).tolist()
+
+
+# Figures of the axis stage, each drawn from the table of its name and the assistant role.
+AXIS_FIGURES: dict[str, Callable[[pd.DataFrame, str], Figure]] = {
+    "role_projections": plot_role_projections,
+    "pca_spectrum": lambda table, _: plot_spectrum(table),
+    "role_similarity": lambda table, _: plot_similarity(table),
+}

@@ -1,0 +1,135 @@
+"""The places in a model where an SAE can be read, and running a model just as far as they need.
+
+Layer convention: layer k is the OUTPUT of decoder block k, counted from 0 (SAELens
+``blocks.k.hook_resid_post``, Hugging Face ``hidden_states[k + 1]``).
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, cat, nn
+
+from personascope.errors import UserError
+
+
+@dataclass(frozen=True)
+class HookPoint:
+    """A place in the model: the block `layer` and where in it ("resid_post", "resid_pre", "attn_out", "mlp_out")."""
+
+    layer: int
+    site: str
+
+
+SITES = {
+    "hook_resid_post": "resid_post",
+    "hook_resid_pre": "resid_pre",
+    "hook_mlp_out": "mlp_out",
+    "hook_attn_out": "attn_out",
+}
+_TRANSFORMER_LENS = re.compile(r"blocks\.(\d+)\.(.+)")
+_MODULE_PATH = re.compile(r"(?:.*\.)?(?:layers|h|blocks)\.(\d+)(?:\.(output|mlp|self_attn|attn))?")
+_MODULE_SITES = {
+    None: "resid_post",
+    "output": "resid_post",
+    "mlp": "mlp_out",
+    "self_attn": "attn_out",
+    "attn": "attn_out",
+}
+
+
+def parse_hook_name(name: str) -> HookPoint:
+    """Read an SAE's hook name (TransformerLens or module path); UserError names a hook point that is not served."""
+    if match := _TRANSFORMER_LENS.fullmatch(name):
+        if match[2] in SITES:
+            return HookPoint(int(match[1]), SITES[match[2]])
+    elif match := _MODULE_PATH.fullmatch(name):
+        return HookPoint(int(match[1]), _MODULE_SITES[match[2]])
+    raise UserError(f"SAE hook point {name!r} is not one this pipeline reads; it reads {', '.join(SITES)}")
+
+
+def hook_module(model: nn.Module, point: HookPoint) -> tuple[nn.Module, bool]:
+    """The module to hook and whether its INPUT (else its output) is the activation; UserError outside the model."""
+    layers = decoder_layers(model)
+    if not 0 <= point.layer < len(layers):
+        raise UserError(f"SAE layer {point.layer}: the model has layers 0 to {len(layers) - 1}")
+    block = layers[point.layer]
+    if point.site in ("resid_post", "resid_pre"):
+        return block, point.site == "resid_pre"
+    # Gemma 2 and 3 normalise a sublayer's output before adding it to the stream; SAEs read the added value.
+    names = {
+        "mlp_out": ("post_feedforward_layernorm", "mlp", "feed_forward"),
+        "attn_out": ("post_attention_layernorm", "self_attn", "attn", "attention"),
+    }[point.site]
+    sandwich = hasattr(block, "post_feedforward_layernorm")
+    for name in names if sandwich else names[1:]:
+        if isinstance(module := getattr(block, name, None), nn.Module):
+            return module, False
+    raise UserError(f"SAE hook point {point.site}: {type(block).__name__} has no module for it")
+
+
+def decoder_layers(model: nn.Module) -> nn.ModuleList:
+    """The decoder blocks: the longest ModuleList of the text model whose length is the configured layer count."""
+    config = model.config.get_text_config()
+    lists = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == config.num_hidden_layers and "vision" not in name
+    ]
+    if not lists:
+        raise UserError(f"{type(model).__name__}: no list of {config.num_hidden_layers} decoder layers found in it")
+    preferred = [entry for entry in lists if entry[0].endswith(("layers", "h", "blocks"))]
+    return (preferred or lists)[0][1]
+
+
+class _Stop(Exception):
+    """Ends a forward pass: nothing behind the last hooked layer is needed."""
+
+
+def run_to(
+    model: nn.Module, ids: Tensor, points: set[HookPoint], ranges: list[list[tuple[int, int]]]
+) -> dict[HookPoint, Tensor]:
+    """Run the model up to the last point; the selected tokens' activations [n_selected, d] at each point."""
+    captured: dict[HookPoint, Tensor] = {}
+
+    def capture(point: HookPoint, activation: Tensor) -> None:
+        rows = [activation[row, start:end] for row, spans in enumerate(ranges) for start, end in spans]
+        captured[point] = cat(rows) if rows else activation[0, :0]
+        if len(captured) == len(points):
+            raise _Stop
+
+    with hooks(model, points, capture):
+        try:
+            model.base_model(input_ids=ids, use_cache=False)
+        except _Stop:
+            return captured
+    raise RuntimeError(f"hook points {points - captured.keys()} were not reached")
+
+
+@contextmanager
+def hooks(model: nn.Module, points: set[HookPoint], capture: Any) -> Iterator[None]:
+    """Call capture(point, activation) for each point, whether it is its module's input or output."""
+    handles = []
+
+    def on_input(point: HookPoint) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            capture(point, args[0] if args else kwargs["hidden_states"])
+
+        return hook
+
+    def on_output(point: HookPoint) -> Any:
+        return lambda module, args, output: capture(point, output[0] if isinstance(output, tuple) else output)
+
+    try:
+        for point in points:
+            module, is_input = hook_module(model, point)
+            if is_input:
+                handles.append(module.register_forward_pre_hook(on_input(point), with_kwargs=True))
+            else:
+                handles.append(module.register_forward_hook(on_output(point)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

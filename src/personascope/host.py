@@ -1,0 +1,172 @@
+"""The model host: one process that keeps the loaded model for all jobs of a run, behind a Unix socket.
+
+    python -m personascope.host --socket PATH --lock PATH --leader PID --started TIME
+
+A request is one line of JSON, {"op": name, "args": {...}}; the answers are lines {"progress": text}, then one
+{"done": {...}} or {"error": text, "user": bool}. Finished work goes to the store as it is finished, so that
+nothing is lost when host, job or run is killed. The host ends at once when the process that leads the run
+(Snakemake, or the first process of an allocation) is gone, or when nothing was asked of it for a while.
+"""
+
+import argparse
+import ctypes
+import json
+import logging
+import os
+import socket
+import struct
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import psutil
+
+from personascope.errors import UserError
+
+log = logging.getLogger(__name__)
+
+MAX_REQUEST = 1 << 20
+WATCH_EVERY = 0.5
+IDLE_LIMIT = 1800.0
+
+
+def keep_freed_memory() -> None:
+    """Have glibc reuse freed blocks: by default each large tensor is fresh memory, and page faults cost a third."""
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: which is not given back in between
+    except (OSError, AttributeError):
+        pass
+
+
+class Host:
+    """Serves requests one at a time: two forward passes side by side only slow each other down."""
+
+    def __init__(self, leader: int, started: float):
+        self.leader, self.started = leader, started
+        self.turn = threading.Lock()
+        self.busy = 0
+        self.last_used = time.monotonic()
+        self._resources: Any = None
+
+    def serve(self, path: Path) -> None:
+        """Listen on the socket until the process ends."""
+        path.unlink(missing_ok=True)
+        server = socket.socket(socket.AF_UNIX)
+        mask = os.umask(0o177)
+        server.bind(str(path))
+        os.umask(mask)
+        server.listen(128)
+        threading.Thread(target=self._watch, args=(path,), daemon=True).start()
+        while True:
+            connection, _ = server.accept()
+            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _watch(self, path: Path) -> None:
+        while is_alive(self.leader, self.started):
+            if not self.busy and time.monotonic() - self.last_used > IDLE_LIMIT:
+                break
+            time.sleep(WATCH_EVERY)
+        log.info("the run has ended or nothing was asked for %.0f s: the host ends", IDLE_LIMIT)
+        path.unlink(missing_ok=True)
+        os._exit(0)
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection, connection.makefile("rwb") as stream:
+            if not _same_user(connection):
+                return
+
+            def send(message: dict[str, Any]) -> None:
+                stream.write(json.dumps(message).encode() + b"\n")
+                stream.flush()
+
+            self.busy += 1
+            try:
+                send({"done": self._run(stream, send)})
+            except UserError as error:
+                _try(send, {"error": str(error), "user": True})
+            except (BrokenPipeError, ConnectionResetError):
+                log.info("the job that asked has ended; its finished work is in the store")
+            except Exception as error:
+                log.exception("a request failed")
+                user = isinstance(error, OSError)
+                text = f"{error.filename}: {error.strerror}" if user and error.filename else traceback.format_exc()
+                _try(send, {"error": text, "user": user})
+            finally:
+                self.busy -= 1
+                self.last_used = time.monotonic()
+
+    def _run(self, stream: BinaryIO, send: Any) -> dict[str, Any]:
+        request = _read_request(stream)
+        if request["op"] == "ping":
+            return {"pid": os.getpid()}
+        if not self.turn.acquire(blocking=False):
+            send({"progress": "waiting for the model host"})
+            self.turn.acquire()
+        try:
+            # torch and transformers are imported by the first request that needs them.
+            from personascope.jobs import OPERATIONS, Resources
+
+            if request["op"] not in OPERATIONS:
+                raise UserError(f"model host: unknown operation {request['op']!r}")
+            self._resources = self._resources or Resources()
+            return OPERATIONS[request["op"]](self._resources, lambda text: send({"progress": text}), **request["args"])
+        finally:
+            self.turn.release()
+
+
+def _read_request(stream: BinaryIO) -> dict[str, Any]:
+    line = stream.readline(MAX_REQUEST + 1)
+    if len(line) > MAX_REQUEST:
+        raise UserError(f"model host: a request may have {MAX_REQUEST} bytes at most")
+    try:
+        request = json.loads(line)
+    except json.JSONDecodeError:
+        raise UserError("model host: the request is not JSON") from None
+    fields_fit = isinstance(request, dict) and isinstance(request.get("op"), str)
+    if not fields_fit or not isinstance(request.get("args", {}), dict):
+        raise UserError('model host: a request is {"op": name, "args": {...}}')
+    return {"args": {}, **request}
+
+
+def _same_user(connection: socket.socket) -> bool:
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True
+    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return uid == os.getuid()
+
+
+def _try(send: Any, message: dict[str, Any]) -> None:
+    try:
+        send(message)
+    except OSError:
+        log.info("nobody is left to hear: %s", message)
+
+
+def is_alive(pid: int, started: float) -> bool:
+    """Whether the process with this pid AND start time runs (a pid alone may have been given away again)."""
+    try:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="personascope.host")
+    parser.add_argument("--socket", type=Path, required=True)
+    parser.add_argument("--leader", type=int, required=True)
+    parser.add_argument("--started", type=float, required=True)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    keep_freed_memory()
+    log.info("model host %d serves the run led by process %d", os.getpid(), arguments.leader)
+    Host(arguments.leader, arguments.started).serve(arguments.socket)
+
+
+if __name__ == "__main__":
+    main()

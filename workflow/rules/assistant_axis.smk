@@ -1,0 +1,58 @@
+# Both axes (diff, pc1) in SAE space and, where residuals are kept, on each layer, as arrays and tables.
+rule assistant_axis:
+    input:
+        mean="<results>/aggregated/{question_mode}/{model}_{sae}/mean/per_role.npz",
+        residual=branch(
+            config["extraction"]["residual_layers"],
+            then="<results>/aggregated/{question_mode}/{model}_{sae}/residual/per_role.npz",
+            otherwise=[],
+        ),
+    output:
+        arrays="<results>/axis/{question_mode}/{model}_{sae}/axis.npz",
+        tables=report(
+            expand(
+                "<results>/axis/{{question_mode}}/{{model}}_{{sae}}/{name}.csv", name=AXIS_TABLES
+            ),
+            caption="../report/axis_tables.rst",
+            category="Assistant axis",
+            labels={"kind": "table", "questions": "{question_mode}", "model": "{model}"},
+        ),
+    params:
+        options=config["axis"],
+        code=code_hash("assistant_axis"),
+    log:
+        "<logs>/assistant_axis/{question_mode}/{model}_{sae}.log",
+    benchmark:
+        "<benchmarks>/assistant_axis/{question_mode}/{model}_{sae}.tsv"
+    resources:
+        mem_mb=2000,
+        runtime=15,
+    conda:
+        "../../envs/analysis.yaml"
+    script:
+        "../scripts/assistant_axis.py"
+
+
+rule plot_axis:
+    input:
+        table="<results>/axis/{question_mode}/{model}_{sae}/{figure}.csv",
+    output:
+        png=report(
+            "<results>/axis/{question_mode}/{model}_{sae}/{figure}.png",
+            caption="../report/{figure}.rst",
+            category="Assistant axis",
+            labels={"kind": "{figure}", "questions": "{question_mode}", "model": "{model}"},
+        ),
+        svg="<results>/axis/{question_mode}/{model}_{sae}/{figure}.svg",
+    params:
+        assistant=config["axis"]["assistant_role"],
+        code=code_hash("plot_axis"),
+    log:
+        "<logs>/plot_axis/{question_mode}/{model}_{sae}/{figure}.log",
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    conda:
+        "../../envs/analysis.yaml"
+    script:
+        "../scripts/plot_axis.py"

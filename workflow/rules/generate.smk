@@ -1,0 +1,29 @@
+# The responses of one role, through the model host.
+rule generate:
+    input:
+        role=f"{config['roles']['folder']}/{{role}}.json",
+        questions=config["questions"]["file"],
+        model=MODEL_FILES,
+    output:
+        responses=ensure("<results>/responses/{question_mode}/{model}/{role}.jsonl", non_empty=True),
+    params:
+        model=MODEL_SPEC,
+        questions=config["questions"]["select"],
+        backend=config["generation"]["backend"],
+        served_model=config["generation"]["backend_options"].get("model"),
+        sampling=spec(
+            "generation", "variants", "temperature", "top_p", "max_tokens", "max_model_len", "seed"
+        ),
+        code=code_hash("generate", f"generate:{config['generation']['backend']}"),
+    log:
+        "<logs>/generate/{question_mode}/{model}/{role}.log",
+    benchmark:
+        "<benchmarks>/generate/{question_mode}/{model}/{role}.tsv"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+        gpu=int(config["model"]["device"] == "cuda"),
+    conda:
+        "../../envs/generation.yaml"
+    script:
+        "../scripts/generate.py"

@@ -1,0 +1,15 @@
+from personascope import client
+from personascope.errors import job
+
+with job(snakemake.log[0]):
+    config = snakemake.config
+    request = {
+        "responses": snakemake.input.responses,
+        "model": snakemake.params.model | {k: config["model"][k] for k in ("device", "device_map")},
+        "sae": snakemake.params.sae,
+        **snakemake.params.extraction,
+        **{k: config["extraction"][k] for k in ("batch_tokens", "chunk_tokens")},
+        "store": config["store"],
+        "code": snakemake.params.code,
+    }
+    client.extract(request, snakemake.output.features, snakemake.output.residuals, host_log="logs/model_host.log")

@@ -1,0 +1,19 @@
+from personascope import client
+from personascope.errors import job
+
+with job(snakemake.log[0]):
+    config = snakemake.config
+    request = {
+        "role_file": snakemake.input.role,
+        "questions_file": snakemake.input.questions,
+        "questions": snakemake.params.questions,
+        "question_mode": snakemake.wildcards.question_mode,
+        "model": snakemake.params.model | {k: config["model"][k] for k in ("device", "device_map")},
+        "model_name": snakemake.wildcards.model,
+        "backend": snakemake.params.backend,
+        "backend_options": config["generation"]["backend_options"],
+        **snakemake.params.sampling,
+        "store": config["store"],
+        "code": snakemake.params.code,
+    }
+    client.generate(request, snakemake.output.responses, host_log="logs/model_host.log")

@@ -1,0 +1,17 @@
+from pathlib import Path
+
+from personascope.errors import job
+from personascope.models import ModelSpec, load_model, load_tokenizer
+from personascope.storage import iter_jsonl
+from personascope.train_sae import TrainOptions, train_sae
+
+with job(snakemake.log[0]):
+    spec = ModelSpec(**snakemake.params.model, device=snakemake.config["model"]["device"])
+    train_sae(
+        load_tokenizer(spec),
+        load_model(spec),
+        [row for path in snakemake.input.responses for row in iter_jsonl(path)],
+        TrainOptions(**snakemake.params.options),
+        Path(snakemake.output.weights).parent,
+        model_name=snakemake.params.model_name,
+    )
