@@ -23,7 +23,10 @@ report: "workflow/report/workflow.rst"
 rule all:
     default_target: True
     input:
-        rules.axis.input,
+        RESPONSES,
+        FEATURES,
+        ROLE_MATRIX,
+        AXIS,
 
 
 rule model:

@@ -120,7 +120,7 @@ def assistant_axis(features: np.ndarray, names: Sequence[str], options: AxisOpti
 
 
 def axes_of_spaces(mean: str | Path, residual: str | Path | None, options: AxisOptions) -> dict[str, Axis]:
-    """The axis in SAE space ("sae") and in residual space on each layer kept ("residual layer k", never transformed)."""
+    """The axis in SAE space ("sae") and, untransformed, in residual space on each layer kept ("residual layer k")."""
     matrix = load_role_matrix(mean)
     axes = {"sae": assistant_axis(matrix.features, matrix.role_names, options)}
     if residual is not None:

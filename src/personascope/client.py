@@ -1,4 +1,4 @@
-"""A job's side of the model host: find it or start it, ask, and pass its progress on. Imports neither torch nor numpy."""
+"""A job's side of the model host: find it or start it, ask, pass its progress on. Imports neither torch nor numpy."""
 
 import fcntl
 import hashlib
@@ -25,6 +25,7 @@ from personascope.store import FileStore, RecordLog, feature_files
 log = logging.getLogger(__name__)
 
 START_LIMIT = 60.0
+MAX_SOCKET_PATH = 90
 # Snakemake sets these to the job's threads; the host serves the whole run and takes the cores it is given.
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -58,8 +59,10 @@ def host_folder(leader: psutil.Process) -> Path:
     identity = f"{leader.pid}/{leader.create_time():.0f}/{sys.executable}/{Path.cwd()}"
     base = Path(tempfile.gettempdir()) / f"personascope-{os.getuid()}"
     folder = base / hashlib.sha256(identity.encode()).hexdigest()[:16]
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if len(str(folder)) > MAX_SOCKET_PATH:
+        raise UserError(f"{folder}: too long a path for a Unix socket; set TMPDIR to a shorter one")
     for place in (base, folder):
+        place.mkdir(mode=0o700, exist_ok=True)
         status = place.lstat()
         if status.st_uid != os.getuid() or status.st_mode & 0o077:
             raise UserError(f"{place}: must belong to you and be closed to others (chmod 700), or set TMPDIR elsewhere")

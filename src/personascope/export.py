@@ -24,13 +24,12 @@ def export_npz(features: str | Path, responses: str | Path, destination: str | P
     role = Path(features).name.removesuffix(".parquet")
     npz, jsonl = Path(destination) / f"{role}.npz", Path(destination) / f"{role}.jsonl"
     header = {"descr": "<f4", "fortran_order": False, "shape": (len(rows), metadata["d_sae"])}
-    with atomic_path(npz) as temporary:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-            for pooling in POOLINGS:
-                with archive.open(f"{pooling}_features.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array_header_2_0(member, header)
-                    for block in iter_features(features, columns=[pooling]):
-                        member.write(block.dense(pooling, metadata["d_sae"]).tobytes())
+    with atomic_path(npz) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for pooling in POOLINGS:
+            with archive.open(f"{pooling}_features.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array_header_2_0(member, header)
+                for block in iter_features(features, columns=[pooling]):
+                    member.write(block.dense(pooling, metadata["d_sae"]).tobytes())
     without = {"response_token_ids"}
     write_jsonl(jsonl, ({key: value for key, value in row.items() if key not in without} for row in rows))
     return npz, jsonl

@@ -181,19 +181,21 @@ def _lists(offsets: np.ndarray, values: np.ndarray) -> pa.ListArray:
 def write_features(path: str | Path, blocks: Iterable[FeatureRows], metadata: dict[str, Any]) -> None:
     """Stream blocks of rows into one Parquet file, atomically; memory stays that of one block."""
     schema = FEATURE_SCHEMA.with_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()})
-    with atomic_path(path) as temporary:
-        with pq.ParquetWriter(
+    with (
+        atomic_path(path) as temporary,
+        pq.ParquetWriter(
             temporary,
             schema,
             compression="zstd",
             use_dictionary=["prompt_index", "question_id"],
             use_byte_stream_split=["mean.list.element", "max.list.element"],
             column_encoding={"indices.list.element": "DELTA_BINARY_PACKED"},
-        ) as writer:
-            for block in blocks:
-                columns = [pa.array(x) for x in (block.prompt_index, block.question_id, block.n_tokens)]
-                columns += [_lists(block.offsets, x) for x in (block.indices, block.mean, block.max)]
-                writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=ROW_GROUP)
+        ) as writer,
+    ):
+        for block in blocks:
+            columns = [pa.array(x) for x in (block.prompt_index, block.question_id, block.n_tokens)]
+            columns += [_lists(block.offsets, x) for x in (block.indices, block.mean, block.max)]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=ROW_GROUP)
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def file_digest(path: Path) -> str:
 
 
 class RecordLog:
-    """JSON records by key in one append-only file. Damaged records are left out, and made again by whoever needs them."""
+    """JSON records by key in one append-only file; damaged ones are left out (whoever needs them makes them again)."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)

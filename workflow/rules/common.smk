@@ -78,8 +78,7 @@ MODEL_SPEC = spec("model", "id", "revision", "dtype", "trust_remote_code")
 
 RESPONSES = collect("<results>/responses/{mode}/{model}/{role}.jsonl", mode=MODE, model=MODEL, role=ROLES)
 CELL = f"{MODE}/{MODEL}_{SAE}"
-FEATURES = collect("<results>/features/{cell}/{role}.parquet", cell=CELL, role=ROLES)
-RESIDUALS = collect("<results>/features/{cell}/{role}.residuals.parquet", cell=CELL, role=ROLES)
+FEATURES = collect("<results>/features/{cell}/{role}{suffix}.parquet", cell=CELL, role=ROLES, suffix=["", ".residuals"])
 SPACES = ["mean", "max"] + (["residual"] if config["extraction"]["residual_layers"] else [])
 ROLE_MATRIX = collect("<results>/aggregated/{cell}/{space}/per_role.npz", cell=CELL, space=SPACES)
 AXIS_TABLES = ["agreement", "pca_spectrum", "role_projections", "role_similarity"]
