@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -116,6 +117,7 @@ def _connect(leader: psutil.Process, host_log: Path) -> socket.socket:
     with _lock(folder / "lock"):
         if connection := _try_connect(path):
             return connection
+        _sweep(folder)
         process = _start(path, leader, host_log)
         deadline = time.monotonic() + START_LIMIT
         while time.monotonic() < deadline:
@@ -126,6 +128,26 @@ def _connect(leader: psutil.Process, host_log: Path) -> socket.socket:
             time.sleep(0.02)
     process.kill()
     raise UserError(f"the model host did not start within {START_LIMIT:.0f} s. {_tail(host_log)}")
+
+
+def _sweep(mine: Path) -> None:
+    """Remove what hosts that were killed have left: the folders whose leader is gone."""
+    for folder in mine.parent.iterdir():
+        try:
+            pid, started = json.loads((folder / "leader").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if folder != mine and not is_alive(pid, started):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_alive(pid: int, started: float) -> bool:
+    """Whether the process with this pid AND start time runs (a pid alone may have been given away again)."""
+    try:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _try_connect(path: Path) -> socket.socket | None:
@@ -151,6 +173,7 @@ def _start(path: Path, leader: psutil.Process, host_log: Path) -> subprocess.Pop
     environment = {key: value for key, value in os.environ.items() if key not in THREAD_VARIABLES}
     command = [sys.executable, "-m", "personascope.host", "--socket", str(path)]
     command += ["--leader", str(leader.pid), "--started", repr(leader.create_time())]
+    (path.parent / "leader").write_text(json.dumps([leader.pid, leader.create_time()]), encoding="utf-8")
     with host_log.open("ab") as output:
         # A session of its own: Ctrl-C in the terminal reaches Snakemake, and the host follows Snakemake.
         return subprocess.Popen(

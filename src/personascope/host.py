@@ -1,6 +1,6 @@
 """The model host: one process that keeps the loaded model for all jobs of a run, behind a Unix socket.
 
-    python -m personascope.host --socket PATH --lock PATH --leader PID --started TIME
+    python -m personascope.host --socket PATH --leader PID --started TIME
 
 A request is one line of JSON, {"op": name, "args": {...}}; the answers are lines {"progress": text}, then one
 {"done": {...}} or {"error": text, "user": bool}. Finished work goes to the store as it is finished, so that
@@ -13,6 +13,7 @@ import ctypes
 import json
 import logging
 import os
+import shutil
 import socket
 import struct
 import threading
@@ -21,8 +22,7 @@ import traceback
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import psutil
-
+from personascope.client import is_alive
 from personascope.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -68,10 +68,12 @@ class Host:
     def _watch(self, path: Path) -> None:
         while is_alive(self.leader, self.started):
             if not self.busy and time.monotonic() - self.last_used > IDLE_LIMIT:
-                break
+                log.info("nothing was asked for %.0f s: the host ends", IDLE_LIMIT)
+                path.unlink(missing_ok=True)
+                os._exit(0)
             time.sleep(WATCH_EVERY)
-        log.info("the run has ended or nothing was asked for %.0f s: the host ends", IDLE_LIMIT)
-        path.unlink(missing_ok=True)
+        log.info("the run has ended: the host ends")
+        shutil.rmtree(path.parent, ignore_errors=True)
         os._exit(0)
 
     def _answer(self, connection: socket.socket) -> None:
@@ -144,15 +146,6 @@ def _try(send: Any, message: dict[str, Any]) -> None:
         send(message)
     except OSError:
         log.info("nobody is left to hear: %s", message)
-
-
-def is_alive(pid: int, started: float) -> bool:
-    """Whether the process with this pid AND start time runs (a pid alone may have been given away again)."""
-    try:
-        process = psutil.Process(pid)
-        return abs(process.create_time() - started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def main() -> None:

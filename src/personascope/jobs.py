@@ -169,41 +169,35 @@ def run_extract(
     layers_available(network, residual_layers)
     loaded = resources.sae(sae_spec, spec)
     metadata |= {"hook_name": loaded.hook_name, "d_sae": loaded.d_sae, "version": __version__}
-    rows = list(iter_jsonl(responses))
-    if not rows:
+    total = sum(1 for _ in iter_jsonl(responses))
+    if not total:
         raise UserError(f"{responses}: holds no response; delete it and generate it again")
-    items = (
-        _item(tokenizer, responses, i, row, token_selection, context_length(network)) for i, row in enumerate(rows)
-    )
-    progress = Progress(report, name, len(rows))
+    context = context_length(network)
+    progress = Progress(report, name, total)
 
     with files.add(key) as folder, residual_writer(folder / "residuals.parquet", residual_layers, metadata) as keep:
 
         def blocks() -> Iterator[FeatureRows]:
-            for window in _windows(rows):
-                taken = list(itertools.islice(items, len(window)))
-                pooled = extract(network, loaded, taken, options)
-                block = _feature_rows(window, pooled)
+            rows = enumerate(iter_jsonl(responses))
+            while window := list(itertools.islice(rows, WINDOW)):
+                items = [_item(tokenizer, f"{responses}, row {i}", row, token_selection, context) for i, row in window]
+                pooled = extract(network, loaded, items, options)
+                block = _feature_rows([row for _, row in window], pooled)
                 keep(block, np.stack([p.residual_means for p in pooled]))
-                progress.add(sum(len(item.ids) for item in taken), len(window))
+                progress.add(sum(len(item.ids) for item in items), len(window))
                 yield block
 
         write_features(folder / "features.parquet", blocks(), metadata)
     return {"key": key}
 
 
-def _windows(rows: Sequence[dict[str, Any]]) -> Iterator[Sequence[dict[str, Any]]]:
-    for start in range(0, len(rows), WINDOW):
-        yield rows[start : start + WINDOW]
-
-
-def _item(tokenizer: Any, path: str, index: int, row: dict[str, Any], selection: str, context: int | None) -> Item:
+def _item(tokenizer: Any, where: str, row: dict[str, Any], selection: str, context: int | None) -> Item:
     try:
         return make_item(tokenizer, row["conversation"], selection, context)
     except KeyError as error:
-        raise UserError(f"{path}, row {index}: no {error} in it") from None
+        raise UserError(f"{where}: no {error} in it") from None
     except UserError as error:
-        raise UserError(f"{path}, row {index}: {error}") from None
+        raise UserError(f"{where}: {error}") from None
 
 
 def _feature_rows(rows: Sequence[dict[str, Any]], pooled: Sequence[Pooled]) -> FeatureRows:

@@ -76,7 +76,9 @@ def load_tokenizer(spec: ModelSpec) -> Any:
 def load_model(spec: ModelSpec) -> nn.Module:
     """The causal language model in eval mode on its device; UserError where it is absent, gated or does not fit."""
     from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()  # logs are files
     if spec.dtype not in DTYPES:
         raise UserError(f"model.dtype: {spec.dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
     started = time.perf_counter()

@@ -127,15 +127,31 @@ def locate_spans(
         if i not in ranges:
             role = messages[i]["role"]
             raise UserError(f"message {i} ({role}): the chat template does not render its content")
-    special_ids = set(tokenizer.all_special_ids)
+    special_ids = _special_ids(tokenizer)
     return [_token_span(encoded, i, *ranges[i], special_ids) for i in wanted]
 
 
-def _token_span(encoded: Encoded, index: int, start: int, end: int, special_ids: set[int]) -> Span:
-    if start == end:
+_SPECIAL_IDS: weakref.WeakKeyDictionary[Any, frozenset[int]] = weakref.WeakKeyDictionary()
+
+
+def _special_ids(tokenizer: Any) -> frozenset[int]:
+    """Every special token, and the added tokens that the template writes (DeepSeek's role headers).
+
+    `all_special_ids` alone leaves out the role headers of Llama 3, Gemma 3, Mistral and DeepSeek.
+    """
+    if tokenizer not in _SPECIAL_IDS:
+        template = str(tokenizer.chat_template)
+        added = tokenizer.added_tokens_decoder.items()
+        marks = (i for i, t in added if t.special or (t.content.strip() and t.content in template))
+        _SPECIAL_IDS[tokenizer] = frozenset((*tokenizer.all_special_ids, *marks))
+    return _SPECIAL_IDS[tokenizer]
+
+
+def _token_span(encoded: Encoded, index: int, start: int, end: int, special_ids: frozenset[int]) -> Span:
+    inside = [t for t, (begin, stop) in enumerate(encoded.offsets) if begin < end and stop > start and stop > begin]
+    if start == end or not inside:  # empty, or characters that the tokenizer's normalisation removes
         first = next((t for t, (begin, _) in enumerate(encoded.offsets) if begin >= start), len(encoded.ids))
         return Span(index, first, first)
-    inside = [t for t, (begin, stop) in enumerate(encoded.offsets) if begin < end and stop > start and stop > begin]
     special = any(encoded.ids[t] in special_ids for t in inside)
     return Span(index, inside[0], inside[-1] + 1, special)
 
@@ -144,35 +160,57 @@ def _content_ranges(tokenizer: Any, messages: Sequence[Message], text: str) -> d
     """Character range of each message's content in `text`, by message index.
 
     Whole contents are tried first; then thinking is taken as part of the template, so that the content of
-    an answer is what follows its thinking (Qwen 3 drops or rewrites the thinking).
+    an answer is what follows its thinking (Qwen 3 drops or rewrites the thinking). Last, blank contents are left
+    without a marker, for a rendering that changes with them (a blank part of a merged system and user turn).
     """
-    for answers_only in (False, True):
-        ranges = _walk(text, messages, *_template_pieces(tokenizer, messages, answers_only), answers_only)
-        if ranges is not None:
-            return ranges
+    for mark_blank in (True, False):
+        for answers_only in (False, True):
+            pieces, order = _template_pieces(tokenizer, messages, answers_only, mark_blank)
+            ranges = _walk(text, messages, pieces, order, answers_only)
+            if ranges is not None:
+                return ranges if mark_blank else _with_blanks(messages, ranges)
     place = _first_failure(tokenizer, messages, text)
     raise UserError(f"message {place} ({messages[place]['role']}): its content is not found in the chat's rendering")
 
 
-def _template_pieces(tokenizer: Any, messages: Sequence[Message], answers_only: bool) -> tuple[list[str], list[int]]:
+def _with_blanks(messages: Sequence[Message], ranges: dict[int, tuple[int, int]]) -> dict[int, tuple[int, int]]:
+    """Blank messages get a place of length 0: the end of the message before, or the start of the first one."""
+    place = min((start for start, _ in ranges.values()), default=0)
+    filled = dict(ranges)
+    for index, message in enumerate(messages):
+        if index in ranges:
+            place = ranges[index][1]
+        elif not message["content"].strip():
+            filled[index] = (place, place)
+    return filled
+
+
+def _template_pieces(
+    tokenizer: Any, messages: Sequence[Message], answers_only: bool, mark_blank: bool
+) -> tuple[list[str], list[int]]:
     """The template's text around the contents, and the message indices in the order they are rendered."""
     nonce = 0
     while any(f"qz{nonce}qzm" in message["content"] for message in messages):
         nonce += 1
     marked = [
-        {**message, "content": _thinking(message["content"], answers_only) + f"qz{nonce}qzm{i}mzq"}
+        {**message, "content": _thinking(message, answers_only) + f"qz{nonce}qzm{i}mzq"}
+        if mark_blank or message["content"].strip()
+        else message
         for i, message in enumerate(messages)
     ]
     parts = re.split(rf"qz{nonce}qzm(\d+)mzq", render(tokenizer, marked))
     return parts[0::2], [int(i) for i in parts[1::2]]
 
 
-def _thinking(content: str, answers_only: bool) -> str:
-    return content[: len(content) - len(_answer(content))] if answers_only else ""
+def _thinking(message: Message, answers_only: bool) -> str:
+    content = message["content"]
+    return content[: len(content) - len(_answer(message))] if answers_only else ""
 
 
-def _answer(content: str) -> str:
-    return content.rpartition(THINK_END)[2]
+def _answer(message: Message) -> str:
+    """What follows the thinking; other roles than the assistant don't think, whatever they write."""
+    content = message["content"]
+    return content.rpartition(THINK_END)[2] if message["role"] == "assistant" else content
 
 
 def _walk(
@@ -186,7 +224,7 @@ def _walk(
     for n, index in enumerate(order):
         following = pieces[n + 1]
         last = n + 1 == len(order)
-        for form in _rendered_forms(messages[index]["content"], answers_only):
+        for form in _rendered_forms(messages[index], answers_only):
             end = position + len(form)
             fits = text.startswith(form, position) and text.startswith(following, end)
             if fits and (not last or end + len(following) == len(text)):
@@ -198,15 +236,15 @@ def _walk(
     return ranges
 
 
-def _rendered_forms(content: str, answers_only: bool) -> Iterator[str]:
+def _rendered_forms(message: Message, answers_only: bool) -> Iterator[str]:
     """The forms that templates give a content: as it is, trimmed, or without its thinking."""
-    for base in (_answer(content),) if answers_only else (content, _answer(content)):
+    for base in (_answer(message),) if answers_only else (message["content"], _answer(message)):
         yield from (base, base.strip(), base.lstrip(), base.rstrip(), base.strip("\n"), base.lstrip("\n"))
 
 
 def _first_failure(tokenizer: Any, messages: Sequence[Message], text: str) -> int:
     """The first message whose content, in none of its forms, is in the rendering at all (else message 0)."""
     for index, message in enumerate(messages):
-        if not any(form and form in text for form in _rendered_forms(message["content"], False)):
+        if not any(form and form in text for form in _rendered_forms(message, False)):
             return index
     return 0

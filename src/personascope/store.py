@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import json
 import logging
+import mmap
 import os
 import shutil
 import struct
@@ -100,21 +101,21 @@ class RecordLog:
 
     def _scan(self, file: BinaryIO) -> int:
         """Index the records from where the last scan ended; returns the offset behind the last whole record."""
-        file.seek(self._scanned)
-        data = file.read()
-        position = whole = 0
-        while (start := data.find(MAGIC, position)) >= 0 and start + HEADER.size <= len(data):
-            _, key, length, checksum = HEADER.unpack_from(data, start)
-            begin = start + HEADER.size
-            payload = data[begin : begin + length]
-            if len(payload) == length and zlib.crc32(key + payload) == checksum:
-                self._places[key.hex()] = (self._scanned + begin, length)
-                position = whole = begin + length
-            else:
-                # Torn at the end, or damaged in the middle: look for the next record that is whole.
-                log.warning("%s: damaged record at byte %d left out", self.path, self._scanned + start)
-                position = start + 1
-        self._scanned += whole
+        if os.fstat(file.fileno()).st_size <= self._scanned:
+            return self._scanned
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            position = self._scanned
+            while (start := data.find(MAGIC, position)) >= 0 and start + HEADER.size <= len(data):
+                _, key, length, checksum = HEADER.unpack_from(data, start)
+                begin = start + HEADER.size
+                payload = data[begin : begin + length]
+                if len(payload) == length and zlib.crc32(key + payload) == checksum:
+                    self._places[key.hex()] = (begin, length)
+                    position = self._scanned = begin + length
+                else:
+                    # Torn at the end, or damaged in the middle: look for the next record that is whole.
+                    log.warning("%s: damaged record at byte %d left out", self.path, start)
+                    position = start + 1
         return self._scanned
 
 

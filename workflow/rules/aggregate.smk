@@ -7,18 +7,18 @@ rule aggregate:
     output:
         mean="<results>/aggregated/{question_mode}/{model}_{sae}/mean/per_role.npz",
         max="<results>/aggregated/{question_mode}/{model}_{sae}/max/per_role.npz",
-    params:
-        roles=ROLES,
-        code=code_hash("aggregate"),
     log:
         "<logs>/aggregate/{question_mode}/{model}_{sae}.log",
     benchmark:
         "<benchmarks>/aggregate/{question_mode}/{model}_{sae}.tsv"
+    conda:
+        "../../envs/analysis.yaml"
     resources:
         mem_mb=2000,
         runtime=30,
-    conda:
-        "../../envs/analysis.yaml"
+    params:
+        roles=ROLES,
+        code=code_hash("aggregate"),
     script:
         "../scripts/aggregate.py"
 
@@ -32,17 +32,17 @@ rule aggregate_residuals:
         ),
     output:
         vectors="<results>/aggregated/{question_mode}/{model}_{sae}/residual/per_role.npz",
-    params:
-        roles=ROLES,
-        code=code_hash("aggregate"),
     log:
         "<logs>/aggregate_residuals/{question_mode}/{model}_{sae}.log",
     benchmark:
         "<benchmarks>/aggregate_residuals/{question_mode}/{model}_{sae}.tsv"
+    conda:
+        "../../envs/analysis.yaml"
     resources:
         mem_mb=2000,
         runtime=30,
-    conda:
-        "../../envs/analysis.yaml"
+    params:
+        roles=ROLES,
+        code=code_hash("aggregate"),
     script:
         "../scripts/aggregate_residuals.py"

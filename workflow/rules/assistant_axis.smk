@@ -17,18 +17,18 @@ rule assistant_axis:
             category="Assistant axis",
             labels={"kind": "table", "questions": "{question_mode}", "model": "{model}"},
         ),
-    params:
-        options=config["axis"],
-        code=code_hash("assistant_axis"),
     log:
         "<logs>/assistant_axis/{question_mode}/{model}_{sae}.log",
     benchmark:
         "<benchmarks>/assistant_axis/{question_mode}/{model}_{sae}.tsv"
+    conda:
+        "../../envs/analysis.yaml"
     resources:
         mem_mb=2000,
         runtime=15,
-    conda:
-        "../../envs/analysis.yaml"
+    params:
+        options=config["axis"],
+        code=code_hash("assistant_axis"),
     script:
         "../scripts/assistant_axis.py"
 
@@ -44,15 +44,15 @@ rule plot_axis:
             labels={"kind": "{figure}", "questions": "{question_mode}", "model": "{model}"},
         ),
         svg="<results>/axis/{question_mode}/{model}_{sae}/{figure}.svg",
-    params:
-        assistant=config["axis"]["assistant_role"],
-        code=code_hash("plot_axis"),
     log:
         "<logs>/plot_axis/{question_mode}/{model}_{sae}/{figure}.log",
+    conda:
+        "../../envs/analysis.yaml"
     resources:
         mem_mb=1000,
         runtime=10,
-    conda:
-        "../../envs/analysis.yaml"
+    params:
+        assistant=config["axis"]["assistant_role"],
+        code=code_hash("plot_axis"),
     script:
         "../scripts/plot_axis.py"

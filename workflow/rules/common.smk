@@ -76,9 +76,16 @@ SAE_FILES = local_sae_files()
 # What defines the model's results, and with it when jobs are rerun; device and sizes do not.
 MODEL_SPEC = spec("model", "id", "revision", "dtype", "trust_remote_code")
 
-RESPONSES = collect("<results>/responses/{mode}/{model}/{role}.jsonl", mode=MODE, model=MODEL, role=ROLES)
+RESPONSES = collect(
+    "<results>/responses/{mode}/{model}/{role}.jsonl", mode=MODE, model=MODEL, role=ROLES
+)
 CELL = f"{MODE}/{MODEL}_{SAE}"
-FEATURES = collect("<results>/features/{cell}/{role}{suffix}.parquet", cell=CELL, role=ROLES, suffix=["", ".residuals"])
+FEATURES = collect(
+    "<results>/features/{cell}/{role}{suffix}.parquet",
+    cell=CELL,
+    role=ROLES,
+    suffix=["", ".residuals"],
+)
 SPACES = ["mean", "max"] + (["residual"] if config["extraction"]["residual_layers"] else [])
 ROLE_MATRIX = collect("<results>/aggregated/{cell}/{space}/per_role.npz", cell=CELL, space=SPACES)
 AXIS_TABLES = ["agreement", "pca_spectrum", "role_projections", "role_similarity"]

@@ -5,22 +5,24 @@ rule extract:
         model=MODEL_FILES,
         sae=SAE_FILES,
     output:
-        features=ensure("<results>/features/{question_mode}/{model}_{sae}/{role}.parquet", non_empty=True),
+        features=ensure(
+            "<results>/features/{question_mode}/{model}_{sae}/{role}.parquet", non_empty=True
+        ),
         residuals="<results>/features/{question_mode}/{model}_{sae}/{role}.residuals.parquet",
+    log:
+        "<logs>/extract/{question_mode}/{model}_{sae}/{role}.log",
+    benchmark:
+        "<benchmarks>/extract/{question_mode}/{model}_{sae}/{role}.tsv"
+    conda:
+        "../../envs/extraction.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+        gpu=int(config["model"]["device"] == "cuda"),
     params:
         model=MODEL_SPEC,
         sae=config["sae"],
         extraction=spec("extraction", "token_selection", "residual_layers"),
         code=code_hash("extract"),
-    log:
-        "<logs>/extract/{question_mode}/{model}_{sae}/{role}.log",
-    benchmark:
-        "<benchmarks>/extract/{question_mode}/{model}_{sae}/{role}.tsv"
-    resources:
-        mem_mb=4000,
-        runtime=60,
-        gpu=int(config["model"]["device"] == "cuda"),
-    conda:
-        "../../envs/extraction.yaml"
     script:
         "../scripts/extract.py"

@@ -3,16 +3,16 @@ rule fetch_model:
     output:
         config="<results>/models/SmolLM2-135M-Instruct/config.json",
         weights="<results>/models/SmolLM2-135M-Instruct/model.safetensors",
-    params:
-        code=code_hash("fetch_model"),
     log:
         "<logs>/fetch_model.log",
     benchmark:
         "<benchmarks>/fetch_model.tsv"
+    conda:
+        "../../envs/extraction.yaml"
     resources:
         mem_mb=3000,
         runtime=15,
-    conda:
-        "../../envs/extraction.yaml"
+    params:
+        code=code_hash("fetch_model"),
     script:
         "../scripts/fetch_model.py"

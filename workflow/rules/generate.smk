@@ -6,6 +6,16 @@ rule generate:
         model=MODEL_FILES,
     output:
         responses=ensure("<results>/responses/{question_mode}/{model}/{role}.jsonl", non_empty=True),
+    log:
+        "<logs>/generate/{question_mode}/{model}/{role}.log",
+    benchmark:
+        "<benchmarks>/generate/{question_mode}/{model}/{role}.tsv"
+    conda:
+        "../../envs/generation.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+        gpu=int(config["model"]["device"] == "cuda"),
     params:
         model=MODEL_SPEC,
         questions=config["questions"]["select"],
@@ -15,15 +25,5 @@ rule generate:
             "generation", "variants", "temperature", "top_p", "max_tokens", "max_model_len", "seed"
         ),
         code=code_hash("generate", f"generate:{config['generation']['backend']}"),
-    log:
-        "<logs>/generate/{question_mode}/{model}/{role}.log",
-    benchmark:
-        "<benchmarks>/generate/{question_mode}/{model}/{role}.tsv"
-    resources:
-        mem_mb=4000,
-        runtime=60,
-        gpu=int(config["model"]["device"] == "cuda"),
-    conda:
-        "../../envs/generation.yaml"
     script:
         "../scripts/generate.py"

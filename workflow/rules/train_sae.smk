@@ -12,21 +12,21 @@ rule train_sae:
             category="SAE",
             labels={"SAE": "{name}"},
         ),
-    params:
-        model=MODEL_SPEC,
-        model_name=MODEL,
-        options=config["train_sae"],
-        code=code_hash("train_sae"),
     log:
         "<logs>/train_sae/{name}.log",
     benchmark:
         "<benchmarks>/train_sae/{name}.tsv"
+    conda:
+        "../../envs/extraction.yaml"
     threads: workflow.cores
     resources:
         mem_mb=8000,
         runtime=240,
         gpu=int(config["model"]["device"] == "cuda"),
-    conda:
-        "../../envs/extraction.yaml"
+    params:
+        model=MODEL_SPEC,
+        model_name=MODEL,
+        options=config["train_sae"],
+        code=code_hash("train_sae"),
     script:
         "../scripts/train_sae.py"

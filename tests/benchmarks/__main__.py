@@ -1,0 +1,36 @@
+"""`make bench`: every speed and memory bar, measured against a written baseline in one run, as a table.
+
+    python -m tests.benchmarks [NAME ...]
+
+Machines are noisy: figures are ratios of medians, and both sides of a ratio are measured alternately.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+
+from tests.benchmarks import aggregation, demo, extraction, generation, storage
+from tests.benchmarks.common import Row
+
+BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
+    "extraction": extraction.run,
+    "generation": generation.run,
+    "storage": storage.run,
+    "aggregation": aggregation.run,
+    "demo": demo.run,
+}
+
+
+def main() -> None:
+    names = sys.argv[1:] or list(BENCHMARKS)
+    rows = []
+    for name in names:
+        for row in BENCHMARKS[name]():
+            print(f"{row.name}: {row.measured} (bar: {row.bar}) {row.detail}", flush=True)
+            rows.append(row)
+    print("\n| what | measured | bar | met | detail |\n|---|---|---|---|---|")
+    for row in rows:
+        print(f"| {row.name} | {row.measured} | {row.bar} | {'yes' if row.met else 'NO'} | {row.detail} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""What the benchmarks share: rows of the table, medians of alternating runs, memory of a fresh process."""
+
+import os
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+MODEL = Path(os.environ.get("PERSONASCOPE_MODEL", ROOT / "results/models/SmolLM2-135M-Instruct"))
+SAE = ROOT / "resources/saes/SmolLM2-135M-Instruct_layer_15_width_4096"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    name: str
+    measured: str
+    bar: str
+    met: bool
+    detail: str = ""
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """Wall-clock seconds of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def alternate(rounds: int, *works: Callable[[], Any]) -> list[float]:
+    """Median seconds of each work, run in turn so that a noisy minute hits all of them."""
+    times: list[list[float]] = [[] for _ in works]
+    for _ in range(rounds):
+        for mine, work in zip(times, works, strict=True):
+            mine.append(seconds(work))
+    return [statistics.median(mine) for mine in times]
+
+
+def peak_memory_mib() -> float:
+    """Peak resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def load_embedded() -> tuple[Any, Any]:
+    """(tokenizer, model) in float32; the model that `make demo` has fetched."""
+    from personascope.host import keep_freed_memory
+    from personascope.models import ModelSpec, load_model, load_tokenizer
+
+    if not (MODEL / "model.safetensors").exists():
+        raise SystemExit("the embedded model is not there yet: run `make demo` first")
+    keep_freed_memory()
+    spec = ModelSpec(str(MODEL), dtype="float32")
+    return load_tokenizer(spec), load_model(spec)

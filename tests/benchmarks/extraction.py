@@ -1,0 +1,120 @@
+"""Extraction against the original's algorithm, and against the machine's own matmul rate."""
+
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from personascope.extract import ExtractOptions, Item, extract
+from personascope.hookpoints import hooks
+from personascope.saes import LoadedSAE, SAESpec, load_sae
+from tests.benchmarks.common import SAE, Row, alternate, load_embedded, seconds
+
+RESPONSES, PROMPT = 256, 60
+BASELINE_SHARE = 8  # the baseline runs over every 8th response of each length, and its rate counts
+OPTIONS = ExtractOptions()
+
+
+def make_items(vocabulary: int) -> list[Item]:
+    """256 conversations: a prompt of 60 tokens and responses of 50 to 500 tokens."""
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.linspace(50, 500, RESPONSES).round().long()[torch.randperm(RESPONSES, generator=generator)]
+    return [
+        Item(
+            torch.randint(10, vocabulary, (PROMPT + int(n),), generator=generator).tolist(), [(PROMPT, PROMPT + int(n))]
+        )
+        for n in lengths
+    ]
+
+
+def wide_sae(folder: Path, d_in: int, width: int) -> LoadedSAE:
+    """A JumpReLU SAE with random weights, about 60 active features a token: the work is that of a trained one."""
+    from sae_lens import JumpReLUSAE, JumpReLUSAEConfig
+
+    torch.manual_seed(0)
+    sae = JumpReLUSAE(JumpReLUSAEConfig(d_in=d_in, d_sae=width))
+    torch.nn.init.normal_(sae.W_enc, std=d_in**-0.5)
+    sae.threshold.data.fill_(3.1)
+    sae.cfg.metadata.hook_name = "blocks.15.hook_resid_post"
+    sae.save_model(folder)
+    return load_sae(SAESpec(path=str(folder)))
+
+
+@torch.no_grad()
+def baseline(model: Any, sae: LoadedSAE, items: list[Item]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The original's algorithm: one conversation at a time through the whole model with its LM head, a hook on the
+    layer, every token encoded, dense features to the host, and mean and max over the response there."""
+    results = []
+    for item in items:
+        cache: dict[str, torch.Tensor] = {}
+        with hooks(model, {sae.point}, lambda point, h, cache=cache: cache.update(h=h.detach())):
+            model(torch.tensor([item.ids]))
+        features = sae.sae.encode(cache["h"].to(sae.dtype)).squeeze(0).float().cpu().numpy()
+        (start, end), *_ = item.ranges
+        results.append((features[start:end].mean(0), features[start:end].max(0)))
+    return results
+
+
+def largest_difference(model: Any, sae: LoadedSAE, items: list[Item]) -> float:
+    """Largest relative difference of pooled features between both algorithms (float tolerance is expected)."""
+    worst = 0.0
+    for (mean, peak), pooled in zip(baseline(model, sae, items), extract(model, sae, items, OPTIONS), strict=True):
+        for reference, values in ((mean, pooled.mean), (peak, pooled.max)):
+            dense = np.zeros_like(reference)
+            dense[pooled.indices] = values
+            worst = max(worst, float(np.abs(dense - reference).max() / np.abs(reference).max()))
+    return worst
+
+
+def needed_flops(model: Any, sae: LoadedSAE, items: list[Item]) -> float:
+    """Multiply-adds x 2 of the blocks up to the layer on all tokens, attention, and the SAE on the selected ones."""
+    blocks = model.model.layers[: sae.point.layer + 1]
+    weights = sum(p.numel() for block in blocks for p in block.parameters() if p.ndim == 2)
+    heads = model.config.num_attention_heads * model.config.head_dim
+    linear = 2 * weights * sum(len(item.ids) for item in items)
+    attention = 2 * heads * len(blocks) * sum(len(item.ids) ** 2 for item in items)  # QK and PV, causal half
+    encode = 2 * sae.sae.cfg.d_in * sae.d_sae * sum(item.n_selected for item in items)
+    return linear + attention + encode
+
+
+def matmul_rate(size: int = 2048, rounds: int = 5) -> float:
+    """FLOP/s of a square fp32 matrix product on this machine, now."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    a @ b
+    return 2 * size**3 * rounds / seconds(lambda: [a @ b for _ in range(rounds)])
+
+
+def run() -> Iterator[Row]:
+    _, model = load_embedded()
+    items = make_items(model.config.vocab_size)
+    sample = sorted(items, key=lambda item: len(item.ids))[BASELINE_SHARE // 2 :: BASELINE_SHARE]
+    tokens, sample_tokens = (sum(len(item.ids) for item in part) for part in (items, sample))
+    with TemporaryDirectory() as folder:
+        saes = {4096: (load_sae(SAESpec(path=str(SAE))), 5), 65536: (wide_sae(Path(folder), 576, 65536), 3)}
+        for width, (sae, bar) in saes.items():
+            difference = largest_difference(model, sae, items[:4])
+            rates: list[float] = []
+            slow, fast, _ = alternate(
+                3,
+                lambda sae=sae: baseline(model, sae, sample),
+                lambda sae=sae: extract(model, sae, items, OPTIONS),
+                lambda rates=rates: rates.append(matmul_rate()),
+            )
+            rate = statistics.median(rates)
+            ratio = (tokens / fast) / (sample_tokens / slow)
+            share = needed_flops(model, sae, items) / fast / rate
+            detail = (
+                f"{tokens / fast:.0f} against {sample_tokens / slow:.0f} tokens/s; largest difference {difference:.1e}"
+            )
+            yield Row(f"extraction, width {width:,}", f"{ratio:.1f}x", f">= {bar}x", ratio >= bar, detail)
+            yield Row(
+                f"extraction, width {width:,}: share of fp32 matmul rate",
+                f"{share:.0%}",
+                ">= 60%",
+                share >= 0.6,
+                f"{rate / 1e9:.0f} GFLOP/s",
+            )
