@@ -14,10 +14,16 @@ from personascope.roles import Role, list_roles, read_questions, read_role
 
 RESOURCES = Path(__file__).parents[1] / "resources"
 REAL = Path(__file__).parents[2] / "shared" / "data" / "assistant-axis"
-NAMES = """aberration absurdist accountant activist actor addict adolescent advocate alien altruist amateur analyst
-anarchist anthropologist assistant avatar biologist bohemian caveman collaborator demon doctor economist engineer exile
-fool ghost gossip guru hedonist historian immigrant journalist lawyer loner marketer mathematician mentor musician
-pirate programmer psychologist rogue sommelier spy student swarm teacher trickster zealot""".split()
+NAMES = re.findall(
+    r"\w+",
+    """
+    aberration absurdist accountant activist actor addict adolescent advocate alien altruist amateur analyst
+    anarchist anthropologist assistant avatar biologist bohemian caveman collaborator demon doctor economist
+    engineer exile fool ghost gossip guru hedonist historian immigrant journalist lawyer loner marketer
+    mathematician mentor musician pirate programmer psychologist rogue sommelier spy student swarm teacher
+    trickster zealot
+    """,
+)
 
 
 def words(text: str) -> list[str]:

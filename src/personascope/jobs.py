@@ -89,6 +89,7 @@ def run_generate(
     model: dict[str, Any],
     model_name: str,
     backend: str,
+    engine: dict[str, Any],
     backend_options: dict[str, Any],
     temperature: float,
     top_p: float,
@@ -98,7 +99,10 @@ def run_generate(
     store: str,
     code: str,
 ) -> dict[str, Any]:
-    """Generate the responses of a role that the store lacks; returns the keys of all, in row order."""
+    """Generate the responses of a role that the store lacks; returns the keys of all, in row order.
+
+    `engine` is the part of `backend_options` that decides results (not sizes), and so belongs into the keys.
+    """
     role = read_role(role_file)
     shared = select_questions(read_questions(questions_file), questions) if question_mode == "general" else []
     prompts = build_prompts(role, variants, questions_for(role, question_mode, shared), model_name)
@@ -106,7 +110,7 @@ def run_generate(
     tokenizer = resources.tokenizer(spec)
     requests = build_requests(tokenizer, prompts, seed=seed, max_tokens=max_tokens, max_model_len=max_model_len)
     sampling = Sampling(temperature, top_p)
-    common = [resources.identity(spec), spec.dtype, backend, backend_options.get("model"), asdict(sampling), code]
+    common = [resources.identity(spec), spec.dtype, backend, engine, asdict(sampling), code]
     keys = [
         content_key([common, asdict(request), prompt.role, prompt.prompt_index, prompt.question.id, prompt.messages])
         for prompt, request in zip(prompts, requests, strict=True)
@@ -117,11 +121,11 @@ def run_generate(
     report(f"{role.name}: {len(keys)} responses, {len(keys) - len(missing)} of them in the store")
     if missing:
         limits = {"max_model_len": max_model_len} if backend == "vllm" else {}
-        engine = resources.backend(backend, spec, limits | backend_options)
+        loaded = resources.backend(backend, spec, limits | backend_options)
         progress = Progress(report, role.name, len(missing))
         todo, asked = [prompts[i] for i in missing], [requests[i] for i in missing]
         with records.writer() as append:
-            for index, row in generate(tokenizer, engine, todo, asked, sampling):
+            for index, row in generate(tokenizer, loaded, todo, asked, sampling):
                 append(keys[missing[index]], row)
                 progress.add(len(row["response_token_ids"]))
     return {"log": str(records.path), "keys": keys}

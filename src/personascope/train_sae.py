@@ -37,7 +37,11 @@ NORM_BATCHES = 20
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """layer: block whose output is read; width: d_sae; k: active features a token (TopK)."""
+    """layer: block whose output is read; width: d_sae; k: active features a token (TopK).
+
+    massive_norm: tokens above so many times the median norm are not trained on; loss_responses: how many of the
+    held-out responses, evenly spread, the loss is measured on (three passes through the whole model).
+    """
 
     layer: int
     width: int = 4096
@@ -47,6 +51,7 @@ class TrainOptions:
     learning_rate: float = 8e-4
     heldout_questions: float = 0.2
     massive_norm: float = 10.0
+    loss_responses: int = 128
     seed: int = 0
 
 
@@ -247,7 +252,7 @@ def train_sae(
         "heldout_tokens": len(held),
         "heldout_responses": len(heldout),
         **reconstruction(sae, held, ordinary(held, options.massive_norm)),
-        **loss_recovered(model, sae, heldout),
+        **loss_recovered(model, sae, heldout[:: max(1, len(heldout) // options.loss_responses)]),
     }
     write_json(Path(folder) / "card.json", card)
     write_text(Path(folder) / "README.md", card_text(card))

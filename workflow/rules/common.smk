@@ -30,6 +30,9 @@ def check_config():
     pretrained = config["sae"]["release"] and config["sae"]["id"]
     if bool(config["sae"]["path"]) == bool(pretrained):
         raise WorkflowError("config, sae: give either `path` (a local SAE) or `release` and `id`")
+    generation = config["generation"]
+    if generation["backend"] == "openai" and "base_url" not in generation["backend_options"]:
+        raise WorkflowError("config, generation.backend_options.base_url: the backend openai needs it")
 
 
 def check_inputs():
@@ -75,6 +78,12 @@ MODEL_FILES = local_model_files()
 SAE_FILES = local_sae_files()
 # What defines the model's results, and with it when jobs are rerun; device and sizes do not.
 MODEL_SPEC = spec("model", "id", "revision", "dtype", "trust_remote_code")
+ENGINE = {
+    key: value
+    for key, value in config["generation"]["backend_options"].items()
+    if key in ("model", "base_url", "engine_options", "vllm_extensions")
+}
+GPU = int(config["model"]["device"].startswith("cuda"))
 
 RESPONSES = collect(
     "<results>/responses/{mode}/{model}/{role}.jsonl", mode=MODE, model=MODEL, role=ROLES

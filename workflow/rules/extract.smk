@@ -18,7 +18,7 @@ rule extract:
     resources:
         mem_mb=4000,
         runtime=60,
-        gpu=int(config["model"]["device"] == "cuda"),
+        gpu=GPU,
     params:
         model=MODEL_SPEC,
         sae=config["sae"],

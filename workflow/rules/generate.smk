@@ -15,12 +15,12 @@ rule generate:
     resources:
         mem_mb=4000,
         runtime=60,
-        gpu=int(config["model"]["device"] == "cuda"),
+        gpu=GPU,
     params:
         model=MODEL_SPEC,
         questions=config["questions"]["select"],
         backend=config["generation"]["backend"],
-        served_model=config["generation"]["backend_options"].get("model"),
+        engine=ENGINE,
         sampling=spec(
             "generation", "variants", "temperature", "top_p", "max_tokens", "max_model_len", "seed"
         ),

@@ -18,11 +18,11 @@ rule train_sae:
         "<benchmarks>/train_sae/{name}.tsv"
     conda:
         "../../envs/extraction.yaml"
-    threads: workflow.cores
+    threads: 8
     resources:
         mem_mb=8000,
         runtime=240,
-        gpu=int(config["model"]["device"] == "cuda"),
+        gpu=GPU,
     params:
         model=MODEL_SPEC,
         model_name=MODEL,

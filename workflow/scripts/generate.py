@@ -11,6 +11,7 @@ with job(snakemake.log[0]):
         "model": snakemake.params.model | {k: config["model"][k] for k in ("device", "device_map")},
         "model_name": snakemake.wildcards.model,
         "backend": snakemake.params.backend,
+        "engine": snakemake.params.engine,
         "backend_options": config["generation"]["backend_options"],
         **snakemake.params.sampling,
         "store": config["store"],

@@ -1,0 +1,130 @@
+"""The documentation names what exists: config keys with their defaults, make targets, files, links, code."""
+
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from yaml import safe_load
+
+from personascope.backends import BACKENDS
+
+ROOT = Path(__file__).parents[1]
+PAGES = ["README.md", "config/README.md", "results/README.md", "CHANGELOG.md"]
+OPTIONS = "generation.backend_options."
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def schema_keys(schema: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any], bool]]:
+    """(dotted key, its schema, whether it is required) of all properties, however deep."""
+    for name, part in schema.get("properties", {}).items():
+        yield prefix + name, part, name in schema.get("required", [])
+        yield from schema_keys(part, f"{prefix}{name}.")
+
+
+def documented() -> dict[str, str]:
+    """{key: cell of its default} from the five-column tables of config/README.md."""
+    rows = re.findall(r"^\| `([\w.]+)` \|(.*)\|$", (ROOT / "config/README.md").read_text(), re.MULTILINE)
+    return {key: cells.split(" | ")[1].strip() for key, cells in rows if len(cells.split(" | ")) == 4}
+
+
+SCHEMA = list(schema_keys(safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())))
+
+
+def test_every_config_key_is_documented_and_no_other() -> None:
+    assert sorted(documented()) == sorted(key for key, _, _ in SCHEMA)
+
+
+@pytest.mark.parametrize(("key", "part", "required"), [pytest.param(*entry, id=entry[0]) for entry in SCHEMA])
+def test_documented_defaults_are_the_schema_s(key: str, part: dict[str, Any], required: bool) -> None:
+    cell = documented()[key]
+    if "default" in part:
+        assert safe_load(cell.strip("`")) == part["default"]
+    elif not key.startswith(OPTIONS):
+        assert cell == ("required" if required else "-")
+
+
+def test_documented_defaults_of_backend_options_are_the_engines_own() -> None:
+    parameters: dict[str, inspect.Parameter] = {}
+    for module, name in BACKENDS.values():
+        parameters |= inspect.signature(getattr(importlib.import_module(module), name)).parameters
+    for key, cell in documented().items():
+        # `model` is filled in from model.id.
+        if key.startswith(OPTIONS) and not key.endswith(".model"):
+            default = parameters[key.removeprefix(OPTIONS)].default
+            if default is inspect.Parameter.empty:
+                assert cell == "required", key
+            elif cell != "-":
+                assert safe_load(cell.strip("`")) == default, key
+            else:
+                assert default is None, key
+
+
+def code(page: str) -> str:
+    """The code of a page, blocks and spans, without its prose ("make" is also an English word)."""
+    text = (ROOT / page).read_text()
+    blocks = [body for _, body in FENCE.findall(text)]
+    return "\n".join(blocks + re.findall(r"`([^`\n]+)`", FENCE.sub("", text)))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_make_targets_exist(page: str) -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"^make ([\w-]+)", code(page), re.MULTILINE))
+    assert named <= targets
+    assert page != "README.md" or {"demo", "test", "lint", "bench"} <= named
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_config_files_exist(page: str) -> None:
+    named = set(re.findall(r"\bconfig/[\w.-]+\.(?:yaml|md)", (ROOT / page).read_text()))
+    assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
+
+
+def test_named_targets_exist() -> None:
+    sentence = re.search(r"^Named targets,.*?: (.*?)\.$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert sentence
+    rules = re.findall(r"^rule (\w+):", (ROOT / "Snakefile").read_text(), re.MULTILINE)
+    assert sorted(re.findall(r"`(\w+)`", sentence[1])) == sorted(rules)
+
+
+def slug(heading: str) -> str:
+    """The anchor of a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_local_links_resolve(page: str) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", (ROOT / page).read_text()):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / name if name else ROOT / page
+        assert target.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+            assert anchor in map(slug, headings), link
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_code_blocks_are_valid(page: str) -> None:
+    for language, body in FENCE.findall((ROOT / page).read_text()):
+        if language == "python":
+            compile(body, page, "exec")
+            for module, names in re.findall(r"^from (personascope\S*) import (.*)$", body, re.MULTILINE):
+                found = importlib.import_module(module)
+                assert [name for name in names.split(", ") if not hasattr(found, name)] == []
+        elif language == "yaml":
+            known = {key for key, _, _ in SCHEMA}
+            assert {key for key in flat(safe_load(body)) if key not in known} == set()
+
+
+def flat(value: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted keys of nested mappings."""
+    for name, part in value.items():
+        yield prefix + name
+        if isinstance(part, dict):
+            yield from flat(part, f"{prefix}{name}.")

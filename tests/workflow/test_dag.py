@@ -1,0 +1,124 @@
+"""Which jobs Snakemake would run: after a clone, for single targets, and after a change. Dry-runs only."""
+
+import os
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from workspace import CELL, REPO, RESPONSES, TINY, Workspace
+
+pytestmark = pytest.mark.workflow
+
+AFTER_MATRIX = {"assistant_axis": 1, "plot_axis": 3}
+AFTER_EXTRACT = {"aggregate": 1, "aggregate_residuals": 1, **AFTER_MATRIX}
+AFTER_GENERATE = {"extract": 3, **AFTER_EXTRACT}
+
+
+def test_after_a_clone_every_job_is_planned(clone: Workspace):
+    assert clone.counts() == {"fetch_model": 1, "generate": 51, "extract": 51, **AFTER_EXTRACT}
+
+
+def test_demo_plans_twelve_roles(clone: Workspace):
+    counts = clone.counts("--configfile", "config/demo.yaml")
+    assert counts == {"fetch_model": 1, "generate": 12, "extract": 12, **AFTER_EXTRACT}
+
+
+def test_production_config_plans_without_the_model_being_there(clone: Workspace):
+    counts = clone.counts("--configfile", "config/gemma-3-27b-it.yaml")
+    assert counts == {"generate": 51, "extract": 51, **AFTER_EXTRACT}
+
+
+def test_an_own_sae_is_trained_before_it_is_used(clone: Workspace):
+    counts = clone.counts("features", "--configfile", "config/train_sae.yaml")
+    assert counts == {"fetch_model": 1, "generate": 51, "train_sae": 1, "extract": 51}
+
+
+def test_a_single_file_asks_for_its_own_job_alone(workspace: Workspace):
+    assert workspace.counts(f"{RESPONSES}/pirate.jsonl") == {"generate": 1}
+
+
+def test_a_role_without_a_file_is_refused(workspace: Workspace):
+    outcome = workspace.snakemake("-n", f"{RESPONSES}/nobody.jsonl", check=False)
+    assert outcome.code != 0
+    assert "resources/roles/nobody.json" in outcome.text
+
+
+def test_without_residual_layers_there_is_no_residual_stage(workspace: Workspace):
+    overlay = workspace.overlay(TINY, {"extraction": {"residual_layers": []}})
+    assert workspace.counts("--configfile", overlay) == {"generate": 3, "extract": 3, "aggregate": 1, **AFTER_MATRIX}
+
+
+def test_rulegraph_and_lint(clone: Workspace):
+    graph = clone.snakemake("--rulegraph").text
+    assert all(rule in graph for rule in ("digraph", "fetch_model", "generate", "extract", "aggregate", "plot_axis"))
+    assert "good condition" in clone.snakemake("--lint").text
+
+
+def test_a_finished_experiment_has_nothing_left_to_do(finished: Workspace):
+    assert finished.counts("--configfile", "overlay.yaml") == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param({"generation": {"temperature": 0.9}}, {"generate": 3, **AFTER_GENERATE}, id="temperature"),
+        pytest.param({"extraction": {"residual_layers": [3]}}, AFTER_GENERATE, id="residual-layers"),
+        pytest.param({"axis": {"transform": "raw"}}, AFTER_MATRIX, id="axis-option"),
+        pytest.param(
+            {
+                "store": "elsewhere",
+                "model": {"device": "cpu"},
+                "generation": {"backend_options": {"batch_size": 2}},
+                "extraction": {"batch_tokens": 99, "chunk_tokens": 9},
+            },
+            {},
+            id="sizes-and-places",
+        ),
+        pytest.param({"roles": {"select": ["assistant", "default", "ghost", "pirate"]}}, None, id="one-role-more"),
+    ],
+)
+def test_a_changed_option_reruns_what_depends_on_it(
+    finished: Workspace, change: dict[str, Any], expected: dict[str, int] | None
+):
+    expected = {"generate": 1, "extract": 1, **AFTER_EXTRACT} if expected is None else expected
+    assert finished.counts("--configfile", finished.overlay(TINY, change)) == expected
+
+
+def test_a_changed_role_reruns_that_role(finished: Workspace):
+    finished.edit("resources/roles/pirate.json", "lantern", "lamp")
+    assert finished.counts("--configfile", "overlay.yaml") == {"generate": 1, "extract": 1, **AFTER_EXTRACT}
+
+
+def test_deleted_features_of_a_role_rerun_that_role(finished: Workspace):
+    (finished.path / f"results/features/{CELL}/pirate.parquet").unlink()
+    targets = ("features", "role_matrix", "axis", "--configfile", "overlay.yaml")
+    assert finished.counts(*targets) == {"extract": 1, **AFTER_EXTRACT}
+    plan = finished.snakemake("-n", *targets).text
+    assert f"output: results/features/{CELL}/pirate.parquet" in plan
+
+
+def test_touch_accepts_outputs_as_they_are(finished: Workspace):
+    """Snakemake's way to keep results after an edit that does not matter."""
+    finished.edit("resources/roles/pirate.json", "lantern", "lamp")
+    finished.snakemake("--cores", "1", "--touch", "--configfile", "overlay.yaml")
+    assert finished.counts("--configfile", "overlay.yaml") == {}
+
+
+@pytest.mark.parametrize(
+    ("module", "edit", "expected"),
+    [
+        pytest.param("aggregate.py", lambda text: f"# A comment.\n{text}", {}, id="comment"),
+        pytest.param("figures.py", lambda text: f"{text}\nCHANGED = True\n", {"plot_axis": 3}, id="figures"),
+        pytest.param("backends/sampling.py", lambda text: f"{text}\nCHANGED = True\n", None, id="sampling"),
+    ],
+)
+def test_changed_code_reruns_its_stage_and_a_comment_nothing(
+    finished: Workspace, module: str, edit: Callable[[str], str], expected: dict[str, int] | None
+):
+    source = finished.path / "src"
+    shutil.copytree(REPO / "src/personascope", source / "personascope", ignore=shutil.ignore_patterns("__pycache__"))
+    file = source / "personascope" / module
+    file.write_text(edit(file.read_text()))
+    counts = finished.counts("--configfile", "overlay.yaml", env={"PYTHONPATH": os.fspath(source)})
+    assert counts == ({"generate": 3, **AFTER_GENERATE} if expected is None else expected)

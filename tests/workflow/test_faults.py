@@ -1,0 +1,85 @@
+"""Processes killed while they work: nothing keeps running, nothing half-written stays, nothing is done twice."""
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+from workspace import MODEL, RESPONSES, Workspace, wait_for
+
+pytestmark = pytest.mark.workflow
+
+ROLES = ["assistant", "pirate"]
+QUESTIONS = 10
+BATCH = 2
+CONFIG = {
+    "roles": {"select": ROLES},
+    "questions": {"select": QUESTIONS},
+    "generation": {"variants": [0], "max_tokens": 24, "backend_options": {"batch_size": BATCH}},
+}
+TOTAL = len(ROLES) * QUESTIONS
+RUN = ("responses", "--cores", "2", "--configfile", "overlay.yaml")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, model: object) -> Workspace:
+    workspace = Workspace.make(tmp_path_factory.mktemp("undisturbed") / "w", with_model=True)
+    workspace.overlay(CONFIG)
+    workspace.snakemake(*RUN)
+    return workspace
+
+
+@pytest.fixture
+def working(workspace: Workspace) -> Iterator[Workspace]:
+    """A run in the middle of generation: some responses are in the store, others are to come."""
+    workspace.overlay(CONFIG)
+    run = workspace.start(*RUN)
+    try:
+        wait_for(lambda: workspace.count_records() or run.poll() is not None, 120)
+        assert 0 < workspace.count_records() < TOTAL, workspace.read("run.log")
+        yield workspace
+    finally:
+        run.kill()
+        run.wait()
+
+
+@pytest.mark.parametrize(
+    "victim",
+    [
+        pytest.param(("personascope.host",), id="model-host"),
+        pytest.param(("-m snakemake", "responses"), id="snakemake"),
+        pytest.param(("generate.py",), id="job"),
+    ],
+)
+def test_killed(working: Workspace, undisturbed: Workspace, victim: tuple[str, ...]):
+    process = working.find_process(*victim)
+    assert process, working.read("run.log")
+    process.send_signal(signal.SIGKILL)
+    assert wait_for(lambda: not working.processes(), 20), [p.cmdline() for p in working.processes()]
+    assert working.leftovers() == []
+    for name, content in working.files(RESPONSES).items():
+        assert undisturbed.files(RESPONSES)[name] == content
+    kept = working.records()
+
+    working.snakemake("--unlock", "--configfile", "overlay.yaml")
+    working.snakemake(*RUN, "--rerun-incomplete")
+
+    assert working.files(RESPONSES) == undisturbed.files(RESPONSES)
+    assert wait_for(lambda: not working.processes(), 3)
+    # Every response was stored once: what was finished before the kill was not generated again.
+    records = working.records()
+    assert {role: len(keys) for role, keys in records.items()} == dict.fromkeys(ROLES, QUESTIONS)
+    assert all(records[role][: len(keys)] == keys for role, keys in kept.items())
+
+
+def test_torn_record_is_generated_again(undisturbed: Workspace, tmp_path):
+    workspace = undisturbed.copy(tmp_path / "w")
+    log = workspace.path / f"store/responses/{MODEL}/pirate.log"
+    log.write_bytes(log.read_bytes()[:-10])
+    output = workspace.path / RESPONSES / "pirate.jsonl"
+    output.unlink()
+    workspace.snakemake(*RUN)
+    assert workspace.files(RESPONSES) == undisturbed.files(RESPONSES)
+    assert f"{QUESTIONS} responses, {QUESTIONS - 1} of them in the store" in workspace.read(
+        f"logs/generate/general/{MODEL}/pirate.log"
+    )
+    assert len(workspace.records()["pirate"]) == QUESTIONS

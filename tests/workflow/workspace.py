@@ -1,0 +1,176 @@
+"""A working copy of the workflow, and Snakemake run in it as its users run it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from personascope.store import HEADER
+
+REPO = Path(__file__).resolve().parents[2]
+MODEL = "SmolLM2-135M-Instruct"
+MODEL_FOLDER = f"results/models/{MODEL}"
+SAE = f"resources/saes/{MODEL}_layer_15_width_4096"
+RESPONSES = f"results/responses/general/{MODEL}"
+CELL = f"general/{MODEL}_layer_15_width_4096"
+TINY = {
+    "roles": {"select": ["assistant", "default", "pirate"]},
+    "questions": {"select": 2},
+    "generation": {"variants": [0], "max_tokens": 8},
+}
+
+
+@dataclass
+class Outcome:
+    """How a run of Snakemake ended; `text` is stdout and stderr."""
+
+    code: int
+    text: str
+
+
+class Workspace:
+    """A folder with Snakefile, workflow, config and resources (the SAE is a link; nothing else leads to the repo)."""
+
+    def __init__(self, path: Path):
+        self.path = path.resolve()
+
+    @classmethod
+    def make(cls, path: Path, *, with_model: bool) -> "Workspace":
+        path.mkdir(parents=True)
+        shutil.copy(REPO / "Snakefile", path)
+        for name in ("workflow", "config", "resources", "envs"):
+            shutil.copytree(REPO / name, path / name, ignore=shutil.ignore_patterns("saes"))
+        if (REPO / "resources/saes").exists():
+            (path / "resources/saes").symlink_to(REPO / "resources/saes")
+        if with_model:
+            (path / "results").mkdir()
+            (path / "results/models").symlink_to(REPO / "results/models")
+        return cls(path)
+
+    def copy(self, path: Path) -> "Workspace":
+        """All of it, modification times and Snakemake's records included: what was finished is finished there too."""
+        shutil.copytree(self.path, path, symlinks=True)
+        return Workspace(path)
+
+    def overlay(self, *configs: dict[str, Any], name: str = "overlay.yaml") -> str:
+        """Write an overlay of the default configuration; later `configs` win by block and key."""
+        merged: dict[str, Any] = {}
+        for config in configs:
+            for block, values in config.items():
+                both = isinstance(values, dict) and isinstance(merged.get(block), dict)
+                merged[block] = merged[block] | values if both else values
+        (self.path / name).write_text(yaml.safe_dump(merged), encoding="utf-8")
+        return name
+
+    def start(self, *args: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+        """Start Snakemake; its output goes to run.log."""
+        with (self.path / "run.log").open("w") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "snakemake", *args],
+                cwd=self.path,
+                env=os.environ | {"HF_HUB_OFFLINE": "1"} | (env or {}),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                text=True,
+            )
+
+    def snakemake(self, *args: str, check: bool = True, env: dict[str, str] | None = None) -> Outcome:
+        """Run Snakemake to its end; with `check` it must succeed."""
+        process = self.start(*args, env=env)
+        code = process.wait(timeout=300)
+        outcome = Outcome(code, self.read("run.log"))
+        assert not check or code == 0, outcome.text
+        return outcome
+
+    def counts(self, *args: str, env: dict[str, str] | None = None) -> dict[str, int]:
+        """{rule: number of jobs} that a dry-run announces, without total and the targets `all` and the like."""
+        text = self.snakemake(*args, "--dry-run", "--quiet", "rules", env=env).text
+        table = re.search(r"^job +count\n[- ]+\n((?:\S+ +\d+\n)+)", text, re.MULTILINE)
+        if table is None:
+            assert "Nothing to be done" in text, text
+            return {}
+        found = {rule: int(count) for rule, count in (line.split() for line in table[1].splitlines())}
+        return {rule: count for rule, count in found.items() if rule not in ("total", *TARGETS)}
+
+    def read(self, name: str) -> str:
+        return (self.path / name).read_text(encoding="utf-8", errors="replace")
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        """Replace text in a file; it must be there."""
+        text = self.read(name)
+        assert old in text
+        (self.path / name).write_text(text.replace(old, new), encoding="utf-8")
+
+    def files(self, folder: str) -> dict[str, bytes]:
+        """Contents of the files below a folder, by name."""
+        found = (self.path / folder).rglob("*")
+        return {str(path.relative_to(self.path)): path.read_bytes() for path in found if path.is_file()}
+
+    def leftovers(self) -> list[str]:
+        """Temporary files below results and store (the linked model is not looked at)."""
+        found = [path for name in ("results", "store") for path in (self.path / name).rglob("*")]
+        return [str(path) for path in found if path.name.startswith(".") or path.name.endswith(".tmp")]
+
+    def processes(self) -> list[psutil.Process]:
+        """Processes that work in this folder: Snakemake, its jobs, the model host."""
+        return [process for process in psutil.process_iter() if _cwd(process) == str(self.path)]
+
+    def find_process(self, *words: str) -> psutil.Process | None:
+        """A process of this folder with these words in its command line."""
+        for process in self.processes():
+            line = " ".join(_command(process))
+            if all(word in line for word in words):
+                return process
+        return None
+
+    def records(self) -> dict[str, list[str]]:
+        """Keys of the records in the store by role, as appended, repeated ones included."""
+        logs = (self.path / "store/responses").rglob("*.log")
+        return {log.stem: list(_record_keys(log.read_bytes())) for log in logs}
+
+    def count_records(self) -> int:
+        return sum(map(len, self.records().values()))
+
+
+TARGETS = ("all", "model", "sae", "responses", "features", "role_matrix", "axis")
+
+
+def _cwd(process: psutil.Process) -> str | None:
+    try:
+        return process.cwd() if process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.Error:
+        return None
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def _record_keys(data: bytes) -> Iterator[str]:
+    position = 0
+    while position + HEADER.size <= len(data):
+        _, key, length, _ = HEADER.unpack_from(data, position)
+        position += HEADER.size + length
+        if position <= len(data):
+            yield key.hex()
+
+
+def wait_for(condition: Callable[[], Any], seconds: float) -> Any:
+    """The first true value of `condition`, or its last one after so many seconds."""
+    end = time.monotonic() + seconds
+    while not (value := condition()) and time.monotonic() < end:
+        time.sleep(0.02)
+    return value
