@@ -104,7 +104,7 @@ def test_soft_capped_attention_is_kept(tmp_path: Path) -> None:
 
     made = make("gemma2")
     made.save_pretrained(tmp_path)
-    loaded = load_model(ModelSpec(str(tmp_path), dtype="float32", device="cpu"))
+    loaded: Any = load_model(ModelSpec(str(tmp_path), dtype="float32", device="cpu"))
     assert loaded.config._attn_implementation == "eager"
 
 

@@ -114,7 +114,7 @@ def test_limits_and_settings(tiny_llama: Any) -> None:
     assert [len(completion.token_ids) for completion in got] == [1, 2, 9, 4]
     assert all(got[2].token_ids[: len(c.token_ids)] == c.token_ids for c in got)  # same seed, same prompt
     assert run(tiny_llama, [], WARM) == []
-    unfinished = TransformersBackend(tiny_llama, []).generate(batch, WARM)
+    unfinished: Any = TransformersBackend(tiny_llama, []).generate(batch, WARM)
     next(unfinished)
     unfinished.close()
     assert tiny_llama.config._attn_implementation == before

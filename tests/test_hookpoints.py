@@ -171,7 +171,7 @@ def test_layer_outside_the_model(layer: int) -> None:
 
 
 def test_model_without_layers() -> None:
-    model = nn.Module()
+    model: Any = nn.Module()
     model.config = tf.LlamaConfig(**COMMON)
     with pytest.raises(UserError, match="no list of 3 decoder layers"):
         decoder_layers(model)

@@ -149,16 +149,19 @@ def test_a_host_that_cannot_start_is_told_with_its_log(folder: Path, monkeypatch
 def test_the_host_ends_with_its_leader(folder: Path):
     """Also while the leader is a zombie that nobody has waited for."""
     leader = subprocess.Popen(["sleep", "60"])
-    process = start_host(folder / "socket", psutil.Process(leader.pid))
+    place = folder / "of-the-host"
+    place.mkdir()
+    process = start_host(place / "socket", psutil.Process(leader.pid))
     leader.kill()
     assert process.wait(timeout=5) == 0
-    assert not (folder / "socket").exists()
+    assert not (place / "socket").exists()
     leader.wait()
 
 
 def test_a_leader_s_number_that_was_given_away_is_no_leader(folder: Path):
     me = psutil.Process()
-    command = [sys.executable, "-m", "personascope.host", "--socket", str(folder / "socket")]
+    (folder / "of-the-host").mkdir()
+    command = [sys.executable, "-m", "personascope.host", "--socket", str(folder / "of-the-host/socket")]
     command += ["--leader", str(me.pid), "--started", repr(me.create_time() - 3600)]
     assert subprocess.run(command, stderr=subprocess.DEVNULL, timeout=20).returncode == 0
 

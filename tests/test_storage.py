@@ -10,20 +10,15 @@ import pytest
 
 from personascope.errors import UserError
 from personascope.export import export_npz
+from personascope.files import atomic_path, iter_jsonl, read_json, write_json, write_jsonl, write_text
 from personascope.storage import (
     FeatureRows,
-    atomic_path,
     iter_features,
-    iter_jsonl,
     load_npz,
     open_parquet,
-    read_json,
     residual_writer,
     save_npz,
     write_features,
-    write_json,
-    write_jsonl,
-    write_text,
 )
 from tests.sparse_rows import random_dense, to_rows
 
@@ -179,7 +174,6 @@ def test_truncated_features_are_named(tmp_path: Path) -> None:
             list(iter_features(path))
 
 
-@pytest.mark.xfail(strict=True, raises=OSError, reason="iter_features does not translate errors of read_row_group")
 def test_features_with_a_damaged_page_are_named(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     write_features(path, [to_rows(*random_dense(6, D_SAE))], METADATA)
@@ -224,7 +218,6 @@ def test_missing_npz_files_and_arrays_are_named(tmp_path: Path) -> None:
         load_npz(tmp_path / "a.npz", "x")
 
 
-@pytest.mark.xfail(strict=True, reason="load_npz lets zipfile.BadZipFile and zlib.error through")
 def test_damaged_npz_files_are_named(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     save_npz(path, compressed=True, x=np.arange(500))
@@ -272,7 +265,6 @@ def test_export_refuses_responses_of_other_rows(tmp_path: Path, change: str) -> 
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="iter_features does not translate a missing column")
 def test_export_refuses_a_file_of_residual_means(tmp_path: Path) -> None:
     _, responses, _, mean, maximum = role_files(tmp_path)
     path = tmp_path / "baker.residuals.parquet"

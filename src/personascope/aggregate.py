@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from personascope.errors import UserError
-from personascope.storage import iter_features, load_npz, open_parquet, residual_column, save_npz
+from personascope.storage import iter_features, iter_tables, load_npz, open_parquet, residual_column, save_npz
 
 log = logging.getLogger(__name__)
 
 # What must be the same in all files of a matrix.
-SAME = ("model", "weights", "sae", "sae_weights", "template", "token_selection", "d_sae")
+SAME = ("model", "weights", "dtype", "sae", "sae_weights", "template", "token_selection", "residual_layers", "d_sae")
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,14 @@ class RoleMatrix:
 def load_role_matrix(path: str | Path) -> RoleMatrix:
     """Read a per_role.npz (also one written by others: without n_responses, counts are 0)."""
     features, names = load_npz(path, "features", "role_names")
-    with np.load(path, allow_pickle=False) as data:
-        counts = data["n_responses"] if "n_responses" in data else np.zeros(len(names), np.int64)
+    try:
+        (counts,) = load_npz(path, "n_responses")
+    except UserError:
+        counts = np.zeros(len(names), np.int64)
     if features.shape[0] != len(names):
         raise UserError(f"{path}: {features.shape[0]} rows of features for {len(names)} role names")
+    if bad := [str(name) for name, row in zip(names, features, strict=True) if not np.isfinite(row).all()]:
+        raise UserError(f"{path}: the vector of {', '.join(bad)} is not finite; aggregate again")
     return RoleMatrix(features.astype(np.float32, copy=False), [str(name) for name in names], counts)
 
 
@@ -59,8 +63,7 @@ def aggregate_features(files: dict[str, str | Path]) -> dict[str, RoleMatrix]:
             total += np.bincount(block.indices, weights=block.mean, minlength=d_sae)
             np.maximum.at(peak, block.indices, block.max)
             counts[row] += np.count_nonzero(block.n_tokens)
-        if counts[row] == 0:
-            raise UserError(f"{files[name]}: no response of role {name} has a token; generate it again")
+        _require_tokens(counts[row], name, files[name])
         matrices["mean"][row] = total / counts[row]
     return {pooling: RoleMatrix(matrix, names, counts) for pooling, matrix in matrices.items()}
 
@@ -71,16 +74,20 @@ def aggregate_residuals(files: dict[str, str | Path]) -> tuple[RoleMatrix, np.nd
     layers = _common_metadata([files[name] for name in names])["residual_layers"]
     vectors, counts = [], np.zeros(len(names), np.int64)
     for row, name in enumerate(names):
-        file, _ = open_parquet(files[name])
         total: Any = 0.0
-        for group in range(file.num_row_groups):
-            table = file.read_row_group(group)
+        for table in iter_tables(files[name], ["n_tokens", *map(residual_column, layers)]):
             kept = np.asarray(table.column("n_tokens")) > 0
             counts[row] += kept.sum()
             columns = [_vectors(table.column(residual_column(layer)), len(kept)) for layer in layers]
             total = total + np.stack([column[kept].sum(0, dtype=np.float64) for column in columns])
-        vectors.append(total / max(counts[row], 1))
+        _require_tokens(counts[row], name, files[name])
+        vectors.append(total / counts[row])
     return RoleMatrix(np.stack(vectors).astype(np.float32), names, counts), np.array(layers, np.int32)
+
+
+def _require_tokens(count: int, role: str, path: str | Path) -> None:
+    if count == 0:
+        raise UserError(f"{path}: no response of role {role} has a token; generate it again")
 
 
 def _vectors(column: Any, rows: int) -> np.ndarray:

@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 from personascope.errors import UserError
-from personascope.storage import write_jsonl
+from personascope.files import write_jsonl
 from personascope.store import FileStore, RecordLog, feature_files
 
 log = logging.getLogger(__name__)

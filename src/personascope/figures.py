@@ -1,5 +1,6 @@
 """Figures of the axis stage. Colours are safe for colour-blind readers: blue and orange, never red against green."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +11,11 @@ from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from personascope.storage import atomic_path
+from personascope.files import atomic_path
 
 matplotlib.use("Agg")
+matplotlib.rcParams["svg.hashsalt"] = "personascope"
+UNDATED = {"svg": {"Date": None}}
 
 BLUE, ORANGE, GREY = "#2166ac", "#d95f0e", "#777777"
 
@@ -21,7 +24,9 @@ def save_figure(figure: Figure, *paths: str | Path) -> None:
     """Write a figure to each path, the format by its suffix, atomically."""
     for path in paths:
         with atomic_path(path) as temporary:
-            figure.savefig(temporary, format=Path(path).suffix[1:], dpi=150, bbox_inches="tight")
+            kind = Path(path).suffix[1:]
+            # The same table gives the same bytes: no date, no random ids.
+            figure.savefig(temporary, format=kind, dpi=150, bbox_inches="tight", metadata=UNDATED.get(kind))
 
 
 def plot_role_projections(table: pd.DataFrame, assistant: str) -> Figure:
@@ -46,7 +51,7 @@ def plot_spectrum(table: pd.DataFrame, components: int = 20) -> Figure:
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     ax = figure.subplots()
     shown = table[table["component"] <= components]
-    for marker, (space, part) in zip("osD^vPX*" * 4, shown.groupby("space", sort=False), strict=False):
+    for marker, (space, part) in zip(itertools.cycle("osD^vPX*"), shown.groupby("space", sort=False), strict=False):
         ax.plot(part["component"], part["variance_share"], marker=marker, markersize=4, label=space)
     ax.set_xlabel("principal component of the role vectors")
     ax.set_ylabel("share of variance")

@@ -50,6 +50,14 @@ def parse_hook_name(name: str) -> HookPoint:
     raise UserError(f"SAE hook point {name!r} is not one this pipeline reads; it reads {', '.join(SITES)}")
 
 
+SUBLAYERS = {"mlp_out": ("mlp", "feed_forward"), "attn_out": ("self_attn", "attn", "attention")}
+# Some families normalise a sublayer's output before they add it to the stream; SAEs read the added value.
+SANDWICH_NORMS = (
+    {"mlp_out": "post_feedforward_layernorm", "attn_out": "post_attention_layernorm"},  # Gemma 2 and 3
+    {"mlp_out": "post_mlp_layernorm", "attn_out": "post_self_attn_layernorm"},  # GLM-4
+)
+
+
 def hook_module(model: nn.Module, point: HookPoint) -> tuple[nn.Module, bool]:
     """The module to hook and whether its INPUT (else its output) is the activation; UserError outside the model."""
     layers = decoder_layers(model)
@@ -58,13 +66,8 @@ def hook_module(model: nn.Module, point: HookPoint) -> tuple[nn.Module, bool]:
     block = layers[point.layer]
     if point.site in ("resid_post", "resid_pre"):
         return block, point.site == "resid_pre"
-    # Gemma 2 and 3 normalise a sublayer's output before adding it to the stream; SAEs read the added value.
-    names = {
-        "mlp_out": ("post_feedforward_layernorm", "mlp", "feed_forward"),
-        "attn_out": ("post_attention_layernorm", "self_attn", "attn", "attention"),
-    }[point.site]
-    sandwich = hasattr(block, "post_feedforward_layernorm")
-    for name in names if sandwich else names[1:]:
+    norms = next((norms for norms in SANDWICH_NORMS if hasattr(block, norms["mlp_out"])), {})
+    for name in (norms[point.site],) if norms else SUBLAYERS[point.site]:
         if isinstance(module := getattr(block, name, None), nn.Module):
             return module, False
     raise UserError(f"SAE hook point {point.site}: {type(block).__name__} has no module for it")

@@ -20,6 +20,7 @@ from personascope import __version__
 from personascope.backends import Backend, Sampling, make_backend
 from personascope.errors import UserError
 from personascope.extract import ExtractOptions, Item, extract, layers_available, make_item
+from personascope.files import iter_jsonl
 from personascope.generate import build_requests, generate
 from personascope.models import (
     LAYER_CONVENTION,
@@ -35,7 +36,7 @@ from personascope.pooling import Pooled
 from personascope.roles import build_prompts, questions_for, read_questions, read_role, select_questions
 from personascope.saes import LoadedSAE, SAESpec, check_fit, load_sae, sae_identity
 from personascope.spans import template_hash
-from personascope.storage import FeatureRows, iter_jsonl, residual_writer, write_features
+from personascope.storage import FeatureRows, residual_writer, write_features
 from personascope.store import content_key, feature_files, response_log
 
 log = logging.getLogger(__name__)

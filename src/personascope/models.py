@@ -75,6 +75,7 @@ def load_tokenizer(spec: ModelSpec) -> Any:
 
 def load_model(spec: ModelSpec) -> nn.Module:
     """The causal language model in eval mode on its device; UserError where it is absent, gated or does not fit."""
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
@@ -86,8 +87,10 @@ def load_model(spec: ModelSpec) -> nn.Module:
         model = AutoModelForCausalLM.from_pretrained(
             spec.id, dtype=DTYPES[spec.dtype], device_map=spec.device_map, **_source(spec)
         )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise _load_error(spec, error) from None
+    if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
+        model.set_attn_implementation("eager")  # the fast paths leave Gemma 2's cap on attention scores out
     if spec.device_map is None:
         model = model.to(choose_device(spec.device))
     model.requires_grad_(False)

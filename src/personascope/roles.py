@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from personascope.errors import UserError
-from personascope.storage import iter_jsonl, read_json, write_json, write_jsonl
+from personascope.files import iter_jsonl, read_json, write_json, write_jsonl
 
 log = logging.getLogger(__name__)
 
 ROLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 QUESTION_MODES = ("general", "role_specific")
+RESERVED = ("role", "space")  # columns of the tables that have one column a role
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
@@ -59,8 +60,8 @@ class Prompt:
 def role_name(path: str | Path) -> str:
     """The role that a file describes; UserError unless the name is letters, digits, `_` and `-`."""
     name = Path(path).name.removesuffix(".json")
-    if not ROLE_NAME.fullmatch(name):
-        raise UserError(f"{path}: {name!r} is no role name; use letters, digits, _ and -, at most 64 of them")
+    if not ROLE_NAME.fullmatch(name) or name in RESERVED:
+        raise UserError(f"{str(path)!r}: {name!r} is no role name; use letters, digits, _ and -, at most 64 of them")
     return name
 
 

@@ -46,6 +46,7 @@ class LoadedSAE:
 def load_sae(spec: SAESpec, device: str | torch.device = "cpu") -> LoadedSAE:
     """Load with sae-lens; UserError where it is absent or its hook point is not served."""
     from sae_lens import SAE
+    from safetensors import SafetensorError
 
     where = f"sae.path: {spec.path}" if spec.path else f"sae: release {spec.release}, id {spec.id}"
     try:
@@ -55,7 +56,7 @@ def load_sae(spec: SAESpec, device: str | torch.device = "cpu") -> LoadedSAE:
             sae = SAE.load_from_disk(spec.path, device=str(device))
         else:
             sae = SAE.from_pretrained(spec.release, spec.id, device=str(device))
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{where}: cannot be loaded: {' '.join(str(error).split())[:300]}") from None
     sae.requires_grad_(False)
     hook_name = sae.cfg.metadata.hook_name

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and the formats of features, residual means and role matrices.
+"""The formats of features, residual means and role matrices.
 
 Features of one role: Parquet, a row a response, in row order (variant outer, question inner):
 
@@ -16,8 +16,8 @@ Residual means of the same rows: ``{role}.residuals.parquet``, the same keys and
 """
 
 import json
-import os
-import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +30,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from personascope.errors import UserError
+from personascope.files import atomic_path
 
 METADATA_KEY = b"personascope"
 ROW_GROUP = 256
@@ -45,85 +46,15 @@ FEATURE_SCHEMA = pa.schema(
 )
 
 
-@contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; renamed to it on success, removed on any failure."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def write_json(path: str | Path, value: Any) -> None:
-    """Write JSON atomically; NaN and infinities are refused (ValueError), since they are not JSON."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
-
-
-def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write one JSON object a line, atomically."""
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-
-
 def write_csv(path: str | Path, table: pd.DataFrame) -> None:
     """Write a table as CSV without its index, atomically."""
     with atomic_path(path) as temporary:
         table.to_csv(temporary, index=False)
 
 
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file; UserError with file and place where it is missing or malformed."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid JSON: {error}") from None
-
-
-def iter_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
-    """One JSON object a line; UserError names file and line."""
-    try:
-        with Path(path).open(encoding="utf-8", newline="\n") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield _json_object(line, f"{path}, line {number}")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8: {error}") from None
-
-
-def _json_object(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not valid JSON: {error}") from None
-    if not isinstance(row, dict):
-        raise UserError(f"{where}: expected a JSON object, found {type(row).__name__}")
-    return row
+def read_csv(path: str | Path) -> pd.DataFrame:
+    """Read a table of ours: a role called `null` or `007` is a name."""
+    return pd.read_csv(path, dtype={"role": str}, keep_default_na=False)
 
 
 def save_npz(path: str | Path, *, compressed: bool = False, **arrays: np.ndarray) -> None:
@@ -143,7 +74,7 @@ def load_npz(path: str | Path, *names: str) -> list[np.ndarray]:
         raise UserError(f"{path}: no such file") from None
     except KeyError as error:
         raise UserError(f"{path}: {error.args[0]}") from None
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: not a readable .npz file: {error}") from None
 
 
@@ -174,13 +105,17 @@ class FeatureRows:
         return out
 
 
+def _encode(metadata: dict[str, Any]) -> bytes:
+    return json.dumps(metadata, sort_keys=True, allow_nan=False).encode()
+
+
 def _lists(offsets: np.ndarray, values: np.ndarray) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(values))
 
 
 def write_features(path: str | Path, blocks: Iterable[FeatureRows], metadata: dict[str, Any]) -> None:
     """Stream blocks of rows into one Parquet file, atomically; memory stays that of one block."""
-    schema = FEATURE_SCHEMA.with_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()})
+    schema = FEATURE_SCHEMA.with_metadata({METADATA_KEY: _encode(metadata)})
     with (
         atomic_path(path) as temporary,
         pq.ParquetWriter(
@@ -212,7 +147,7 @@ def residual_writer(
             vectors = pa.list_(pa.float32(), means.shape[2])
             schema = pa.schema([*keys, *(pa.field(residual_column(layer), vectors) for layer in layers)])
             if writer is None:
-                described = schema.with_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()})
+                described = schema.with_metadata({METADATA_KEY: _encode(metadata)})
                 writer = pq.ParquetWriter(temporary, described, compression="zstd")
             columns = [pa.array(x) for x in (block.prompt_index, block.question_id, block.n_tokens)]
             columns += [
@@ -246,12 +181,23 @@ def open_parquet(path: str | Path) -> tuple[pq.ParquetFile, dict[str, Any]]:
     return file, json.loads(raw)
 
 
+def iter_tables(path: str | Path, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Columns of a Parquet file, one row group at a time; UserError where they are absent or damaged."""
+    file, _ = open_parquet(path)
+    if missing := set(columns) - set(file.schema_arrow.names):
+        raise UserError(f"{path}: has no column {', '.join(sorted(missing))}; is it the right kind of file?")
+    for group in range(file.num_row_groups):
+        try:
+            yield file.read_row_group(group, columns=list(columns)).combine_chunks()
+        except (pa.ArrowException, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path}: damaged ({reason}); delete it and run again") from None
+
+
 def iter_features(path: str | Path, columns: Sequence[str] = ("mean", "max")) -> Iterator[FeatureRows]:
     """The rows of a features file, one row group at a time; poolings not in `columns` come back empty."""
-    file, _ = open_parquet(path)
     names = ["prompt_index", "question_id", "n_tokens", "indices", *columns]
-    for group in range(file.num_row_groups):
-        table = file.read_row_group(group, columns=names).combine_chunks()
+    for table in iter_tables(path, names):
         lists = {name: table.column(name).combine_chunks() for name in ("indices", *columns)}
         offsets = np.asarray(lists["indices"].offsets, np.int64)
         values = {name: np.asarray(array.flatten()) for name, array in lists.items()}

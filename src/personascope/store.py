@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from personascope.storage import atomic_path
+from personascope.files import atomic_path
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class RecordLog:
     def writer(self) -> Iterator[Callable[[str, Any], None]]:
         """Yield append(key, record). A record is in the file when append returns, and on the disk at the end."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab+") as file:
+        with self.path.open("ab+", buffering=0) as file:
             with _locked(file):
                 end = self._scan(file)
                 if end < os.fstat(file.fileno()).st_size:
@@ -87,8 +87,9 @@ class RecordLog:
                 with _locked(file):
                     start = file.seek(0, os.SEEK_END)
                     try:
-                        file.write(header + payload)
-                        file.flush()
+                        left = memoryview(header + payload)
+                        while left:  # a disk that fills up takes a part first
+                            left = left[file.write(left) :]
                     except OSError:
                         file.truncate(start)
                         raise
@@ -145,7 +146,7 @@ class FileStore:
         except FileNotFoundError:
             if not place.exists():
                 return False
-        except (json.JSONDecodeError, KeyError):
+        except (ValueError, KeyError, TypeError, AttributeError, NotADirectoryError):
             pass
         log.warning("%s: damaged, removed; it is made again", place)
         shutil.rmtree(place, ignore_errors=True)
@@ -193,6 +194,11 @@ def feature_files(store: str | Path) -> FileStore:
     return FileStore(Path(store) / "features")
 
 
+def _is_abandoned(folder: Path) -> bool:
+    """Whether a temporary folder is what an interrupted job has left (a running one writes within a day)."""
+    return folder.name.startswith(".tmp-") and folder.stat().st_mtime <= time.time() - 86400
+
+
 @dataclass(frozen=True)
 class Usage:
     """What a part of the store holds."""
@@ -208,7 +214,7 @@ def usage(store: str | Path) -> list[Usage]:
     folders = _feature_folders(store)
     return [
         Usage("responses", sum(len(RecordLog(path).keys()) for path in logs), sum(p.stat().st_size for p in logs)),
-        Usage("features", len(folders), sum(map(_folder_bytes, folders))),
+        Usage("features", sum(not f.name.startswith(".") for f in folders), sum(map(_folder_bytes, folders))),
     ]
 
 
@@ -233,7 +239,7 @@ def prune(store: str | Path, *, unused_days: float) -> int:
             freed += path.stat().st_size
             path.unlink()
     for folder in _feature_folders(store):
-        if folder.name.startswith(".tmp-") or folder.stat().st_mtime <= limit:
+        if folder.stat().st_mtime <= limit or _is_abandoned(folder):
             freed += _folder_bytes(folder)
             shutil.rmtree(folder)
     return freed

@@ -1,4 +1,4 @@
-"""Storage size on real features is in storage.py; here: role matrix from Parquet against compressed dense .npz."""
+"""The role matrix from sparse Parquet against compressed dense .npz, as the original stores its features."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Bytes of real features (those of `make demo`) against dense float32, and memory of extraction against responses."""
+"""Bytes of real features (those of `make demo`) against dense float32."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -68,6 +68,7 @@ PARSED: dict[str, tuple[Prepare, list[str]]] = {
     "too-many-questions": (config(questions={"select": 9999}), ["questions.select", "9999"]),
     "sae-both": (config(sae={"path": SAE, "release": "a", "id": "b"}), ["config, sae", "path", "release"]),
     "sae-neither": (config(sae={"path": None}), ["config, sae", "path", "release"]),
+    "no-base-url": (config(generation={"backend": "openai"}), ["generation.backend_options.base_url"]),
     "sae-release-alone": (config(sae={"path": None, "release": "a"}), ["config, sae", "id"]),
 }
 
@@ -151,7 +152,6 @@ RUNNING: dict[str, tuple[Prepare, list[str]]] = {
     "no-chat-template": (no_chat_template, ["model.id", "chat template"]),
     "prompt-too-long": (config(generation={"max_model_len": 16}), ["role pirate", "question", "max_model_len is 16"]),
     "wrong-option": (config(generation={"backend_options": {"base_url": "http://x"}}), ["backend_options", "base_url"]),
-    "no-base-url": (config(generation={"backend": "openai"}), ["backend_options", "base_url"]),
     "endpoint-down": (endpoint(None), ["http://127.0.0.1:", "is down"]),
     "endpoint-refuses-key": (endpoint("refuse/v1"), ["refuses the key", "CANARY"]),
     "endpoint-answers-garbage": (endpoint("garbage/v1"), ["something else than completions", "Welcome!"]),

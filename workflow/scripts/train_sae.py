@@ -1,8 +1,8 @@
 from pathlib import Path
 
 from personascope.errors import job
+from personascope.files import iter_jsonl
 from personascope.models import ModelSpec, load_model, load_tokenizer
-from personascope.storage import iter_jsonl
 from personascope.train_sae import TrainOptions, train_sae
 
 with job(snakemake.log[0]):

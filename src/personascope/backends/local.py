@@ -165,7 +165,7 @@ class TransformersBackend:
 
         The cache of a row is then: padding, prefix, padding, suffix, new tokens; the mask leaves the padding out.
         """
-        groups = shared_prefixes([r.prompt_ids for r in batch])
+        groups = self._groups(batch)
         prefixes = [batch[members[0]].prompt_ids[:length] for members, length in groups]
         suffixes = [batch[i].prompt_ids[length:] for members, length in groups for i in members]
         owner = torch.tensor([g for g, (members, _) in enumerate(groups) for _ in members], device=self.device)
@@ -189,6 +189,16 @@ class TransformersBackend:
             seeds=torch.tensor([batch[i].seed for members, _ in groups for i in members], device=self.device),
             limits=torch.tensor([batch[i].max_tokens for members, _ in groups for i in members], device=self.device),
         ), cache
+
+    def _groups(self, batch: list[Request]) -> list[tuple[list[int], int]]:
+        groups = shared_prefixes([r.prompt_ids for r in batch])
+        # Padding between prefix and suffix takes up room in a sliding window: share only where all of it fits.
+        window = getattr(self.model.config.get_text_config(), "sliding_window", None)
+        prefix = max(length for _, length in groups)
+        suffix = max(len(batch[i].prompt_ids) - length for members, length in groups for i in members)
+        if window and prefix + suffix + max(r.max_tokens for r in batch) > window:
+            return [([i], 0) for i in range(len(batch))]
+        return groups
 
     def _left_pad(self, sequences: list[list[int]]) -> tuple[Tensor, Tensor]:
         width = max(map(len, sequences))

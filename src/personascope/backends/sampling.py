@@ -32,7 +32,7 @@ def _mix(x: Tensor) -> Tensor:
 def gumbel_noise(seeds: Tensor, step: int, tokens: Tensor) -> Tensor:
     """Gumbel(0, 1) noise, float64 [rows, k], for seeds int64 [rows] and token ids int64 [rows, k]."""
     state = _mix(_mix(seeds) + step)
-    uniform = (_shift(_mix(state[:, None] ^ _mix(tokens)), 11) + 0.5) * 2.0**-53
+    uniform = (_shift(_mix(state[:, None] ^ _mix(tokens)), 12).double() + 0.5) * 2.0**-52
     return -torch.log(-torch.log(uniform))
 
 
