@@ -122,6 +122,7 @@ def fit(activations: Tensor, options: TrainOptions, metadata: dict[str, Any], de
             total_training_samples=steps * options.batch_size,
             train_batch_size_samples=options.batch_size,
             lr=options.learning_rate,
+            lr_end=options.learning_rate / 10,
             lr_warm_up_steps=min(100, steps // 10),
             lr_decay_steps=steps // 3,
             dead_feature_window=200,
