@@ -42,6 +42,8 @@ def tiny_llama() -> Any:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    from personascope.attention import use_cpu_attention
+
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=320,
@@ -56,4 +58,6 @@ def tiny_llama() -> Any:
         eos_token_id=None,
         pad_token_id=None,
     )
-    return LlamaForCausalLM(config).eval().requires_grad_(False)
+    model = LlamaForCausalLM(config).eval().requires_grad_(False)
+    use_cpu_attention(model)
+    return model

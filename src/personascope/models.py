@@ -79,6 +79,8 @@ def load_model(spec: ModelSpec) -> nn.Module:
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
+    from personascope.attention import use_cpu_attention
+
     disable_progress_bar()  # logs are files
     if spec.dtype not in DTYPES:
         raise UserError(f"model.dtype: {spec.dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
@@ -93,6 +95,7 @@ def load_model(spec: ModelSpec) -> nn.Module:
         model.set_attn_implementation("eager")  # the fast paths leave Gemma 2's cap on attention scores out
     if spec.device_map is None:
         model = model.to(choose_device(spec.device))
+    use_cpu_attention(model)
     model.requires_grad_(False)
     log.info("loaded model %s (%s) in %.1f s", spec.id, spec.dtype, time.perf_counter() - started)
     return model.eval()

@@ -46,13 +46,18 @@ def peak_memory_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def load_embedded() -> tuple[Any, Any]:
-    """(tokenizer, model) in float32; the model that `make demo` has fetched."""
+def load_embedded(tuned: bool = True) -> tuple[Any, Any]:
+    """(tokenizer, model) in float32, the model that `make demo` has fetched; `tuned` as the model host does."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
     from personascope.host import keep_freed_memory
     from personascope.models import ModelSpec, load_model, load_tokenizer
 
     if not (MODEL / "model.safetensors").exists():
         raise SystemExit("the embedded model is not there yet: run `make demo` first")
-    keep_freed_memory()
     spec = ModelSpec(str(MODEL), dtype="float32")
+    if not tuned:
+        return load_tokenizer(spec), AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).eval()
+    keep_freed_memory()
     return load_tokenizer(spec), load_model(spec)

@@ -6,46 +6,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, Cache
+from transformers import Cache
 from transformers.cache_utils import DynamicLayer
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
 from personascope.backends import Completion, Request, Sampling
 from personascope.backends.sampling import sample
 from personascope.hookpoints import decoder_layers
 
-DECODE_ATTENTION = "personascope_decode"
 COMPACT_BELOW = 0.85
 MIN_SHARED = 16
-
-
-def decode_attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
-) -> tuple[Tensor, None]:
-    """Attention of one new token over the cache without copying keys and values for each query group.
-
-    query [rows, heads, 1, d], key and value [rows, kv heads, tokens, d]. On a CPU a step is bound by memory
-    traffic, and repeating the keys of grouped-query attention is most of it. Anything but a single query
-    token, or a variant of attention that this does not know, goes to the library's own path.
-    """
-    plain = query.shape[2] == 1 and not kwargs.get("softcap") and kwargs.get("s_aux") is None
-    if not plain:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    rows, heads, _, width = query.shape
-    groups = key.shape[1]
-    scaling = kwargs.get("scaling") or width**-0.5
-    grouped = query.reshape(rows, groups, heads // groups, width) * scaling
-    scores = grouped @ key.transpose(-1, -2)
-    if attention_mask is not None:
-        mask = attention_mask[..., : key.shape[2]]
-        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
-    out = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype) @ value
-    return out.reshape(rows, 1, heads, width), None
-
-
-AttentionInterface.register(DECODE_ATTENTION, decode_attention)
-AttentionMaskInterface.register(DECODE_ATTENTION, sdpa_mask)
 
 
 class PreallocatedLayer(DynamicLayer):
@@ -109,16 +78,10 @@ class TransformersBackend:
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
         # Lexicographic order puts shared prefixes side by side; within a role the lengths are alike too.
         order = sorted(range(len(requests)), key=lambda i: requests[i].prompt_ids)
-        previous = self.model.config._attn_implementation
-        if self.device.type == "cpu" and previous == "sdpa":
-            self.model.set_attn_implementation(DECODE_ATTENTION)
-        try:
-            for start in range(0, len(order), self.batch_size):
-                batch = order[start : start + self.batch_size]
-                for row, completion in self._run_batch([requests[i] for i in batch], sampling):
-                    yield batch[row], completion
-        finally:
-            self.model.set_attn_implementation(previous)
+        for start in range(0, len(order), self.batch_size):
+            batch = order[start : start + self.batch_size]
+            for row, completion in self._run_batch([requests[i] for i in batch], sampling):
+                yield batch[row], completion
 
     @torch.inference_mode()
     def _run_batch(self, batch: list[Request], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
