@@ -4,7 +4,6 @@ Each operation gets plain JSON arguments, writes what it finishes to the store, 
 Models, tokenizers, SAEs and engines are loaded once and kept for the next request.
 """
 
-import hashlib
 import itertools
 import logging
 import time
@@ -37,7 +36,7 @@ from personascope.roles import build_prompts, questions_for, read_questions, rea
 from personascope.saes import LoadedSAE, SAESpec, check_fit, load_sae, sae_identity
 from personascope.spans import template_hash
 from personascope.storage import FeatureRows, residual_writer, write_features
-from personascope.store import content_key, feature_files, response_log
+from personascope.store import content_key, feature_files, file_digest, response_log
 
 log = logging.getLogger(__name__)
 
@@ -150,21 +149,16 @@ def run_extract(
     spec, sae_spec = ModelSpec(**model), SAESpec(**sae)
     options = ExtractOptions(tuple(residual_layers), batch_tokens, chunk_tokens)
     tokenizer = resources.tokenizer(spec)
-    metadata = {
-        "model": spec.id,
+    identity = {
         "weights": resources.identity(spec),
         "dtype": spec.dtype,
-        "sae": sae_spec.path or f"{sae_spec.release}/{sae_spec.id}",
         "sae_weights": resources.sae_identity(sae_spec),
-        "layer_convention": LAYER_CONVENTION,
         "template": template_hash(tokenizer),
         "token_selection": token_selection,
         "residual_layers": residual_layers,
         "code": code,
     }
-    with Path(responses).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    key = content_key([metadata, digest])
+    key = content_key([identity, file_digest(Path(responses))])
     files = feature_files(store)
     name = Path(responses).stem
     if files.verify(key):
@@ -173,7 +167,14 @@ def run_extract(
     network = resources.model(spec)
     layers_available(network, residual_layers)
     loaded = resources.sae(sae_spec, spec)
-    metadata |= {"hook_name": loaded.hook_name, "d_sae": loaded.d_sae, "version": __version__}
+    metadata = identity | {
+        "model": spec.id,
+        "sae": sae_spec.path or f"{sae_spec.release}/{sae_spec.id}",
+        "hook_name": loaded.hook_name,
+        "d_sae": loaded.d_sae,
+        "layer_convention": LAYER_CONVENTION,
+        "version": __version__,
+    }
     total = sum(1 for _ in iter_jsonl(responses))
     if not total:
         raise UserError(f"{responses}: holds no response; delete it and generate it again")

@@ -51,8 +51,7 @@ def load_sae(spec: SAESpec, device: str | torch.device = "cpu") -> LoadedSAE:
     where = f"sae.path: {spec.path}" if spec.path else f"sae: release {spec.release}, id {spec.id}"
     try:
         if spec.path:
-            if missing := [name for name in (CONFIG, WEIGHTS) if not (Path(spec.path) / name).is_file()]:
-                raise UserError(f"{where}: {', '.join(missing)} not found; give a folder in sae-lens's disk format")
+            _files(spec.path)
             sae = SAE.load_from_disk(spec.path, device=str(device))
         else:
             sae = SAE.from_pretrained(spec.release, spec.id, device=str(device))
@@ -63,6 +62,13 @@ def load_sae(spec: SAESpec, device: str | torch.device = "cpu") -> LoadedSAE:
     if not hook_name:
         raise UserError(f"{where}: its metadata has no hook_name, so it is unknown where the model must be read")
     return LoadedSAE(sae.eval(), parse_hook_name(hook_name), sae.cfg.d_sae, hook_name)
+
+
+def _files(folder: str) -> list[Path]:
+    files = [Path(folder) / name for name in (CONFIG, WEIGHTS)]
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise UserError(f"sae.path: {folder}: {', '.join(missing)} not found; give a folder in sae-lens's disk format")
+    return files
 
 
 def check_fit(sae: LoadedSAE, model: nn.Module) -> None:
@@ -80,6 +86,6 @@ def sae_identity(spec: SAESpec) -> str:
     if not spec.path:
         return f"{spec.release}/{spec.id}"
     digest = hashlib.sha256()
-    for name in (CONFIG, WEIGHTS):
-        digest.update((Path(spec.path) / name).read_bytes())
+    for file in _files(spec.path):
+        digest.update(file.read_bytes())
     return f"sha256:{digest.hexdigest()}"

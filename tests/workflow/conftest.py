@@ -54,13 +54,13 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Itera
         command = host.cmdline()
         socket = Path(command[command.index("--socket") + 1])
         assert wait_for(socket.exists, 20)
-        modes = [stat.filemode(path.stat().st_mode) for path in (socket, socket.parent)]
+        socket_mode, folder_mode = (stat.filemode(path.stat().st_mode) for path in (socket, socket.parent))
         assert run.wait(timeout=300) == 0, workspace.read("run.log")
         wait_for(lambda: not workspace.processes(), 3)
         left = [" ".join(process.cmdline()) for process in workspace.processes()]
     finally:
         run.kill()
-    yield Finished(workspace, *modes, left)
+    yield Finished(workspace, socket_mode, folder_mode, left)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from workspace import MODEL, SAE, TINY, Outcome, Workspace
+from workspace import MODEL, SAE, TINY, Outcome, Workspace, wait_for
 
 pytestmark = pytest.mark.workflow
 
@@ -28,7 +28,10 @@ Prepare = Callable[[Workspace], dict[str, Any] | None]
 
 
 def write(name: str, text: str) -> Prepare:
-    return lambda workspace: (workspace.path / name).write_text(text) and None
+    def prepare(workspace: Workspace) -> None:
+        (workspace.path / name).write_text(text)
+
+    return prepare
 
 
 def config(**blocks: Any) -> Prepare:
@@ -173,28 +176,28 @@ class Failed:
 
 def run_case(folder: Path, prepare: Prepare, dry: bool) -> Failed:
     workspace = Workspace.make(folder, with_model=True)
-    overlay = workspace.overlay(TINY, prepare(workspace) or {})
+    overlay = workspace.overlay(TINY, {"model": {"name": MODEL}}, prepare(workspace) or {})
     results = "small/results" if (folder / "small").exists() else "results"
     target = PIRATE_RESPONSES.replace("<results>", results)
     args = ["--dry-run"] if dry else [target, "--cores", "1"]
     outcome = workspace.snakemake(*args, "--configfile", overlay, check=False, env={"CANARY": KEY})
     outputs = [name for name in workspace.files(results) if "/models/" not in name]
-    return Failed(outcome, outputs, workspace.leftovers())
+    failed = Failed(outcome, outputs, workspace.leftovers())
+    if results != "results":
+        wait_for(lambda: not workspace.processes(), 5)
+        subprocess.run(["umount", str(folder / "small")], check=True)
+    return failed
 
 
 @pytest.fixture(scope="module")
-def failures(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[Any]:
+def failures(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, model: Path) -> Any:
     """The selected cases, two at a time: each of them starts Snakemake, and some the model host."""
-    names = [item.callspec.params.get("case") for item in request.session.items if hasattr(item, "callspec")]
+    specs = [getattr(item, "callspec", None) for item in request.session.items]
+    names = [spec.params.get("case") for spec in specs if spec]
     base = tmp_path_factory.mktemp("bad")
-    with ThreadPoolExecutor(2) as pool:
-        yield {
-            name: pool.submit(run_case, base / name, (PARSED | RUNNING)[name][0], name in PARSED)
-            for name in names
-            if name in PARSED or (name in RUNNING and can_run(name))
-        }
-    for folder in base.glob("*/small"):
-        subprocess.run(["umount", str(folder)], check=False)
+    chosen = [name for name in names if name in PARSED or (name in RUNNING and can_run(name))]
+    pool = ThreadPoolExecutor(2)
+    return {name: pool.submit(run_case, base / name, (PARSED | RUNNING)[name][0], name in PARSED) for name in chosen}
 
 
 def can_run(case: str) -> bool:

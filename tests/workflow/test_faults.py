@@ -9,12 +9,12 @@ from workspace import MODEL, RESPONSES, Workspace, wait_for
 pytestmark = pytest.mark.workflow
 
 ROLES = ["assistant", "pirate"]
-QUESTIONS = 10
+QUESTIONS = 6
 BATCH = 2
 CONFIG = {
     "roles": {"select": ROLES},
     "questions": {"select": QUESTIONS},
-    "generation": {"variants": [0], "max_tokens": 24, "backend_options": {"batch_size": BATCH}},
+    "generation": {"variants": [0], "max_tokens": 16, "backend_options": {"batch_size": BATCH}},
 }
 TOTAL = len(ROLES) * QUESTIONS
 RUN = ("responses", "--cores", "2", "--configfile", "overlay.yaml")

@@ -117,8 +117,8 @@ class Workspace:
         return {str(path.relative_to(self.path)): path.read_bytes() for path in found if path.is_file()}
 
     def leftovers(self) -> list[str]:
-        """Temporary files below results and store (the linked model is not looked at)."""
-        found = [path for name in ("results", "store") for path in (self.path / name).rglob("*")]
+        """Temporary files below results and store, wherever they are (the linked model is not looked at)."""
+        found = [path for name in ("results", "store", "small") for path in (self.path / name).rglob("*")]
         return [str(path) for path in found if path.name.startswith(".") or path.name.endswith(".tmp")]
 
     def processes(self) -> list[psutil.Process]:
