@@ -6,14 +6,13 @@ import json
 import logging
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +39,13 @@ THREAD_VARIABLES = (
 def run_leader() -> psutil.Process:
     """The process whose life bounds the host's: the topmost Snakemake above this process, else the parent.
 
-    On a cluster node that is the Snakemake of the allocation's job script; locally the user's own.
+    On a cluster node that is the Snakemake of the allocation's job script; locally the user's own. A job whose
+    Snakemake was just killed has been handed to init, which never ends: it leads itself.
     """
     me = psutil.Process()
     above = [process for process in me.parents() if _is_snakemake(process)]
-    return above[-1] if above else (me.parent() or me)
+    parent = me.parent()
+    return above[-1] if above else (parent if parent and parent.pid != 1 else me)
 
 
 def _is_snakemake(process: psutil.Process) -> bool:
@@ -138,7 +139,15 @@ def _sweep(mine: Path) -> None:
         except (OSError, ValueError):
             continue
         if folder != mine and not is_alive(pid, started):
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_folder(folder)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a host's folder: what hosts and clients put there, and nothing else."""
+    for name in ("socket", "lock", "leader"):
+        (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def is_alive(pid: int, started: float) -> bool:

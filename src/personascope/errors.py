@@ -11,18 +11,31 @@ class UserError(Exception):
     """A mistake in the input, told in one line: what, where (file, key, role, index), what to do."""
 
 
+_DISK_ERRORS = {
+    28: "free some space (`personascope store prune` helps), then run again: finished work is kept",
+    122: "the quota is used up; free some space, then run again: finished work is kept",
+    30: "the file system is read-only; choose another `results` or `store` folder",
+}
+
+
+def as_user_error(error: Exception) -> UserError | None:
+    """The error as one line for the user, or None where it is a bug."""
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        return UserError(f"{error.filename or 'output'}: {error.strerror}; {_DISK_ERRORS[error.errno]}")
+    return None
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Print a UserError (or a full disk) as one line and exit with 1; let real bugs keep their traceback."""
     try:
         yield
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        raise SystemExit(1) from None
-    except OSError as error:
-        if error.errno not in _DISK_ERRORS:
+    except Exception as error:
+        if (told := as_user_error(error)) is None:
             raise
-        print(f"error: {error.filename or 'output'}: {error.strerror}; {_DISK_ERRORS[error.errno]}", file=sys.stderr)
+        print(f"error: {told}", file=sys.stderr, flush=True)
         raise SystemExit(1) from None
 
 
@@ -30,21 +43,15 @@ def one_line_errors() -> Iterator[None]:
 def job(log_file: str | Path) -> Iterator[None]:
     """A job of the workflow: its log goes to the file and to the terminal, a UserError is one line in both."""
     Path(log_file).parent.mkdir(parents=True, exist_ok=True)
-    handlers = [logging.FileHandler(log_file, mode="w", encoding="utf-8"), logging.StreamHandler()]
+    in_file = logging.FileHandler(log_file, mode="w", encoding="utf-8")
+    handlers = [in_file, logging.StreamHandler()]
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=handlers)
     with one_line_errors():
         try:
             yield
-        except UserError as error:
-            handlers[0].emit(logging.makeLogRecord({"msg": f"error: {error}", "levelno": logging.ERROR}))
+        except Exception as error:
+            if told := as_user_error(error):
+                in_file.emit(logging.makeLogRecord({"msg": f"error: {told}", "levelno": logging.ERROR}))
+            else:
+                logging.exception("the job failed")
             raise
-        except Exception:
-            logging.exception("the job failed")
-            raise
-
-
-_DISK_ERRORS = {
-    28: "free some space (`personascope store prune` helps), then run again: finished work is kept",
-    122: "the quota is used up; free some space, then run again: finished work is kept",
-    30: "the file system is read-only; choose another `results` or `store` folder",
-}

@@ -13,7 +13,6 @@ import ctypes
 import json
 import logging
 import os
-import shutil
 import socket
 import struct
 import threading
@@ -22,8 +21,8 @@ import traceback
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from personascope.client import is_alive
-from personascope.errors import UserError
+from personascope.client import is_alive, remove_folder
+from personascope.errors import UserError, as_user_error
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +72,7 @@ class Host:
                 os._exit(0)
             time.sleep(WATCH_EVERY)
         log.info("the run has ended: the host ends")
-        shutil.rmtree(path.parent, ignore_errors=True)
+        remove_folder(path.parent)
         os._exit(0)
 
     def _answer(self, connection: socket.socket) -> None:
@@ -88,15 +87,14 @@ class Host:
             self.busy += 1
             try:
                 send({"done": self._run(stream, send)})
-            except UserError as error:
-                _try(send, {"error": str(error), "user": True})
             except (BrokenPipeError, ConnectionResetError):
                 log.info("the job that asked has ended; its finished work is in the store")
             except Exception as error:
-                log.exception("a request failed")
-                user = isinstance(error, OSError)
-                text = f"{error.filename}: {error.strerror}" if user and error.filename else traceback.format_exc()
-                _try(send, {"error": text, "user": user})
+                if told := as_user_error(error):
+                    _try(send, {"error": str(told), "user": True})
+                else:
+                    log.exception("a request failed")
+                    _try(send, {"error": traceback.format_exc(), "user": False})
             finally:
                 self.busy -= 1
                 self.last_used = time.monotonic()
@@ -126,7 +124,7 @@ def _read_request(stream: BinaryIO) -> dict[str, Any]:
         raise UserError(f"model host: a request may have {MAX_REQUEST} bytes at most")
     try:
         request = json.loads(line)
-    except json.JSONDecodeError:
+    except ValueError:
         raise UserError("model host: the request is not JSON") from None
     fields_fit = isinstance(request, dict) and isinstance(request.get("op"), str)
     if not fields_fit or not isinstance(request.get("args", {}), dict):

@@ -90,8 +90,9 @@ class RecordLog:
                         left = memoryview(header + payload)
                         while left:  # a disk that fills up takes a part first
                             left = left[file.write(left) :]
-                    except OSError:
+                    except OSError as error:
                         file.truncate(start)
+                        error.filename = str(self.path)
                         raise
                 self._places[key] = (start + HEADER.size, len(payload))
 

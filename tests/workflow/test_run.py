@@ -98,3 +98,4 @@ def test_report_holds_figures_and_captions(finished: Workspace):
     report = finished.read("report.html")
     assert "Assistant axis" in report
     assert "role_projections.png" in report
+    assert "Cosine between role vectors" in report  # from a caption

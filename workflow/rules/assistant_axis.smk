@@ -39,7 +39,7 @@ rule plot_axis:
     output:
         png=report(
             "<results>/axis/{question_mode}/{model}_{sae}/{figure}.png",
-            caption="../report/{figure}.rst",
+            caption="../report/axis_figures.rst",
             category="Assistant axis",
             labels={"kind": "{figure}", "questions": "{question_mode}", "model": "{model}"},
         ),

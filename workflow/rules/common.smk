@@ -3,6 +3,7 @@ from pathlib import Path
 
 from jsonschema import Draft202012Validator
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 from snakemake.utils import validate
 from yaml import safe_load
 
@@ -46,6 +47,9 @@ def check_inputs():
             role = read_role(folder / f"{name}.json")
             questions = questions_for(role, generation["question_mode"], chosen)
             build_prompts(role, generation["variants"], questions, "")
+        assistant = config["axis"]["assistant_role"].strip().lower()
+        if assistant not in (name.lower() for name in names):
+            logger.warning(f"config, axis.assistant_role: {assistant!r} is not among roles.select: no axis")
     except UserError as error:
         raise WorkflowError(str(error))
     return names
