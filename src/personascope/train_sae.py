@@ -37,8 +37,9 @@ NORM_BATCHES = 20
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """layer: block whose output is read; width: d_sae; k: active features a token (TopK).
+    """layer: block whose output is read; width: d_sae; k: active features a token (TopK) in training.
 
+    k_use: active features a token when the SAE is used (k where None); some more than in training lower the FVU.
     massive_norm: tokens above so many times the median norm are not trained on; loss_responses: how many of the
     held-out responses, evenly spread, the loss is measured on (three passes through the whole model).
     """
@@ -46,6 +47,7 @@ class TrainOptions:
     layer: int
     width: int = 4096
     k: int = 32
+    k_use: int | None = None
     samples: int = 4_000_000
     batch_size: int = 2048
     learning_rate: float = 8e-4
@@ -145,7 +147,7 @@ def shuffled_batches(activations: Tensor, size: int, seed: int) -> Iterator[Tens
             yield activations[order[start : start + size]]
 
 
-def save_half(sae: Any, folder: str | Path) -> None:
+def save_half(sae: Any, folder: str | Path, k_use: int | None = None) -> None:
     """Write sae-lens's disk format with half-precision weights; the configuration stays float32 for use."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -155,7 +157,7 @@ def save_half(sae: Any, folder: str | Path) -> None:
     with atomic_path(folder / WEIGHTS) as temporary:
         save_file(weights, temporary)
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    write_json(folder / CONFIG, config | {"device": "cpu"})
+    write_json(folder / CONFIG, config | {"device": "cpu"} | ({"k": k_use} if k_use else {}))
 
 
 @torch.inference_mode()
@@ -239,7 +241,7 @@ def train_sae(
     activations = activations[ordinary(activations, options.massive_norm)]
     log.info("training on %d tokens of %d responses", len(activations), len(training))
     metadata = {"model_name": model_name, "hook_name": f"blocks.{options.layer}.hook_resid_post"}
-    save_half(fit(activations, options, metadata, device), folder)
+    save_half(fit(activations, options, metadata, device), folder, options.k_use)
 
     sae = load_sae(SAESpec(path=str(folder)), device)
     held = collect_activations(model, heldout, point)
@@ -248,6 +250,7 @@ def train_sae(
         "layer": options.layer,
         "width": options.width,
         "k": options.k,
+        "k_use": options.k_use or options.k,
         "training_tokens": len(activations),
         "training_samples_seen": options.samples // options.batch_size * options.batch_size,
         "heldout_tokens": len(held),
@@ -264,7 +267,7 @@ def card_text(card: dict[str, Any]) -> str:
     """The card as a short Markdown page."""
     return f"""# SAE for {card["model"]}, layer {card["layer"]}, width {card["width"]}
 
-A TopK sparse autoencoder (k = {card["k"]}) trained with sae-lens on the output of decoder block {card["layer"]}
+A TopK sparse autoencoder (k = {card["k"]} in training, {card["k_use"]} in use) trained with sae-lens on the output of decoder block {card["layer"]}
 (`blocks.{card["layer"]}.hook_resid_post`), on the response tokens of role-prompted conversations, by the rule
 `train_sae` of personascope. Weights are in half precision; sae-lens loads them as float32.
 
