@@ -17,7 +17,8 @@ matplotlib.use("Agg")
 matplotlib.rcParams["svg.hashsalt"] = "personascope"
 UNDATED = {"svg": {"Date": None}}
 
-BLUE, ORANGE, GREY = "#2166ac", "#d95f0e", "#777777"
+BLUE, PALE_BLUE, GREY = "#2166ac", "#9ecae1", "#777777"
+LINES = ("#0072b2", "#e69f00", "#56b4e9", "#cc79a7", "#000000")  # from the palette of Okabe and Ito
 
 
 def save_figure(figure: Figure, *paths: str | Path) -> None:
@@ -36,7 +37,7 @@ def plot_role_projections(table: pd.DataFrame, assistant: str) -> Figure:
     figure = Figure(figsize=(4.6 * len(spaces), 1.2 + 0.19 * rows), layout="constrained")
     for ax, space in zip(np.atleast_1d(figure.subplots(1, len(spaces))), spaces, strict=True):
         part = table[table["space"] == space].sort_values("diff")
-        colours = [BLUE if role.lower() == assistant.strip().lower() else "#9ecae1" for role in part["role"]]
+        colours = [BLUE if role.lower() == assistant.strip().lower() else PALE_BLUE for role in part["role"]]
         ax.barh(part["role"], part["diff"] - part["diff"].mean(), color=colours)
         ax.axvline(0, color=GREY, linewidth=0.8)
         ax.set_title(space)
@@ -51,8 +52,9 @@ def plot_spectrum(table: pd.DataFrame, components: int = 20) -> Figure:
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     ax = figure.subplots()
     shown = table[table["component"] <= components]
-    for marker, (space, part) in zip(itertools.cycle("osD^vPX*"), shown.groupby("space", sort=False), strict=False):
-        ax.plot(part["component"], part["variance_share"], marker=marker, markersize=4, label=space)
+    styles = zip(itertools.cycle(LINES), itertools.cycle("osD^vPX*"), strict=False)
+    for (colour, marker), (space, part) in zip(styles, shown.groupby("space", sort=False), strict=False):
+        ax.plot(part["component"], part["variance_share"], marker=marker, markersize=4, label=space, color=colour)
     ax.set_xlabel("principal component of the role vectors")
     ax.set_ylabel("share of variance")
     ax.set_xticks(range(1, int(shown["component"].max()) + 1, 2))

@@ -267,9 +267,9 @@ def card_text(card: dict[str, Any]) -> str:
     """The card as a short Markdown page."""
     return f"""# SAE for {card["model"]}, layer {card["layer"]}, width {card["width"]}
 
-A TopK sparse autoencoder (k = {card["k"]} in training, {card["k_use"]} in use) trained with sae-lens on the output of decoder block {card["layer"]}
-(`blocks.{card["layer"]}.hook_resid_post`), on the response tokens of role-prompted conversations, by the rule
-`train_sae` of personascope. Weights are in half precision; sae-lens loads them as float32.
+A TopK sparse autoencoder (k = {card["k"]} in training, {card["k_use"]} in use), trained with sae-lens on the
+output of decoder block {card["layer"]} (`blocks.{card["layer"]}.hook_resid_post`), on the response tokens of role-prompted
+conversations, by the rule `train_sae` of personascope. Weights are in half precision; sae-lens loads them as float32.
 
 | measured on {card["heldout_responses"]} responses to questions that were not trained on | |
 |---|---|
