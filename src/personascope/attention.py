@@ -16,7 +16,7 @@ from transformers.masking_utils import sdpa_mask
 CPU_ATTENTION = "personascope_cpu"
 
 
-def use_cpu_attention(model: nn.Module) -> None:
+def use_cpu_attention(model: Any) -> None:
     """Switch a model that is on a CPU, and uses the library's default attention, to `cpu_attention`."""
     if next(model.parameters()).device.type == "cpu" and model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(CPU_ATTENTION)

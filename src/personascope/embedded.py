@@ -13,6 +13,7 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from personascope.errors import UserError
 
@@ -77,7 +78,7 @@ def _convert(gguf: Path, destination: Path) -> None:
     packed = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16).eval()
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     tokenizer.chat_template = CHAT_TEMPLATE
-    config = copy.deepcopy(packed.config)
+    config: Any = copy.deepcopy(packed.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     config.max_position_embeddings = CONTEXT

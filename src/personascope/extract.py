@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from personascope.errors import UserError
 from personascope.hookpoints import HookPoint, decoder_layers, run_to
@@ -54,7 +54,7 @@ def make_item(tokenizer: Any, messages: Sequence[Message], selection: str, conte
     return Item(encoded.ids, [(span.start, span.end) for span in spans if span.end > span.start])
 
 
-def extract(model: nn.Module, sae: LoadedSAE, items: Sequence[Item], options: ExtractOptions) -> list[Pooled]:
+def extract(model: Any, sae: LoadedSAE, items: Sequence[Item], options: ExtractOptions) -> list[Pooled]:
     """Pooled features and residual means of every item, in order. Sorted by length inside, so pads are few."""
     results: list[Pooled | None] = [None] * len(items)
     for batch in batches_by_tokens([len(item.ids) for item in items], options.batch_tokens):
@@ -76,7 +76,7 @@ def batches_by_tokens(lengths: Sequence[int], budget: int) -> Iterator[list[int]
 
 
 @torch.inference_mode()
-def _extract_batch(model: nn.Module, sae: LoadedSAE, items: list[Item], options: ExtractOptions) -> list[Pooled]:
+def _extract_batch(model: Any, sae: LoadedSAE, items: list[Item], options: ExtractOptions) -> list[Pooled]:
     points = {HookPoint(layer, "resid_post") for layer in options.residual_layers} | {sae.point}
     device = model.get_input_embeddings().weight.device
     ids = torch.zeros(len(items), max(len(item.ids) for item in items), dtype=torch.long)
@@ -130,7 +130,7 @@ def _to_sparse(count: int, total: Tensor, peak: Tensor, residual_means: Tensor) 
     )
 
 
-def layers_available(model: nn.Module, layers: Sequence[int]) -> None:
+def layers_available(model: Any, layers: Sequence[int]) -> None:
     """UserError where a residual layer that config names is not in the model."""
     count = len(decoder_layers(model))
     if outside := [layer for layer in layers if not 0 <= layer < count]:

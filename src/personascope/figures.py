@@ -33,10 +33,10 @@ def save_figure(figure: Figure, *paths: str | Path) -> None:
 def plot_role_projections(table: pd.DataFrame, assistant: str) -> Figure:
     """Where each role lies on the diff axis, one panel a space; the assistant's bar is dark."""
     spaces = list(table["space"].unique())
-    rows = table["role"].nunique()
+    rows = len(set(table["role"]))
     figure = Figure(figsize=(4.6 * len(spaces), 1.2 + 0.19 * rows), layout="constrained")
     for ax, space in zip(np.atleast_1d(figure.subplots(1, len(spaces))), spaces, strict=True):
-        part = table[table["space"] == space].sort_values("diff")
+        part = table.loc[table["space"] == space].sort_values(by="diff")
         colours = [BLUE if role.lower() == assistant.strip().lower() else PALE_BLUE for role in part["role"]]
         ax.barh(part["role"], part["diff"] - part["diff"].mean(), color=colours)
         ax.axvline(0, color=GREY, linewidth=0.8)
@@ -57,7 +57,7 @@ def plot_spectrum(table: pd.DataFrame, components: int = 20) -> Figure:
         ax.plot(part["component"], part["variance_share"], marker=marker, markersize=4, label=space, color=colour)
     ax.set_xlabel("principal component of the role vectors")
     ax.set_ylabel("share of variance")
-    ax.set_xticks(range(1, int(shown["component"].max()) + 1, 2))
+    ax.set_xticks(range(1, max(shown["component"].tolist()) + 1, 2))
     ax.set_ylim(bottom=0)
     ax.legend(frameon=False)
     return figure

@@ -58,7 +58,7 @@ SANDWICH_NORMS = (
 )
 
 
-def hook_module(model: nn.Module, point: HookPoint) -> tuple[nn.Module, bool]:
+def hook_module(model: Any, point: HookPoint) -> tuple[nn.Module, bool]:
     """The module to hook and whether its INPUT (else its output) is the activation; UserError outside the model."""
     layers = decoder_layers(model)
     if not 0 <= point.layer < len(layers):
@@ -73,7 +73,7 @@ def hook_module(model: nn.Module, point: HookPoint) -> tuple[nn.Module, bool]:
     raise UserError(f"SAE hook point {point.site}: {type(block).__name__} has no module for it")
 
 
-def decoder_layers(model: nn.Module) -> nn.ModuleList:
+def decoder_layers(model: Any) -> nn.ModuleList:
     """The decoder blocks: the longest ModuleList of the text model whose length is the configured layer count."""
     config = model.config.get_text_config()
     lists = [
@@ -92,7 +92,7 @@ class _Stop(Exception):
 
 
 def run_to(
-    model: nn.Module, ids: Tensor, points: set[HookPoint], ranges: list[list[tuple[int, int]]]
+    model: Any, ids: Tensor, points: set[HookPoint], ranges: list[list[tuple[int, int]]]
 ) -> dict[HookPoint, Tensor]:
     """Run the model up to the last point; the selected tokens' activations [n_selected, d] at each point."""
     captured: dict[HookPoint, Tensor] = {}
@@ -112,7 +112,7 @@ def run_to(
 
 
 @contextmanager
-def hooks(model: nn.Module, points: set[HookPoint], capture: Any) -> Iterator[None]:
+def hooks(model: Any, points: set[HookPoint], capture: Any) -> Iterator[None]:
     """Call capture(point, activation) for each point, whether it is its module's input or output."""
     handles = []
 

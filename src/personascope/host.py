@@ -19,7 +19,7 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from personascope.client import is_alive, remove_folder
 from personascope.errors import UserError, as_user_error
@@ -99,7 +99,7 @@ class Host:
                 self.busy -= 1
                 self.last_used = time.monotonic()
 
-    def _run(self, stream: BinaryIO, send: Any) -> dict[str, Any]:
+    def _run(self, stream: Any, send: Any) -> dict[str, Any]:
         request = _read_request(stream)
         if request["op"] == "ping":
             return {"pid": os.getpid()}
@@ -118,7 +118,7 @@ class Host:
             self.turn.release()
 
 
-def _read_request(stream: BinaryIO) -> dict[str, Any]:
+def _read_request(stream: Any) -> dict[str, Any]:
     line = stream.readline(MAX_REQUEST + 1)
     if len(line) > MAX_REQUEST:
         raise UserError(f"model host: a request may have {MAX_REQUEST} bytes at most")

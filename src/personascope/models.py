@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from personascope.errors import UserError
 
@@ -73,7 +72,7 @@ def load_tokenizer(spec: ModelSpec) -> Any:
     return tokenizer
 
 
-def load_model(spec: ModelSpec) -> nn.Module:
+def load_model(spec: ModelSpec) -> Any:
     """The causal language model in eval mode on its device; UserError where it is absent, gated or does not fit."""
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
@@ -86,7 +85,7 @@ def load_model(spec: ModelSpec) -> nn.Module:
         raise UserError(f"model.dtype: {spec.dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
     started = time.perf_counter()
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             spec.id, dtype=DTYPES[spec.dtype], device_map=spec.device_map, **_source(spec)
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
@@ -94,7 +93,7 @@ def load_model(spec: ModelSpec) -> nn.Module:
     if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
         model.set_attn_implementation("eager")  # the fast paths leave Gemma 2's cap on attention scores out
     if spec.device_map is None:
-        model = model.to(choose_device(spec.device))
+        model.to(choose_device(spec.device))
     use_cpu_attention(model)
     model.requires_grad_(False)
     log.info("loaded model %s (%s) in %.1f s", spec.id, spec.dtype, time.perf_counter() - started)
@@ -113,7 +112,7 @@ def stop_ids(spec: ModelSpec, tokenizer: Any) -> list[int]:
     return sorted({*listed, tokenizer.eos_token_id} - {None})
 
 
-def d_model(model: nn.Module) -> int:
+def d_model(model: Any) -> int:
     """Width of the residual stream."""
     return model.config.get_text_config().hidden_size
 

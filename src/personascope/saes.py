@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from personascope.errors import UserError
 from personascope.hookpoints import HookPoint, hook_module, parse_hook_name
@@ -54,7 +53,7 @@ def load_sae(spec: SAESpec, device: str | torch.device = "cpu") -> LoadedSAE:
             _files(spec.path)
             sae = SAE.load_from_disk(spec.path, device=str(device))
         else:
-            sae = SAE.from_pretrained(spec.release, spec.id, device=str(device))
+            sae = SAE.from_pretrained(str(spec.release), str(spec.id), device=str(device))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{where}: cannot be loaded: {' '.join(str(error).split())[:300]}") from None
     sae.requires_grad_(False)
@@ -71,7 +70,7 @@ def _files(folder: str) -> list[Path]:
     return files
 
 
-def check_fit(sae: LoadedSAE, model: nn.Module) -> None:
+def check_fit(sae: LoadedSAE, model: Any) -> None:
     """UserError where layer or width of the SAE do not fit the model."""
     hook_module(model, sae.point)
     if sae.sae.cfg.d_in != d_model(model):

@@ -57,12 +57,12 @@ def read_csv(path: str | Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype={"role": str}, keep_default_na=False)
 
 
-def save_npz(path: str | Path, *, compressed: bool = False, **arrays: np.ndarray) -> None:
+def save_npz(path: str | Path, **arrays: Any) -> None:
     """Write an .npz atomically; object arrays are refused, so that it loads with allow_pickle=False."""
     if bad := [name for name, array in arrays.items() if array.dtype.hasobject]:
         raise ValueError(f"{path}: object arrays cannot be stored: {bad}")
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        (np.savez_compressed if compressed else np.savez)(file, **arrays)
+        np.savez(file, **arrays)
 
 
 def load_npz(path: str | Path, *names: str) -> list[np.ndarray]:
@@ -116,17 +116,13 @@ def _lists(offsets: np.ndarray, values: np.ndarray) -> pa.ListArray:
 def write_features(path: str | Path, blocks: Iterable[FeatureRows], metadata: dict[str, Any]) -> None:
     """Stream blocks of rows into one Parquet file, atomically; memory stays that of one block."""
     schema = FEATURE_SCHEMA.with_metadata({METADATA_KEY: _encode(metadata)})
-    with (
-        atomic_path(path) as temporary,
-        pq.ParquetWriter(
-            temporary,
-            schema,
-            compression="zstd",
-            use_dictionary=["prompt_index", "question_id"],
-            use_byte_stream_split=["mean.list.element", "max.list.element"],
-            column_encoding={"indices.list.element": "DELTA_BINARY_PACKED"},
-        ) as writer,
-    ):
+    options: dict[str, Any] = {
+        "compression": "zstd",
+        "use_dictionary": ["prompt_index", "question_id"],
+        "use_byte_stream_split": ["mean.list.element", "max.list.element"],
+        "column_encoding": {"indices.list.element": "DELTA_BINARY_PACKED"},
+    }
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, **options) as writer:
         for block in blocks:
             columns = [pa.array(x) for x in (block.prompt_index, block.question_id, block.n_tokens)]
             columns += [_lists(block.offsets, x) for x in (block.indices, block.mean, block.max)]

@@ -70,7 +70,7 @@ def split_questions(rows: Sequence[dict[str, Any]], share: float) -> tuple[list[
     )
 
 
-def collect_activations(model: nn.Module, items: Sequence[Item], point: HookPoint) -> Tensor:
+def collect_activations(model: Any, items: Sequence[Item], point: HookPoint) -> Tensor:
     """Activations of the selected tokens, float32 [n_tokens, d_model], on the CPU."""
     total = sum(item.n_selected for item in items)
     out = torch.empty(total, d_model(model))
@@ -186,7 +186,7 @@ def reconstruction(sae: LoadedSAE, activations: Tensor, keep: Tensor) -> dict[st
 
 
 @torch.inference_mode()
-def loss_recovered(model: nn.Module, sae: LoadedSAE, items: Sequence[Item]) -> dict[str, float]:
+def loss_recovered(model: Any, sae: LoadedSAE, items: Sequence[Item]) -> dict[str, float]:
     """Cross-entropies (nats a token) of the response tokens: clean, reconstruction spliced in, zero-ablated."""
     replacements = {"clean": None, "sae": lambda h: sae.sae(h.to(sae.dtype)).to(h.dtype), "zero": torch.zeros_like}
     losses = {}
@@ -201,7 +201,7 @@ def loss_recovered(model: nn.Module, sae: LoadedSAE, items: Sequence[Item]) -> d
     return losses | {"loss_recovered": (losses["loss_zero"] - losses["loss_sae"]) / gap}
 
 
-def _response_loss(model: nn.Module, point: HookPoint, items: list[Item], replace: Any) -> tuple[float, int]:
+def _response_loss(model: Any, point: HookPoint, items: list[Item], replace: Any) -> tuple[float, int]:
     """Summed next-token cross-entropy over the selected tokens, and their number."""
     ids = _pad(items).to(model.get_input_embeddings().weight.device)
     selected = torch.zeros_like(ids, dtype=torch.bool)
@@ -222,7 +222,7 @@ def _response_loss(model: nn.Module, point: HookPoint, items: list[Item], replac
 
 def train_sae(
     tokenizer: Any,
-    model: nn.Module,
+    model: Any,
     rows: Sequence[dict[str, Any]],
     options: TrainOptions,
     folder: str | Path,
@@ -268,8 +268,9 @@ def card_text(card: dict[str, Any]) -> str:
     return f"""# SAE for {card["model"]}, layer {card["layer"]}, width {card["width"]}
 
 A TopK sparse autoencoder (k = {card["k"]} in training, {card["k_use"]} in use), trained with sae-lens on the
-output of decoder block {card["layer"]} (`blocks.{card["layer"]}.hook_resid_post`), on the response tokens of role-prompted
-conversations, by the rule `train_sae` of personascope. Weights are in half precision; sae-lens loads them as float32.
+output of decoder block {card["layer"]} (`blocks.{card["layer"]}.hook_resid_post`), on the response tokens of
+role-prompted conversations, by the rule `train_sae` of personascope.
+Weights are in half precision; sae-lens loads them as float32.
 
 | measured on {card["heldout_responses"]} responses to questions that were not trained on | |
 |---|---|

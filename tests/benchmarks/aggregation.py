@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,9 @@ def run() -> Iterator[Row]:
         for i, path in enumerate(files.values()):
             write_features(path, synthetic_rows(i), {"d_sae": WIDTH})
         blocks = list(synthetic_rows(0))
-        dense = {f"{p}_features": np.concatenate([b.dense(p, WIDTH) for b in blocks]) for p in ("mean", "max")}
+        dense: dict[str, Any] = {
+            f"{p}_features": np.concatenate([b.dense(p, WIDTH) for b in blocks]) for p in ("mean", "max")
+        }
         np.savez_compressed(folder / "dense.npz", **dense)
         size, dense_size = files["role00"].stat().st_size, (folder / "dense.npz").stat().st_size
         raw = sum(array.nbytes for array in dense.values())

@@ -93,7 +93,7 @@ def needed_flops(model: Any, sae: LoadedSAE, items: list[Item]) -> float:
 def matmul_rate(size: int = 2048, rounds: int = 5) -> float:
     """FLOP/s of a square fp32 matrix product on this machine, now."""
     a, b = torch.randn(size, size), torch.randn(size, size)
-    a @ b
+    _ = a @ b
     return 2 * size**3 * rounds / seconds(lambda: [a @ b for _ in range(rounds)])
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
@@ -24,6 +24,8 @@ class PreallocatedLayer(DynamicLayer):
         super().__init__()
         self.capacity = capacity
         self.length = 0
+        self.keys: Any = None
+        self.values: Any = None
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
@@ -41,9 +43,12 @@ class PreallocatedLayer(DynamicLayer):
     def get_seq_length(self) -> int:
         return self.length
 
-    def keep(self, rows: Tensor) -> None:
-        """Drop all rows but these."""
-        self.keys, self.values = self.keys[rows], self.values[rows]
+
+def keep_rows(cache: Cache, rows: Tensor) -> None:
+    """Drop all rows of a cache but these (which may repeat a row)."""
+    layers: list[Any] = cache.layers
+    for layer in layers:
+        layer.keys, layer.values = layer.keys[rows], layer.values[rows]
 
 
 @dataclass
@@ -69,7 +74,7 @@ class TransformersBackend:
     seed alone, so what else is in the batch does not matter (beyond the rounding of the forward pass).
     """
 
-    def __init__(self, model: nn.Module, stop_ids: Sequence[int], *, batch_size: int = 64):
+    def __init__(self, model: Any, stop_ids: Sequence[int], *, batch_size: int = 64):
         self.model = model
         self.batch_size = batch_size
         self.device = next(model.parameters()).device
@@ -109,8 +114,7 @@ class TransformersBackend:
                 return
             if len(alive) <= COMPACT_BELOW * len(rows.index):
                 rows = rows.keep(alive)
-                for layer in cache.layers:
-                    layer.keep(alive)
+                keep_rows(cache, alive)
 
     def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Cache) -> Tensor:
         """Logits [rows, vocabulary] of the last token of each row."""
@@ -140,8 +144,7 @@ class TransformersBackend:
         if width:
             positions = (prefix_mask.cumsum(-1) - 1).clamp(min=0)
             self._forward(prefix_ids, prefix_mask, positions, cache)
-            for layer in cache.layers:
-                layer.keep(owner)
+            keep_rows(cache, owner)
         seen = torch.cat([prefix_mask[owner], suffix_mask], dim=1)
         mask = torch.cat([seen, seen.new_ones(len(batch), new)], dim=1)
         return _Rows(
