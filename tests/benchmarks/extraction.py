@@ -1,6 +1,7 @@
 """Extraction against the original's algorithm, and against the machine's own matmul rate."""
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from tests.benchmarks.common import SAE, Row, load_embedded, seconds
 
 RESPONSES, PROMPT = 256, 60
 BASELINE_SHARE = 8
-ROUNDS = 3
+ROUNDS = int(os.environ.get("PERSONASCOPE_BENCH_ROUNDS", "3"))
 OPTIONS = ExtractOptions()
 
 
