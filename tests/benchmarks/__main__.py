@@ -1,6 +1,6 @@
 """`make bench`: every speed and memory bar, measured against a written baseline in one run, as a table.
 
-    python -m tests.benchmarks [NAME ...]
+    python -m tests.benchmarks [NAME ...]        (PERSONASCOPE_BENCH_ROUNDS=1 for a quick look)
 
 Machines are noisy: figures are ratios of medians, and both sides of a ratio are measured alternately.
 """

@@ -60,7 +60,7 @@ def run() -> Iterator[Row]:
         raw = sum(array.nbytes for array in dense.values())
         del dense, blocks
 
-        fast, slow = alternate(3, lambda: aggregate_features(dict(files)), lambda: dense_baseline(folder / "dense.npz"))
+        fast, slow = alternate(lambda: aggregate_features(dict(files)), lambda: dense_baseline(folder / "dense.npz"))
         ratio = slow * ROLES / BASELINE_ROLES / fast
         detail = f"{fast:.1f} s for {ROLES} roles against {slow:.1f} s a role; files {size / 1e6:.0f} MB against "
         detail += f"{dense_size / 1e6:.0f} MB compressed and {raw / 1e6:.0f} MB dense a role"

@@ -11,6 +11,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 MODEL = Path(os.environ.get("PERSONASCOPE_MODEL", ROOT / "results/models/SmolLM2-135M-Instruct"))
+ROUNDS = int(os.environ.get("PERSONASCOPE_BENCH_ROUNDS", "3"))
 SAE = ROOT / "resources/saes/SmolLM2-135M-Instruct_layer_15_width_4096"
 
 
@@ -32,10 +33,10 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def alternate(rounds: int, *works: Callable[[], Any]) -> list[float]:
-    """Median seconds of each work, run in turn so that a noisy minute hits all of them."""
+def alternate(*works: Callable[[], Any]) -> list[float]:
+    """Median seconds of each work over ROUNDS rounds, run in turn so that a noisy minute hits all of them."""
     times: list[list[float]] = [[] for _ in works]
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         for mine, work in zip(times, works, strict=True):
             mine.append(seconds(work))
     return [statistics.median(mine) for mine in times]

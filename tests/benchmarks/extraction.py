@@ -1,7 +1,6 @@
 """Extraction against the original's algorithm, and against the machine's own matmul rate."""
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -16,11 +15,10 @@ import torch
 from personascope.extract import ExtractOptions, Item, extract
 from personascope.hookpoints import hooks
 from personascope.saes import LoadedSAE, SAESpec, load_sae
-from tests.benchmarks.common import SAE, Row, load_embedded, seconds
+from tests.benchmarks.common import ROUNDS, SAE, Row, load_embedded, seconds
 
 RESPONSES, PROMPT = 256, 60
 BASELINE_SHARE = 8
-ROUNDS = int(os.environ.get("PERSONASCOPE_BENCH_ROUNDS", "3"))
 OPTIONS = ExtractOptions()
 
 
