@@ -12,12 +12,12 @@ from pathlib import Path
 # The modules whose code decides what a stage writes.
 STAGE_MODULES = {
     "fetch_model": ("embedded",),
-    "train_sae": ("train_sae", "extract", "hookpoints", "spans"),
+    "train_sae": ("train_sae", "attention", "extract", "hookpoints", "spans"),
     "generate": ("generate", "roles", "spans"),
-    "generate:transformers": ("backends/local", "backends/sampling"),
+    "generate:transformers": ("attention", "backends/local", "backends/sampling"),
     "generate:openai": ("backends/openai",),
     "generate:vllm": ("backends/vllm",),
-    "extract": ("extract", "hookpoints", "spans", "saes"),
+    "extract": ("attention", "extract", "hookpoints", "spans", "saes"),
     "aggregate": ("aggregate",),
     "assistant_axis": ("axis",),
     "plot_axis": ("figures",),
