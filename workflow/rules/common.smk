@@ -33,7 +33,9 @@ def check_config():
         raise WorkflowError("config, sae: give either `path` (a local SAE) or `release` and `id`")
     generation = config["generation"]
     if generation["backend"] == "openai" and "base_url" not in generation["backend_options"]:
-        raise WorkflowError("config, generation.backend_options.base_url: the backend openai needs it")
+        raise WorkflowError(
+            "config, generation.backend_options.base_url: the backend openai needs it"
+        )
 
 
 def check_inputs():
@@ -49,7 +51,9 @@ def check_inputs():
             build_prompts(role, generation["variants"], questions, "")
         assistant = config["axis"]["assistant_role"].strip().lower()
         if assistant not in (name.lower() for name in names):
-            logger.warning(f"config, axis.assistant_role: {assistant!r} is not among roles.select: no axis")
+            logger.warning(
+                f"config, axis.assistant_role: {assistant!r} is not among roles.select: no axis"
+            )
     except UserError as error:
         raise WorkflowError(str(error))
     return names
