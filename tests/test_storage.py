@@ -82,7 +82,7 @@ def test_features_round_trip_over_several_row_groups(tmp_path: Path) -> None:
     file, metadata = open_parquet(path)
     assert metadata == METADATA and file.num_row_groups == 3
     read = list(iter_features(path))
-    assert [len(block) for block in read] == [256, 34, 10]
+    assert sum(len(block) for block in read) == 300 and max(len(block) for block in read) <= 64
     assert np.array_equal(np.concatenate([block.dense("mean", D_SAE) for block in read]), mean)
     assert np.array_equal(np.concatenate([block.dense("max", D_SAE) for block in read]), maximum)
     assert np.array_equal(np.concatenate([block.n_tokens for block in read]), n_tokens)

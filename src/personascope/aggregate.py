@@ -6,17 +6,22 @@ Responses without a token (empty answers) have no activations and are left out; 
 """
 
 import logging
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from personascope.errors import UserError
 from personascope.storage import iter_features, iter_tables, load_npz, open_parquet, residual_column, save_npz
 
 log = logging.getLogger(__name__)
+
+MAX_THREADS = 8
 
 # What must be the same in all files of a matrix.
 SAME = ("model", "weights", "dtype", "sae", "sae_weights", "template", "token_selection", "residual_layers", "d_sae")
@@ -56,16 +61,24 @@ def aggregate_features(files: dict[str, str | Path]) -> dict[str, RoleMatrix]:
     d_sae = _common_metadata([files[name] for name in names])["d_sae"]
     matrices = {pooling: np.zeros((len(names), d_sae), np.float32) for pooling in ("mean", "max")}
     counts = np.zeros(len(names), np.int64)
-    for row, name in enumerate(names):
-        total = np.zeros(d_sae)
-        peak = matrices["max"][row]
-        for block in iter_features(files[name]):
-            total += np.bincount(block.indices, weights=block.mean, minlength=d_sae)
-            np.maximum.at(peak, block.indices, block.max)
-            counts[row] += np.count_nonzero(block.n_tokens)
-        _require_tokens(counts[row], name, files[name])
-        matrices["mean"][row] = total / counts[row]
+    # Decoding Parquet is most of the work and leaves the interpreter's lock alone: one role a core.
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_THREADS)) as pool:
+        poolings = pool.map(lambda name: pool_role(files[name], d_sae), names)
+        for row, (name, (total, peak, count)) in enumerate(zip(names, poolings, strict=True)):
+            _require_tokens(count, name, files[name])
+            matrices["mean"][row], matrices["max"][row], counts[row] = total / count, peak, count
     return {pooling: RoleMatrix(matrix, names, counts) for pooling, matrix in matrices.items()}
+
+
+def pool_role(path: str | Path, d_sae: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """A role: sum of response means float64 [d_sae], max of response maxes float32 [d_sae], responses with tokens."""
+    total, peak, count = np.zeros(d_sae), np.zeros(d_sae, np.float32), 0
+    for block in iter_features(path):
+        rows = csr_array((block.mean, block.indices, block.offsets.astype(np.int32)), shape=(len(block), d_sae))
+        total += rows.T @ np.ones(len(block), np.float32)
+        np.maximum.at(peak, block.indices, block.max)
+        count += int(np.count_nonzero(block.n_tokens))
+    return total, peak, count
 
 
 def aggregate_residuals(files: dict[str, str | Path]) -> tuple[RoleMatrix, np.ndarray]:
@@ -91,7 +104,7 @@ def _require_tokens(count: int, role: str, path: str | Path) -> None:
 
 
 def _vectors(column: Any, rows: int) -> np.ndarray:
-    return np.asarray(column.combine_chunks().flatten()).reshape(rows, -1)
+    return np.asarray(column.flatten()).reshape(rows, -1)
 
 
 def _common_metadata(paths: Sequence[str | Path]) -> dict[str, Any]:
