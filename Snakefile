@@ -13,6 +13,12 @@ include: "workflow/rules/generate.smk"
 include: "workflow/rules/extract.smk"
 include: "workflow/rules/aggregate.smk"
 include: "workflow/rules/assistant_axis.smk"
+include: "workflow/rules/simulate.smk"
+include: "workflow/rules/extract_conversation.smk"
+include: "workflow/rules/block_sums.smk"
+include: "workflow/rules/drift_reference.smk"
+include: "workflow/rules/drift_conversation.smk"
+include: "workflow/rules/drift_summary.smk"
 
 
 report: "workflow/report/workflow.rst"
@@ -27,6 +33,10 @@ rule all:
         FEATURES,
         ROLE_MATRIX,
         AXIS,
+        TOKENS,
+        DRIFT,
+        DRIFT_EXTRAS,
+        DRIFT_SUMMARY,
 
 
 rule model:
@@ -63,3 +73,20 @@ rule axis:
         FEATURES,
         ROLE_MATRIX,
         AXIS,
+
+
+rule conversations:
+    input:
+        TOKENS,
+
+
+rule drift:
+    input:
+        RESPONSES,
+        FEATURES,
+        ROLE_MATRIX,
+        TOKENS,
+        REFERENCES,
+        DRIFT,
+        DRIFT_EXTRAS,
+        DRIFT_SUMMARY,

@@ -12,7 +12,7 @@ from sae_lens import JumpReLUSAE, JumpReLUSAEConfig, StandardSAE, StandardSAECon
 from personascope.errors import UserError
 from personascope.extract import ExtractOptions, Item, batches_by_tokens, extract, layers_available, make_item
 from personascope.pooling import Pooled
-from personascope.saes import LoadedSAE, SAESpec, check_fit, load_sae, sae_identity
+from personascope.saes import LoadedSAE, SAESpec, check_fit, encode_blocks, load_sae, sae_identity
 from personascope.spans import encode_conversation, message_spans
 
 D_SAE = 32
@@ -39,6 +39,16 @@ def save_sae(folder: Path, kind: str = "standard", d_in: int = 32, hook_name: st
 @pytest.fixture(params=list(KINDS))
 def sae(request: pytest.FixtureRequest, tmp_path: Path) -> LoadedSAE:
     return load_sae(save_sae(tmp_path / "sae", request.param))
+
+
+def test_blocks_of_features_are_what_the_sae_encodes(sae: LoadedSAE, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = torch.randn(9, 32, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr("personascope.saes.BLOCK_FEATURES", 5)
+    blocks = list(encode_blocks(sae, tokens))
+    assert torch.cat([torch.arange(D_SAE)[columns] for columns, _ in blocks]).tolist() == list(range(D_SAE))
+    z, expected = torch.cat([z for _, z in blocks], dim=1), sae.sae.encode(tokens)
+    assert torch.allclose(z, expected, atol=1e-6) and 0 < (expected > 0).float().mean() < 1
+    assert (len(blocks) > 1) == (type(sae.sae).__name__ != "TopKSAE")
 
 
 def items() -> list[Item]:

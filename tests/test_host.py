@@ -50,7 +50,7 @@ def host() -> Iterator[Path]:
 
 
 def start_host(path: Path, leader: psutil.Process) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "personascope.host", "--socket", str(path)]
+    command = [sys.executable, "-m", "personascope.host", "--kind", "model", "--socket", str(path)]
     command += ["--leader", str(leader.pid), "--started", repr(leader.create_time())]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     end = time.monotonic() + 20
@@ -162,7 +162,15 @@ def test_the_host_ends_with_its_leader(folder: Path):
 def test_a_leader_s_number_that_was_given_away_is_no_leader(folder: Path):
     me = psutil.Process()
     (folder / "of-the-host").mkdir()
-    command = [sys.executable, "-m", "personascope.host", "--socket", str(folder / "of-the-host/socket")]
+    command = [
+        sys.executable,
+        "-m",
+        "personascope.host",
+        "--kind",
+        "model",
+        "--socket",
+        str(folder / "of-the-host/socket"),
+    ]
     command += ["--leader", str(me.pid), "--started", repr(me.create_time() - 3600)]
     assert subprocess.run(command, stderr=subprocess.DEVNULL, timeout=20).returncode == 0
 

@@ -1,4 +1,4 @@
-"""A job's side of the model host: find it or start it, ask, pass its progress on. Imports neither torch nor numpy."""
+"""A job's side of the hosts: find one or start it, ask, pass its progress on. Imports neither torch nor numpy."""
 
 import fcntl
 import hashlib
@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from personascope.errors import UserError
-from personascope.files import write_jsonl
+from personascope.files import write_json, write_jsonl
 from personascope.store import FileStore, RecordLog, feature_files
 
 log = logging.getLogger(__name__)
@@ -56,9 +56,9 @@ def _is_snakemake(process: psutil.Process) -> bool:
     return any(re.fullmatch(r"snakemake(\.exe)?", Path(word).name) for word in words)
 
 
-def host_folder(leader: psutil.Process) -> Path:
+def host_folder(leader: psutil.Process, kind: str = "model") -> Path:
     """A private folder for socket and lock, on this node; its name is short, since socket paths must be."""
-    identity = f"{leader.pid}/{leader.create_time():.0f}/{sys.executable}/{Path.cwd()}"
+    identity = f"{kind}/{leader.pid}/{leader.create_time():.0f}/{sys.executable}/{Path.cwd()}"
     base = Path(tempfile.gettempdir()) / f"personascope-{os.getuid()}"
     folder = base / hashlib.sha256(identity.encode()).hexdigest()[:16]
     if len(str(folder)) > MAX_SOCKET_PATH:
@@ -71,13 +71,13 @@ def host_folder(leader: psutil.Process) -> Path:
     return folder
 
 
-def ask(op: str, args: dict[str, Any], host_log: str | Path) -> dict[str, Any]:
-    """Have the host do `op`; returns its answer. UserError for a mistake in the input, or a host that died."""
+def ask(op: str, args: dict[str, Any], host_log: str | Path, kind: str = "model") -> dict[str, Any]:
+    """Have the host of this kind do `op`; its answer. UserError for a mistake in the input, or a host that died."""
     leader = run_leader()
     for attempt in (1, 2):
-        connection = _connect(leader, Path(host_log))
+        connection = _connect(leader, Path(host_log), kind)
         try:
-            return _converse(connection, op, args, Path(host_log))
+            return _converse(connection, op, args, Path(host_log), kind)
         except BrokenPipeError:
             # It ended between our connecting and our asking (idle limit): once more, with a new one.
             if attempt == 2:
@@ -85,7 +85,7 @@ def ask(op: str, args: dict[str, Any], host_log: str | Path) -> dict[str, Any]:
     raise AssertionError("unreachable")
 
 
-def _converse(connection: socket.socket, op: str, args: dict[str, Any], host_log: Path) -> dict[str, Any]:
+def _converse(connection: socket.socket, op: str, args: dict[str, Any], host_log: Path, kind: str) -> dict[str, Any]:
     with connection, connection.makefile("rwb") as stream:
         stream.write(json.dumps({"op": op, "args": args}).encode() + b"\n")
         stream.flush()
@@ -97,8 +97,8 @@ def _converse(connection: socket.socket, op: str, args: dict[str, Any], host_log
             elif message.get("user"):
                 raise UserError(message["error"])
             else:
-                raise RuntimeError(f"in the model host:\n{message['error']}")
-    raise UserError(f"the model host ended while it worked; finished work is kept, run again. {_tail(host_log)}")
+                raise RuntimeError(f"in the {kind} host:\n{message['error']}")
+    raise UserError(f"the {kind} host ended while it worked; finished work is kept, run again. {_tail(host_log)}")
 
 
 def _messages(stream: Iterable[bytes]) -> Iterator[dict[str, Any]]:
@@ -110,8 +110,8 @@ def _messages(stream: Iterable[bytes]) -> Iterator[dict[str, Any]]:
         return
 
 
-def _connect(leader: psutil.Process, host_log: Path) -> socket.socket:
-    folder = host_folder(leader)
+def _connect(leader: psutil.Process, host_log: Path, kind: str) -> socket.socket:
+    folder = host_folder(leader, kind)
     path = folder / "socket"
     if connection := _try_connect(path):
         return connection
@@ -119,16 +119,16 @@ def _connect(leader: psutil.Process, host_log: Path) -> socket.socket:
         if connection := _try_connect(path):
             return connection
         _sweep(folder)
-        process = _start(path, leader, host_log)
+        process = _start(path, leader, host_log, kind)
         deadline = time.monotonic() + START_LIMIT
         while time.monotonic() < deadline:
             if connection := _try_connect(path):
                 return connection
             if process.poll() is not None:
-                raise UserError(f"the model host could not start. {_tail(host_log)}")
+                raise UserError(f"the {kind} host could not start. {_tail(host_log)}")
             time.sleep(0.02)
     process.kill()
-    raise UserError(f"the model host did not start within {START_LIMIT:.0f} s. {_tail(host_log)}")
+    raise UserError(f"the {kind} host did not start within {START_LIMIT:.0f} s. {_tail(host_log)}")
 
 
 def _sweep(mine: Path) -> None:
@@ -177,10 +177,10 @@ def _lock(path: Path) -> Iterator[None]:
         yield
 
 
-def _start(path: Path, leader: psutil.Process, host_log: Path) -> subprocess.Popen[bytes]:
+def _start(path: Path, leader: psutil.Process, host_log: Path, kind: str) -> subprocess.Popen[bytes]:
     host_log.parent.mkdir(parents=True, exist_ok=True)
     environment = {key: value for key, value in os.environ.items() if key not in THREAD_VARIABLES}
-    command = [sys.executable, "-m", "personascope.host", "--socket", str(path)]
+    command = [sys.executable, "-m", "personascope.host", "--kind", kind, "--socket", str(path)]
     command += ["--leader", str(leader.pid), "--started", repr(leader.create_time())]
     (path.parent / "leader").write_text(json.dumps([leader.pid, leader.create_time()]), encoding="utf-8")
     with host_log.open("ab") as output:
@@ -212,3 +212,24 @@ def extract(args: dict[str, Any], features: str | Path, residuals: str | Path, h
     answer = ask("extract", args, host_log)
     files: FileStore = feature_files(args["store"])
     files.link(answer["key"], {"features.parquet": features, "residuals.parquet": residuals})
+
+
+def extract_conversation(args: dict[str, Any], tokens: str | Path, host_log: str | Path) -> None:
+    """Have a conversation's tokens extracted, and link them from the store to the output."""
+    answer = ask("extract_conversation", args, host_log)
+    feature_files(args["store"]).link(answer["key"], {"tokens.parquet": tokens})
+
+
+def simulate(args: dict[str, Any], outputs: list[str], host_log: str | Path) -> None:
+    """Have conversations with a scripted user made, and write one to each output."""
+    answer = ask("simulate", args, host_log)
+    records = RecordLog(answer["log"])
+    records.keys()
+    for key, output in zip(answer["keys"], outputs, strict=True):
+        write_json(output, records.read(key))
+    records.path.touch()
+
+
+def analyse(op: str, args: dict[str, Any], host_log: str | Path) -> None:
+    """Have an operation on one conversation done by the analysis host, which writes the outputs itself."""
+    ask(op, args, host_log, kind="analysis")

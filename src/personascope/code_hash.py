@@ -21,6 +21,19 @@ STAGE_MODULES = {
     "aggregate": ("aggregate",),
     "assistant_axis": ("axis",),
     "plot_axis": ("figures",),
+    "simulate": ("simulate", "conversations", "spans"),
+    "extract_conversation": ("attention", "conversations", "extract_conversation", "hookpoints", "saes", "spans"),
+    "block_sums": ("block_sums",),
+    "drift_reference": (
+        *("axis", "drift/bootstrap", "drift/calibration", "drift/jobs", "drift/reference", "drift/turns"),
+        "drift/types",
+    ),
+    "drift_conversation": (
+        *("axis", "drift/analysis", "drift/attribution", "drift/bootstrap", "drift/bundle", "drift/calibration"),
+        *("drift/jobs", "drift/overview", "drift/tables", "drift/turns", "drift/types"),
+    ),
+    "plot_drift": ("figures", "drift/canvas", "drift/display", "drift/figures", "drift/heat", "drift/token_figure"),
+    "drift_summary": ("drift/overview", "drift/ranking"),
 }
 
 

@@ -7,6 +7,7 @@ mask: in a causal model no token sees what stands to its right.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from personascope.errors import UserError
 from personascope.hookpoints import HookPoint, decoder_layers, run_to
 from personascope.pooling import Pooled
-from personascope.saes import LoadedSAE
+from personascope.saes import LoadedSAE, encode_blocks
 from personascope.spans import Message, encode_conversation, locate_spans
 
 TOKEN_SELECTIONS = ("response_only", "all")
@@ -101,20 +102,14 @@ def _encode_pooled(sae: LoadedSAE, tokens: Tensor, counts: list[int], chunk: int
     """Sums and maxima over each item's tokens, float32 [n_items, d_sae]; at most `chunk` tokens dense at once."""
     sums = torch.zeros(len(counts), sae.d_sae, device=sae.device)
     peaks = torch.zeros_like(sums)
-    bounds = torch.tensor([0, *counts]).cumsum(0).tolist()
-    first = 0
+    owner = torch.repeat_interleave(torch.tensor(counts)).tolist()
     for start in range(0, len(tokens), chunk):
-        end = min(start + chunk, len(tokens))
-        z = sae.sae.encode(tokens[start:end].to(sae.device, sae.dtype)).float()
-        while bounds[first + 1] <= start:
-            first += 1
-        item = first
-        while item < len(counts) and bounds[item] < end:
-            part = z[max(bounds[item], start) - start : min(bounds[item + 1], end) - start]
-            if len(part):
-                sums[item] += part.sum(0)
-                torch.maximum(peaks[item], part.amax(0), out=peaks[item])
-            item += 1
+        owners = owner[start : start + chunk]
+        items = [(item, len(list(same))) for item, same in groupby(owners)]
+        for columns, z in encode_blocks(sae, tokens[start : start + chunk]):
+            for (item, _), part in zip(items, z.split([count for _, count in items]), strict=True):
+                sums[item, columns] += part.sum(0)
+                torch.maximum(peaks[item, columns], part.amax(0), out=peaks[item, columns])
     return sums, peaks
 
 

@@ -1,6 +1,9 @@
-"""The model host: one process that keeps the loaded model for all jobs of a run, behind a Unix socket.
+"""A host: one process that keeps what is loaded for all jobs of a run, behind a Unix socket.
 
-    python -m personascope.host --socket PATH --leader PID --started TIME
+    python -m personascope.host --kind model --socket PATH --leader PID --started TIME
+
+The model host holds model and SAE; the analysis host, which never imports torch, holds role matrices and
+reference distributions, so that a conversation costs what its own analysis costs.
 
 A request is one line of JSON, {"op": name, "args": {...}}; the answers are lines {"progress": text}, then one
 {"done": {...}} or {"error": text, "user": bool}. Finished work goes to the store as it is finished, so that
@@ -10,6 +13,7 @@ nothing is lost when host, job or run is killed. The host ends at once when the 
 
 import argparse
 import ctypes
+import importlib
 import json
 import logging
 import os
@@ -26,6 +30,8 @@ from personascope.errors import UserError, as_user_error
 
 log = logging.getLogger(__name__)
 
+# Where a kind of host finds its OPERATIONS, and the Resources that they share.
+KINDS = {"model": "personascope.jobs", "analysis": "personascope.drift.jobs"}
 MAX_REQUEST = 1 << 20
 WATCH_EVERY = 0.5
 IDLE_LIMIT = 1800.0
@@ -44,8 +50,8 @@ def keep_freed_memory() -> None:
 class Host:
     """Serves requests one at a time: two forward passes side by side only slow each other down."""
 
-    def __init__(self, leader: int, started: float):
-        self.leader, self.started = leader, started
+    def __init__(self, kind: str, leader: int, started: float):
+        self.kind, self.leader, self.started = kind, leader, started
         self.turn = threading.Lock()
         self.busy = 0
         self.last_used = time.monotonic()
@@ -104,16 +110,16 @@ class Host:
         if request["op"] == "ping":
             return {"pid": os.getpid()}
         if not self.turn.acquire(blocking=False):
-            send({"progress": "waiting for the model host"})
+            send({"progress": f"waiting for the {self.kind} host"})
             self.turn.acquire()
         try:
             # torch and transformers are imported by the first request that needs them.
-            from personascope.jobs import OPERATIONS, Resources
-
-            if request["op"] not in OPERATIONS:
-                raise UserError(f"model host: unknown operation {request['op']!r}")
-            self._resources = self._resources or Resources()
-            return OPERATIONS[request["op"]](self._resources, lambda text: send({"progress": text}), **request["args"])
+            jobs = importlib.import_module(KINDS[self.kind])
+            if request["op"] not in jobs.OPERATIONS:
+                raise UserError(f"{self.kind} host: unknown operation {request['op']!r}")
+            self._resources = self._resources or jobs.Resources()
+            run = jobs.OPERATIONS[request["op"]]
+            return run(self._resources, lambda text: send({"progress": text}), **request["args"])
         finally:
             self.turn.release()
 
@@ -121,14 +127,14 @@ class Host:
 def _read_request(stream: Any) -> dict[str, Any]:
     line = stream.readline(MAX_REQUEST + 1)
     if len(line) > MAX_REQUEST:
-        raise UserError(f"model host: a request may have {MAX_REQUEST} bytes at most")
+        raise UserError(f"host: a request may have {MAX_REQUEST} bytes at most")
     try:
         request = json.loads(line)
     except ValueError:
-        raise UserError("model host: the request is not JSON") from None
+        raise UserError("host: the request is not JSON") from None
     fields_fit = isinstance(request, dict) and isinstance(request.get("op"), str)
     if not fields_fit or not isinstance(request.get("args", {}), dict):
-        raise UserError('model host: a request is {"op": name, "args": {...}}')
+        raise UserError('host: a request is {"op": name, "args": {...}}')
     return {"args": {}, **request}
 
 
@@ -148,6 +154,7 @@ def _try(send: Any, message: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="personascope.host")
+    parser.add_argument("--kind", choices=list(KINDS), required=True)
     parser.add_argument("--socket", type=Path, required=True)
     parser.add_argument("--leader", type=int, required=True)
     parser.add_argument("--started", type=float, required=True)
@@ -155,8 +162,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     keep_freed_memory()
-    log.info("model host %d serves the run led by process %d", os.getpid(), arguments.leader)
-    Host(arguments.leader, arguments.started).serve(arguments.socket)
+    log.info("%s host %d serves the run led by process %d", arguments.kind, os.getpid(), arguments.leader)
+    Host(arguments.kind, arguments.leader, arguments.started).serve(arguments.socket)
 
 
 if __name__ == "__main__":

@@ -1,80 +1,37 @@
-"""What the model host does for a job: the stages `generate` and `extract`, with the store before and behind them.
+"""What the model host does for a job: the stages that need a model, with the store before and behind them.
 
 Each operation gets plain JSON arguments, writes what it finishes to the store, and returns where it is.
 Models, tokenizers, SAEs and engines are loaded once and kept for the next request.
 """
 
 import itertools
-import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from personascope import __version__
-from personascope.backends import Backend, Sampling, make_backend
+from personascope.backends import Completion, Request, Sampling
+from personascope.conversations import read_conversation, read_simulation
 from personascope.errors import UserError
 from personascope.extract import ExtractOptions, Item, extract, layers_available, make_item
+from personascope.extract_conversation import encode_within, token_blocks
 from personascope.files import iter_jsonl
 from personascope.generate import build_requests, generate
-from personascope.models import (
-    LAYER_CONVENTION,
-    ModelSpec,
-    choose_device,
-    context_length,
-    load_model,
-    load_tokenizer,
-    model_identity,
-    stop_ids,
-)
+from personascope.models import LAYER_CONVENTION, ModelSpec, context_length, d_model
 from personascope.pooling import Pooled
+from personascope.resources import Progress, Report, Resources
 from personascope.roles import build_prompts, questions_for, read_questions, read_role, select_questions
-from personascope.saes import LoadedSAE, SAESpec, check_fit, load_sae, sae_identity
+from personascope.saes import LoadedSAE, SAESpec
+from personascope.simulate import in_order, simulate
 from personascope.spans import template_hash
 from personascope.storage import FeatureRows, residual_writer, write_features
 from personascope.store import content_key, feature_files, file_digest, response_log
+from personascope.token_features import token_writer, write_failure
 
-log = logging.getLogger(__name__)
-
-Report = Callable[[str], None]
 WINDOW = 256  # responses extracted before they are written: bounds memory, and pads are few among so many
-
-
-class Resources:
-    """What is loaded; every loader runs once per distinct specification."""
-
-    def __init__(self) -> None:
-        self.tokenizer = lru_cache(load_tokenizer)
-        self.model = lru_cache(load_model)
-        self.identity = lru_cache(model_identity)
-        self.sae_identity = lru_cache(sae_identity)
-        self._backends: dict[str, Backend] = {}
-
-    @lru_cache  # noqa: B019 - one Resources a process
-    def sae(self, spec: SAESpec, model: ModelSpec) -> LoadedSAE:
-        sae = load_sae(spec, choose_device(model.device))
-        check_fit(sae, self.model(model))
-        return sae
-
-    def backend(self, name: str, spec: ModelSpec, options: dict[str, Any]) -> Backend:
-        key = content_key([name, asdict(spec), options])
-        if key not in self._backends:
-            self._backends[key] = self._make_backend(name, spec, options)
-        return self._backends[key]
-
-    def _make_backend(self, name: str, spec: ModelSpec, options: dict[str, Any]) -> Backend:
-        stops = stop_ids(spec, self.tokenizer(spec))
-        if name == "transformers":
-            return make_backend(name, self.model(spec), stops, **options)
-        if name == "openai":
-            served = {"model": spec.id} | options
-            return make_backend(name, served.pop("model"), stops, tokenizer=self.tokenizer(spec), **served)
-        engine = {"revision": spec.revision, "dtype": spec.dtype, "trust_remote_code": spec.trust_remote_code}
-        return make_backend(name, spec.id, stops, **engine, **options)
 
 
 def run_generate(
@@ -149,32 +106,15 @@ def run_extract(
     spec, sae_spec = ModelSpec(**model), SAESpec(**sae)
     options = ExtractOptions(tuple(residual_layers), batch_tokens, chunk_tokens)
     tokenizer = resources.tokenizer(spec)
-    identity = {
-        "weights": resources.identity(spec),
-        "dtype": spec.dtype,
-        "sae_weights": resources.sae_identity(sae_spec),
-        "template": template_hash(tokenizer),
-        "token_selection": token_selection,
-        "residual_layers": residual_layers,
-        "code": code,
-    }
+    identity = _identity(resources, spec, sae_spec, residual_layers, code) | {"token_selection": token_selection}
     key = content_key([identity, file_digest(Path(responses))])
     files = feature_files(store)
     name = Path(responses).stem
     if files.verify(key):
         report(f"{name}: features are in the store")
         return {"key": key}
-    network = resources.model(spec)
-    layers_available(network, residual_layers)
-    loaded = resources.sae(sae_spec, spec)
-    metadata = identity | {
-        "model": spec.id,
-        "sae": sae_spec.path or f"{sae_spec.release}/{sae_spec.id}",
-        "hook_name": loaded.hook_name,
-        "d_sae": loaded.d_sae,
-        "layer_convention": LAYER_CONVENTION,
-        "version": __version__,
-    }
+    network, loaded = _network(resources, spec, sae_spec, residual_layers)
+    metadata = identity | _description(spec, sae_spec, loaded)
     total = sum(1 for _ in iter_jsonl(responses))
     if not total:
         raise UserError(f"{responses}: holds no response; delete it and generate it again")
@@ -195,6 +135,151 @@ def run_extract(
 
         write_features(folder / "features.parquet", blocks(), metadata)
     return {"key": key}
+
+
+def run_extract_conversation(
+    resources: Resources,
+    report: Report,
+    *,
+    conversation: str,
+    model: dict[str, Any],
+    sae: dict[str, Any],
+    residual_layers: list[int],
+    chunk_tokens: int,
+    too_long: str,
+    store: str,
+    code: str,
+) -> dict[str, Any]:
+    """Extract the assistant tokens of a conversation file into the store; returns the key.
+
+    A conversation that is malformed or too long fails alone: its file says why, and the others go on.
+    """
+    spec, sae_spec = ModelSpec(**model), SAESpec(**sae)
+    identity = _identity(resources, spec, sae_spec, residual_layers, code) | {"too_long": too_long}
+    key = content_key([identity, conversation, file_digest(Path(conversation))])
+    files = feature_files(store)
+    if files.verify(key):
+        report(f"{Path(conversation).stem}: token activations are in the store")
+        return {"key": key}
+    network, loaded = _network(resources, spec, sae_spec, residual_layers)
+    metadata = identity | _description(spec, sae_spec, loaded)
+    with files.add(key) as folder:
+        path = folder / "tokens.parquet"
+        try:
+            read = read_conversation(conversation)
+            tokenizer = resources.tokenizer(spec)
+            encoded = encode_within(tokenizer, read.messages, context_length(network), too_long)
+        except UserError as error:
+            told = str(error) if conversation in str(error) else f"{conversation}: {error}"
+            report(f"error: {told}")
+            empty = {"conversation": {"name": Path(conversation).stem, "messages": [], "metadata": {}}}
+            write_failure(path, metadata | empty | {"turns": [], "n_tokens": 0, "dropped_messages": 0}, told)
+            return {"key": key}
+        metadata |= {
+            "conversation": asdict(read),
+            "turns": [asdict(span) for span in encoded.spans],
+            "n_tokens": len(encoded.encoded.ids),
+            "dropped_messages": encoded.dropped,
+            "error": None,
+        }
+        options = ExtractOptions(tuple(residual_layers), chunk_tokens=chunk_tokens)
+        with token_writer(path, metadata, d_model(network)) as write:
+            for block in token_blocks(network, loaded, tokenizer, encoded, options):
+                write(block)
+    report(f"{read.name}: {metadata['n_tokens']} tokens, {len(encoded.spans)} assistant turns")
+    return {"key": key}
+
+
+def run_simulate(
+    resources: Resources,
+    report: Report,
+    *,
+    script: str,
+    samples: int,
+    model: dict[str, Any],
+    model_name: str,
+    backend: str,
+    engine: dict[str, Any],
+    backend_options: dict[str, Any],
+    temperature: float,
+    top_p: float,
+    max_tokens: int,
+    max_model_len: int,
+    seed: int,
+    store: str,
+    code: str,
+) -> dict[str, Any]:
+    """Have the model talk with a scripted user, `samples` times; returns the conversations' keys in the store."""
+    read = read_simulation(script)
+    spec = ModelSpec(**model)
+    tokenizer = resources.tokenizer(spec)
+    sampling = Sampling(temperature, top_p)
+    common = [resources.identity(spec), spec.dtype, backend, engine, asdict(sampling), code]
+    records = response_log(store, model_name, f"simulate.{read.name}")
+    done = records.keys()
+    with records.writer() as append:
+        progress = Progress(report, read.name, samples * len(read.user_turns))
+
+        def finish(requests: list[Request]) -> list[Completion]:
+            """The store's completions of these requests, and the backend's for the rest."""
+            keys = [content_key([common, asdict(request)]) for request in requests]
+            missing = [i for i, key in enumerate(keys) if key not in done]
+            if missing:
+                limits = {"max_model_len": max_model_len} if backend == "vllm" else {}
+                loaded = resources.backend(backend, spec, limits | backend_options)
+                for i, made in zip(missing, in_order(loaded, [requests[i] for i in missing], sampling), strict=True):
+                    append(keys[i], asdict(made))
+                    done.add(keys[i])
+            found = [Completion(**records.read(key)) for key in keys]
+            progress.add(sum(len(made.token_ids) for made in found), len(found))
+            return found
+
+        limits = {"seed": seed, "max_tokens": max_tokens, "max_model_len": max_model_len}
+        conversations = simulate(tokenizer, finish, read, samples, **limits)
+        keys = []
+        for sample, messages in enumerate(conversations):
+            metadata = read.metadata | {"condition": read.condition, "pressure_from": read.pressure_from}
+            metadata |= {"script": read.name, "sample": sample, "model": model_name}
+            payload = metadata | {"conversation": messages}
+            keys.append(content_key([common, "conversation", payload]))
+            if keys[-1] not in done:
+                append(keys[-1], payload)
+    return {"log": str(records.path), "keys": keys}
+
+
+def _identity(
+    resources: Resources, spec: ModelSpec, sae: SAESpec, residual_layers: list[int], code: str
+) -> dict[str, Any]:
+    """What decides the activations of a given text."""
+    return {
+        "weights": resources.identity(spec),
+        "dtype": spec.dtype,
+        "sae_weights": resources.sae_identity(sae),
+        "template": template_hash(resources.tokenizer(spec)),
+        "residual_layers": residual_layers,
+        "code": code,
+    }
+
+
+def _description(spec: ModelSpec, sae: SAESpec, loaded: LoadedSAE) -> dict[str, Any]:
+    """What else a reader of the file wants to know."""
+    return {
+        "model": spec.id,
+        "sae": sae.path or f"{sae.release}/{sae.id}",
+        "sae_release": sae.release,
+        "sae_id": sae.id or Path(str(sae.path)).name,
+        "sae_layer": loaded.point.layer,
+        "hook_name": loaded.hook_name,
+        "d_sae": loaded.d_sae,
+        "layer_convention": LAYER_CONVENTION,
+        "version": __version__,
+    }
+
+
+def _network(resources: Resources, spec: ModelSpec, sae: SAESpec, layers: list[int]) -> tuple[Any, LoadedSAE]:
+    network = resources.model(spec)
+    layers_available(network, layers)
+    return network, resources.sae(sae, spec)
 
 
 def _item(tokenizer: Any, where: str, row: dict[str, Any], selection: str, context: int | None) -> Item:
@@ -218,25 +303,9 @@ def _feature_rows(rows: Sequence[dict[str, Any]], pooled: Sequence[Pooled]) -> F
     )
 
 
-class Progress:
-    """Reports done/total, tokens a second and the time left, at most every two seconds."""
-
-    def __init__(self, report: Report, name: str, total: int, every: float = 2.0):
-        self.report, self.name, self.total, self.every = report, name, total, every
-        self.started = self.reported = time.monotonic()
-        self.done = self.tokens = 0
-
-    def add(self, tokens: int, rows: int = 1) -> None:
-        self.done += rows
-        self.tokens += tokens
-        now = time.monotonic()
-        if now - self.reported < self.every and self.done < self.total:
-            return
-        self.reported = now
-        elapsed = max(now - self.started, 1e-9)
-        left = elapsed / self.done * (self.total - self.done)
-        rate = self.tokens / elapsed
-        self.report(f"{self.name}: {self.done}/{self.total} responses, {rate:.0f} tokens/s, {left:.0f} s left")
-
-
-OPERATIONS: dict[str, Callable[..., dict[str, Any]]] = {"generate": run_generate, "extract": run_extract}
+OPERATIONS: dict[str, Callable[..., dict[str, Any]]] = {
+    "generate": run_generate,
+    "extract": run_extract,
+    "extract_conversation": run_extract_conversation,
+    "simulate": run_simulate,
+}

@@ -1,11 +1,13 @@
 """Loading a sparse autoencoder and checking that it fits the model it is read at."""
 
 import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from personascope.errors import UserError
 from personascope.hookpoints import HookPoint, hook_module, parse_hook_name
@@ -13,6 +15,12 @@ from personascope.models import d_model
 
 WEIGHTS = "sae_weights.safetensors"
 CONFIG = "cfg.json"
+BLOCK_FEATURES = 2048
+# The value above which a feature is active, [d_sae], for SAEs that decide each feature by itself.
+THRESHOLDS: dict[str, Callable[[Any], Tensor]] = {
+    "StandardSAE": lambda sae: torch.zeros_like(sae.b_enc),
+    "JumpReLUSAE": lambda sae: sae.threshold.clamp(min=0),
+}
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,24 @@ def _files(folder: str) -> list[Path]:
     if missing := [file.name for file in files if not file.is_file()]:
         raise UserError(f"sae.path: {folder}: {', '.join(missing)} not found; give a folder in sae-lens's disk format")
     return files
+
+
+def encode_blocks(sae: LoadedSAE, tokens: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """z = sae.encode(tokens [n, d_in]) as float32 blocks: (columns, z[:, columns]).
+
+    A CPU is bound by memory traffic: over 65,536 features, bias, ReLU and threshold as passes of their own cost as
+    much as the matrix product. Where each feature is decided by itself, a block of them stays in the caches.
+    """
+    tokens = tokens.to(sae.device, sae.dtype)
+    threshold = THRESHOLDS.get(type(sae.sae).__name__)
+    if threshold is None or tokens.device.type != "cpu" or not isinstance(sae.sae.activation_fn, torch.nn.ReLU):
+        yield slice(0, sae.d_sae), sae.sae.encode(tokens).float()
+        return
+    x, floor = sae.sae.process_sae_in(tokens), threshold(sae.sae)
+    for start in range(0, sae.d_sae, BLOCK_FEATURES):
+        columns = slice(start, start + BLOCK_FEATURES)
+        z = (x @ sae.sae.W_enc[:, columns]).add_(sae.sae.b_enc[columns])
+        yield columns, z.mul_(z > floor[columns]).float()
 
 
 def check_fit(sae: LoadedSAE, model: Any) -> None:

@@ -37,7 +37,8 @@ ROW_GROUP = 256
 READ_ROWS = 64  # rows decoded at once: little enough to stay in the processor's caches
 
 
-def _list_of(kind: pa.DataType) -> pa.DataType:
+def list_of(kind: pa.DataType) -> pa.DataType:
+    """A list whose elements are never null."""
     return pa.list_(pa.field("element", kind, nullable=False))
 
 
@@ -47,9 +48,9 @@ FEATURE_SCHEMA = pa.schema(
         pa.field("prompt_index", pa.int32(), nullable=False),
         pa.field("question_id", pa.int32(), nullable=False),
         pa.field("n_tokens", pa.int32(), nullable=False),
-        pa.field("indices", _list_of(pa.int32()), nullable=False),
-        pa.field("mean", _list_of(pa.float32()), nullable=False),
-        pa.field("max", _list_of(pa.float32()), nullable=False),
+        pa.field("indices", list_of(pa.int32()), nullable=False),
+        pa.field("mean", list_of(pa.float32()), nullable=False),
+        pa.field("max", list_of(pa.float32()), nullable=False),
     ]
 )
 
@@ -58,6 +59,21 @@ def write_csv(path: str | Path, table: pd.DataFrame) -> None:
     """Write a table as CSV without its index, atomically."""
     with atomic_path(path) as temporary:
         table.to_csv(temporary, index=False)
+
+
+def write_table(path: str | Path, table: pd.DataFrame) -> None:
+    """Write a table as Parquet without its index, atomically; a cell that is an object becomes its JSON."""
+    plain = {name: table[name].map(_json_cell) for name in table if table[name].map(_is_container).any()}
+    with atomic_path(path) as temporary:
+        table.assign(**plain).to_parquet(temporary, index=False)
+
+
+def _is_container(cell: Any) -> bool:
+    return isinstance(cell, dict | list)
+
+
+def _json_cell(cell: Any) -> str:
+    return json.dumps(cell, ensure_ascii=False, sort_keys=True, allow_nan=False)
 
 
 def read_csv(path: str | Path) -> pd.DataFrame:
@@ -113,18 +129,20 @@ class FeatureRows:
         return out
 
 
-def _encode(metadata: dict[str, Any]) -> bytes:
+def encode_metadata(metadata: dict[str, Any]) -> bytes:
+    """A file's metadata as canonical JSON."""
     return json.dumps(metadata, sort_keys=True, allow_nan=False).encode()
 
 
-def _lists(offsets: np.ndarray, values: np.ndarray) -> pa.ListArray:
-    values = pa.array(values)
-    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), values, type=_list_of(values.type))
+def lists(offsets: np.ndarray, values: np.ndarray) -> pa.ListArray:
+    """Compressed sparse rows as a column of lists."""
+    flat = pa.array(values)
+    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), flat, type=list_of(flat.type))
 
 
 def write_features(path: str | Path, blocks: Iterable[FeatureRows], metadata: dict[str, Any]) -> None:
     """Stream blocks of rows into one Parquet file, atomically; memory stays that of one block."""
-    schema = FEATURE_SCHEMA.with_metadata({METADATA_KEY: _encode(metadata)})
+    schema = FEATURE_SCHEMA.with_metadata({METADATA_KEY: encode_metadata(metadata)})
     options: dict[str, Any] = {
         "compression": "zstd",
         "use_dictionary": ["prompt_index", "question_id"],
@@ -134,7 +152,7 @@ def write_features(path: str | Path, blocks: Iterable[FeatureRows], metadata: di
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, **options) as writer:
         for block in blocks:
             columns = [pa.array(x) for x in (block.prompt_index, block.question_id, block.n_tokens)]
-            columns += [_lists(block.offsets, x) for x in (block.indices, block.mean, block.max)]
+            columns += [lists(block.offsets, x) for x in (block.indices, block.mean, block.max)]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=ROW_GROUP)
 
 
@@ -152,7 +170,7 @@ def residual_writer(
             vectors = pa.list_(pa.float32(), means.shape[2])
             schema = pa.schema([*keys, *(pa.field(residual_column(layer), vectors) for layer in layers)])
             if writer is None:
-                described = schema.with_metadata({METADATA_KEY: _encode(metadata)})
+                described = schema.with_metadata({METADATA_KEY: encode_metadata(metadata)})
                 writer = pq.ParquetWriter(temporary, described, compression="zstd")
             columns = [pa.array(x) for x in (block.prompt_index, block.question_id, block.n_tokens)]
             columns += [

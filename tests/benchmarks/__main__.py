@@ -8,7 +8,7 @@ Machines are noisy: figures are ratios of medians, and both sides of a ratio are
 import sys
 from collections.abc import Callable, Iterator
 
-from tests.benchmarks import aggregation, demo, extraction, generation, memory, storage
+from tests.benchmarks import aggregation, demo, drift, extraction, generation, memory, storage
 from tests.benchmarks.common import Row
 
 BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
     "generation": generation.run,
     "storage": storage.run,
     "aggregation": aggregation.run,
+    "drift": drift.run,
     "memory": memory.run,
     "demo": demo.run,
 }

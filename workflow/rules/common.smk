@@ -8,6 +8,7 @@ from snakemake.utils import validate
 from yaml import safe_load
 
 from personascope.code_hash import code_hash
+from personascope.conversations import find_conversations
 from personascope.errors import UserError
 from personascope.roles import (
     build_prompts,
@@ -57,6 +58,71 @@ def check_inputs():
     except UserError as error:
         raise WorkflowError(str(error))
     return names
+
+
+def check_conversations():
+    """The conversations to analyse by name: files of the folders that config names, and simulated ones."""
+    drift = config["drift"]
+    simulations = drift["simulations"]
+    try:
+        found = find_conversations(drift["conversations"])
+        samples = range(simulations["samples"])
+        scripts = find_conversations([simulations["folder"]]) if samples else {}
+    except UserError as error:
+        raise WorkflowError(f"config, drift: {error}")
+    made = {
+        f"{script}-{sample}": f"<results>/simulations/{MODEL}/{script}-{sample}.json"
+        for script in scripts
+        for sample in samples
+    }
+    if both := sorted(found.keys() & made.keys()):
+        raise WorkflowError(
+            f"config, drift: {both[0]} is the name of a file and of a simulation; rename the file"
+        )
+    return {name: str(path) for name, path in found.items()} | made
+
+
+def check_analyses():
+    """Stop where an analysis asks for what config does not keep."""
+    kept = config["extraction"]["residual_layers"]
+    analyses = config["drift"]["analyses"]
+    for name, knobs in analyses.items():
+        if knobs["space"] == "residual" and knobs["layer"] not in kept:
+            raise WorkflowError(
+                f"config, drift.analyses.{name}.layer: {knobs['layer']} is not among "
+                f"extraction.residual_layers {kept}"
+            )
+        if knobs["transition_pick"] == "manual" and knobs["manual_turn"] is None:
+            raise WorkflowError(
+                f"config, drift.analyses.{name}.manual_turn: transition_pick: manual needs it"
+            )
+    for key in ("tables", "figures"):
+        wanted = config["drift"][key]
+        if wanted != "all" and (unknown := sorted(set(wanted) - set(analyses))):
+            raise WorkflowError(
+                f"config, drift.{key}: {unknown[0]} is no analysis; there are {', '.join(analyses)}"
+            )
+
+
+def analyses_with(key):
+    wanted = config["drift"][key]
+    return list(config["drift"]["analyses"]) if wanted == "all" else wanted
+
+
+def conversation_file(wildcards):
+    return CONVERSATIONS[wildcards.conversation]
+
+
+def analysis_options(wildcards):
+    """The knobs of a named analysis; which tables and figures are asked for does not change them."""
+    return config["drift"]["analyses"][wildcards.analysis]
+
+
+def analysis_matrix(wildcards):
+    """The role matrix that an analysis is made from."""
+    knobs = analysis_options(wildcards)
+    space = knobs["pooling"] if knobs["space"] == "sae" else "residual"
+    return f"<results>/aggregated/{{question_mode}}/{{model}}_{{sae}}/{space}/per_role.npz"
 
 
 def local_model_files():
@@ -110,6 +176,52 @@ AXIS_FIGURES = ["role_projections", "pca_spectrum", "role_similarity"]
 AXIS = collect("<results>/axis/{cell}/{name}.png", cell=CELL, name=AXIS_FIGURES)
 AXIS += collect("<results>/axis/{cell}/{name}.csv", cell=CELL, name=AXIS_TABLES)
 
+check_analyses()
+CONVERSATIONS = check_conversations()
+SAMPLES = list(range(config["drift"]["simulations"]["samples"]))
+ANALYSES = list(config["drift"]["analyses"])
+DRIFT_TABLES = [
+    "turn_meta",
+    "role_trace",
+    "score_mass_diag",
+    "score_mass_pivot",
+    "selected_diag",
+    "transition_df",
+    "q2_top_away_contrib",
+    "q2_top_toward_contrib",
+    "q2_deactivated_assistant_features",
+    "q2_activated_nonassistant_features",
+    "q3_token_localization",
+]
+DRIFT_FIGURES = ["trajectory", "top_features", "token_heat", "nearest_roles", "confounds"]
+TOKENS = collect(
+    "<results>/conversations/{model}_{sae}/{conversation}.parquet",
+    model=MODEL,
+    sae=SAE,
+    conversation=CONVERSATIONS,
+)
+REFERENCES = collect("<results>/drift_reference/{cell}/{analysis}.npz", cell=CELL, analysis=ANALYSES)
+DRIFT = collect(
+    "<results>/drift/{cell}/{analysis}/{conversation}/summary.json",
+    cell=CELL,
+    analysis=ANALYSES,
+    conversation=CONVERSATIONS,
+)
+DRIFT_EXTRAS = collect(
+    "<results>/drift/{cell}/{analysis}/{conversation}/arrays.npz",
+    cell=CELL,
+    analysis=analyses_with("tables"),
+    conversation=CONVERSATIONS,
+) + collect(
+    "<results>/drift/{cell}/{analysis}/{conversation}/token_heat.html",
+    cell=CELL,
+    analysis=analyses_with("figures"),
+    conversation=CONVERSATIONS,
+)
+DRIFT_SUMMARY = collect(
+    "<results>/drift_summary/{cell}/drift_summary.parquet", cell=CELL if CONVERSATIONS else []
+)
+
 
 wildcard_constraints:
     question_mode="general|role_specific",
@@ -117,6 +229,9 @@ wildcard_constraints:
     sae=re.escape(SAE),
     role=r"[A-Za-z0-9][A-Za-z0-9_-]*",
     space="mean|max|residual",
+    conversation=r"[A-Za-z0-9][A-Za-z0-9._-]*",
+    script=r"[A-Za-z0-9][A-Za-z0-9._-]*",
+    analysis=r"[A-Za-z0-9][A-Za-z0-9_-]*",
 
 
 localrules:
@@ -127,3 +242,5 @@ localrules:
     features,
     role_matrix,
     axis,
+    conversations,
+    drift,

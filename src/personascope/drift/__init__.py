@@ -1,0 +1,6 @@
+"""Drift: when a conversation leaves the assistant, which features explain it, and where in the text."""
+
+from personascope.drift.analysis import analyze
+from personascope.drift.types import DriftOptions, DriftResult, TokenActivations
+
+__all__ = ["DriftOptions", "DriftResult", "TokenActivations", "analyze"]

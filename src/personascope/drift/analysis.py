@@ -1,0 +1,229 @@
+"""One conversation under one analysis: scores, confounds, the transition to explain, its features and its tokens.
+
+`analyze` works on arrays alone: no files, no model.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from personascope.axis import OTHER_GROUPS, TRANSFORMS, unit
+from personascope.drift.attribution import feature_tables, transitions_of
+from personascope.drift.bootstrap import contribution_intervals, turn_intervals
+from personascope.drift.calibration import SEQUENTIAL_TESTS, calibrate
+from personascope.drift.reference import Reference
+from personascope.drift.turns import (
+    AXIS_METHODS,
+    MASS_METRICS,
+    POOLINGS,
+    SCORE_METHODS,
+    role_space_of,
+    token_scores,
+    turn_bounds,
+    turn_scores,
+)
+from personascope.drift.types import (
+    SPACES,
+    DriftOptions,
+    DriftResult,
+    RoleSpace,
+    TokenActivations,
+    Transition,
+    TurnScores,
+)
+from personascope.errors import UserError
+
+TRANSITION_PICKS = ("largest_drop", "manual")
+CHOICES: dict[str, Any] = {
+    "pooling": POOLINGS,
+    "transform": TRANSFORMS,
+    "axis_method": AXIS_METHODS,
+    "other_group": OTHER_GROUPS,
+    "score_method": SCORE_METHODS,
+    "transition_pick": TRANSITION_PICKS,
+    "space": SPACES,
+    "sequential_test": SEQUENTIAL_TESTS,
+}
+FLAT = 1e-12  # a standard deviation under which a correlation means nothing
+
+
+def analyze(
+    activations: TokenActivations,
+    role_features: np.ndarray,
+    role_names: Sequence[str],
+    options: DriftOptions,
+    *,
+    reference: Reference | None = None,
+    descriptions: Mapping[int, Mapping[str, str | None]] | None = None,
+) -> DriftResult:
+    """Analyse one conversation against a role matrix float32 [R, width] of the same features.
+
+    reference: scores of the role responses; with it come calibration, onset, and intervals where it holds draws.
+    UserError names the option, or the array, that does not fit.
+    """
+    check_options(options)
+    roles = role_space_of(np.asarray(role_features, np.float32), role_names, options)
+    return analyze_in(roles, activations, options, reference=reference, descriptions=descriptions)
+
+
+def analyze_in(
+    roles: RoleSpace,
+    activations: TokenActivations,
+    options: DriftOptions,
+    *,
+    reference: Reference | None = None,
+    descriptions: Mapping[int, Mapping[str, str | None]] | None = None,
+) -> DriftResult:
+    """`analyze` in a role space made once for many conversations."""
+    check_options(options)
+    _check_activations(activations, roles)
+    turns = turn_scores(activations, roles, options)
+    transitions = transitions_of(turns, roles, options)
+    selected = select_transition(transitions, activations.n_turns, options)
+    explained = None if selected is None else transitions[selected]
+    features = feature_tables(explained, roles, options, descriptions)
+    calibration, onset, intervals = None, None, None
+    if reference is not None:
+        calibration, onset = calibrate(turns, reference, options)
+        intervals = turn_intervals(turns, roles, reference, options)
+        features = _with_intervals(features, explained, reference)
+    table = confounds(turns, options)
+    largest = max_abs_corr(table)
+    scores = token_scores(activations, roles, options)
+    return DriftResult(
+        options=options,
+        activations=activations,
+        roles=roles,
+        turns=turns,
+        transitions=transitions,
+        selected=selected,
+        nearest=nearest_roles(turns, roles, options.top_k_roles),
+        confounds=table,
+        max_abs_corr=largest,
+        confound_verdict=confound_verdict(largest, options),
+        token_scores=scores,
+        token_heat=heat_by_turn(scores, turn_bounds(activations), options.token_heat_percentiles),
+        features=features,
+        calibration=calibration,
+        onset=onset,
+        intervals=intervals,
+    )
+
+
+def check_options(options: DriftOptions) -> None:
+    """UserError names the option whose value is not among its variants or out of range."""
+    for option, variants in CHOICES.items():
+        if (value := getattr(options, option)) not in variants:
+            raise UserError(f"{option}: {value!r} is none of {', '.join(variants)}")
+    for option in ("top_features", "top_k_roles"):
+        if getattr(options, option) < 1:
+            raise UserError(f"{option}: {getattr(options, option)} is too small, the least is 1")
+    low, high = options.token_heat_percentiles
+    if not 0 <= low < high <= 100:
+        raise UserError(f"token_heat_percentiles: {low:g} and {high:g} are not two ascending numbers in 0..100")
+    if options.transition_pick == "manual" and options.manual_turn is None:
+        raise UserError("transition_pick: manual needs manual_turn, the turn to explain")
+
+
+def _check_activations(activations: TokenActivations, roles: RoleSpace) -> None:
+    if (width := roles.space.shape[1]) != activations.width:
+        raise UserError(f"activations have {activations.width} features, the role matrix {width}; use the same SAE")
+    if not np.isfinite(activations.values).all():
+        raise UserError("activations are not finite (an overflow in a 16-bit dtype?); extract the conversation again")
+
+
+def select_transition(transitions: Sequence[Transition], n_turns: int, options: DriftOptions) -> int | None:
+    """Index of the transition to explain: the largest drop of the score, or the one into `manual_turn`.
+
+    None where there is no transition. UserError where no transition leads to `manual_turn`.
+    """
+    if not transitions:
+        return None
+    if options.transition_pick == "largest_drop":
+        return int(np.argmin([transition.delta_score for transition in transitions]))
+    manual = options.manual_turn
+    if manual is None or not 1 <= manual < n_turns:
+        raise UserError(f"transition_pick: manual_turn {manual} is outside 1..{n_turns - 1}")
+    by_turn = {transition.turn: i for i, transition in enumerate(transitions)}
+    if manual not in by_turn:
+        reason = "it is the first with tokens" if manual == transitions[0].prev_turn else "it has no tokens"
+        raise UserError(f"transition_pick: no transition leads to manual_turn {manual}: {reason}")
+    return by_turn[manual]
+
+
+def nearest_roles(turns: TurnScores, roles: RoleSpace, k: int) -> pd.DataFrame:
+    """The k roles nearest to each turn that has tokens: assistant_turn, rank (from 1), role, cosine."""
+    filled = np.flatnonzero(turns.n_tokens)
+    cosines = unit(turns.space[filled]) @ roles.directions.T
+    order = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
+    ranks = np.arange(1, order.shape[1] + 1)
+    return pd.DataFrame(
+        {
+            "assistant_turn": np.repeat(filled, order.shape[1]),
+            "rank": np.tile(ranks, len(filled)),
+            "role": [roles.role_names[row] for row in order.ravel()],
+            "cosine": np.take_along_axis(cosines, order, 1).ravel(),
+        }
+    )
+
+
+def pearson(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson correlation of two series; NaN under two values or where one of them does not vary."""
+    if len(a) < 2 or np.std(a) < FLAT or np.std(b) < FLAT:
+        return float("nan")
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def confounds(turns: TurnScores, options: DriftOptions) -> pd.DataFrame:
+    """Correlation over turns of the selected score with each mass metric: score_method, metric, corr."""
+    filled = turns.n_tokens > 0
+    score = turns.scores[options.score_method][filled]
+    correlations = [pearson(score, turns.mass[metric][filled]) for metric in MASS_METRICS]
+    return pd.DataFrame({"score_method": options.score_method, "metric": MASS_METRICS, "corr": correlations})
+
+
+def max_abs_corr(table: pd.DataFrame) -> float | None:
+    """The largest |corr| of a confounds table; None where it has no value."""
+    values = np.abs(table["corr"].to_numpy(np.float64))
+    values = values[np.isfinite(values)]
+    return float(values.max()) if len(values) else None
+
+
+def confound_verdict(largest: float | None, options: DriftOptions) -> str:
+    """HIGH, MODERATE or LOW by the largest |corr| with a mass metric; N/A without a value."""
+    if largest is None:
+        return "N/A"
+    if largest >= options.confound_high_abs_corr:
+        return "HIGH"
+    return "MODERATE" if largest >= options.confound_warn_abs_corr else "LOW"
+
+
+def token_heat(scores: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
+    """u_k_norm of one turn's u_k [n]: clipped to its own percentiles and scaled to [0, 1]; not centred on zero."""
+    if not len(scores):
+        return np.zeros(0, np.float32)
+    low, high = np.percentile(scores.astype(np.float64), percentiles)
+    high = high if high > low else low + 1e-6
+    return np.clip((scores - low) / (high - low), 0, 1).astype(np.float32)
+
+
+def heat_by_turn(scores: np.ndarray, bounds: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
+    """token_heat of every turn, float32 [n]; turn t owns bounds[t]:bounds[t + 1]."""
+    heat = [token_heat(part, percentiles) for part in np.split(scores, bounds[1:-1])]
+    return np.concatenate(heat) if heat else np.zeros(0, np.float32)
+
+
+def _with_intervals(
+    features: dict[str, pd.DataFrame], explained: Transition | None, reference: Reference
+) -> dict[str, pd.DataFrame]:
+    """The feature tables with contrib_low and contrib_high, where the reference holds draws of the axis."""
+    if not reference.axes.shape[1]:
+        return features
+    tables, nothing = {}, (np.zeros(0), np.zeros(0))
+    for name, table in features.items():
+        ids = table["feature_idx"].to_numpy(np.int64)
+        low, high = (explained and contribution_intervals(explained, ids, reference)) or nothing
+        tables[name] = table.assign(contrib_low=low, contrib_high=high)
+    return tables

@@ -1,0 +1,167 @@
+"""Which features explain a transition between two turns.
+
+delta_x = x_turn - x_prev; contrib = delta_x * axis elementwise, both float32, so that a stored contrib is the
+product of the stored factors bit for bit. contrib < 0 moves the turn away from the assistant.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from personascope.drift.types import DriftOptions, RoleSpace, Transition, TurnScores
+
+TINY = 1e-12
+STRENGTHS = ((0.60, "STRONG"), (0.35, "MODERATE"), (0.0, "WEAK"))
+NO_STRENGTH = "N/A"
+ENTRY_COLUMNS = (
+    *("feature_idx", "direction", "delta_x", "axis_weight", "contrib", "axis_side", "effect"),
+    *("share_of_change", "share_of_away", "role_profile"),
+)
+
+# Table name -> (delta_x, axis, contrib) -> (candidates, key): the smallest keys among the candidates come first.
+FEATURE_TABLES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
+    "q2_top_away_contrib": lambda delta, axis, contrib: (contrib < 0, contrib),
+    "q2_top_toward_contrib": lambda delta, axis, contrib: (contrib > 0, -contrib),
+    "q2_deactivated_assistant_features": lambda delta, axis, contrib: ((delta < 0) & (axis > 0), contrib),
+    "q2_activated_nonassistant_features": lambda delta, axis, contrib: ((delta > 0) & (axis < 0), contrib),
+}
+
+
+def smallest(keys: np.ndarray, candidates: np.ndarray, k: int) -> np.ndarray:
+    """Indices of the k smallest keys [D] among the candidates (bool [D]), ascending; ties by index."""
+    ids = np.flatnonzero(candidates)
+    values = keys[ids]
+    if len(ids) > k:
+        kept = values <= np.partition(values, k - 1)[k - 1]
+        ids, values = ids[kept], values[kept]
+    return ids[np.argsort(values, kind="stable")][:k]
+
+
+def transitions_of(turns: TurnScores, roles: RoleSpace, options: DriftOptions) -> list[Transition]:
+    """Every transition between neighbours among the turns that have tokens."""
+    filled = np.flatnonzero(turns.n_tokens).tolist()
+    return [_transition(turns, roles, options, prev_turn, turn) for prev_turn, turn in itertools.pairwise(filled)]
+
+
+def _transition(turns: TurnScores, roles: RoleSpace, options: DriftOptions, prev_turn: int, turn: int) -> Transition:
+    delta_x = turns.space[turn] - turns.space[prev_turn]
+    contrib = delta_x * roles.axis
+    away_mass = float(np.maximum(-contrib, 0).sum(dtype=np.float64))
+    top = smallest(contrib, contrib < 0, options.top_features)
+    share = float(-contrib[top].sum(dtype=np.float64)) / max(away_mass, TINY)
+    score, projection = turns.scores[options.score_method], turns.scores["projection"]
+    # The dimensions of the residual stream are no features: how few of them carry a change says nothing.
+    in_features = options.space == "sae"
+    return Transition(
+        prev_turn=prev_turn,
+        turn=turn,
+        delta_score=float(score[turn] - score[prev_turn]),
+        delta_projection=float(projection[turn] - projection[prev_turn]),
+        away_mass=away_mass,
+        toward_mass=float(np.maximum(contrib, 0).sum(dtype=np.float64)),
+        top_away_share=share if in_features else float("nan"),
+        effect_strength=effect_strength(share) if in_features else NO_STRENGTH,
+        delta_x=delta_x,
+        contrib=contrib,
+    )
+
+
+def effect_strength(top_away_share: float) -> str:
+    """STRONG, MODERATE or WEAK by the share of away_mass that the top away table covers."""
+    return next(name for threshold, name in STRENGTHS if top_away_share >= threshold)
+
+
+def role_profiles(roles: RoleSpace, feature_ids: np.ndarray) -> list[str]:
+    """For each feature its three largest shares over roles, "name:12% | name:8% | name:5%", of values clipped at 0."""
+    columns = np.maximum(roles.space[:, feature_ids].T, 0).astype(np.float64)
+    totals = columns.sum(1)
+    order = np.argsort(-columns, axis=1, kind="stable")[:, :3]
+    profiles = []
+    for column, total, rows in zip(columns, totals, order.tolist(), strict=True):
+        shares = " | ".join(f"{roles.role_names[row]}:{column[row] / total:.0%}" for row in rows) if total > 0 else ""
+        profiles.append(shares or "no positive role mass")
+    return profiles
+
+
+def axis_side(axis_weight: float) -> str:
+    """Which side of the axis a feature lies on; a weight of exactly 0 is not assistant-like."""
+    return "assistant_like" if axis_weight > 0 else "non_assistant_like"
+
+
+def effect(contrib: float) -> str:
+    """Where a contribution moves the turn; one of exactly 0 does not move it away."""
+    return "away_from_assistant" if contrib < 0 else "toward_assistant"
+
+
+def share_of_away(contrib: float, away_mass: float) -> float:
+    """max(-contrib, 0) / away_mass."""
+    return max(-contrib, 0.0) / max(away_mass, TINY)
+
+
+def entries(transition: Transition, roles: RoleSpace, feature_ids: np.ndarray) -> list[dict[str, Any]]:
+    """One plain dict (ENTRY_COLUMNS) a feature; floats are the float32 values exactly."""
+    change = max(float(np.abs(transition.delta_x).sum(dtype=np.float64)), TINY)
+    columns = zip(
+        feature_ids.tolist(),
+        transition.delta_x[feature_ids].tolist(),
+        roles.axis[feature_ids].tolist(),
+        transition.contrib[feature_ids].tolist(),
+        role_profiles(roles, feature_ids),
+        strict=True,
+    )
+    return [
+        {
+            "feature_idx": feature,
+            "direction": "activated" if delta > 0 else "deactivated",
+            "delta_x": delta,
+            "axis_weight": weight,
+            "contrib": contrib,
+            "axis_side": axis_side(weight),
+            "effect": effect(contrib),
+            "share_of_change": abs(delta) / change,
+            "share_of_away": share_of_away(contrib, transition.away_mass),
+            "role_profile": profile,
+        }
+        for feature, delta, weight, contrib, profile in columns
+    ]
+
+
+def changed_features(
+    transition: Transition, roles: RoleSpace, options: DriftOptions
+) -> dict[str, list[dict[str, Any]]]:
+    """Entries of the `top_features` largest changes of each sign: {"activated": [...], "deactivated": [...]}."""
+    if options.space != "sae":
+        return {"activated": [], "deactivated": []}
+    delta = transition.delta_x
+    activated = smallest(-delta, delta > 0, options.top_features)
+    deactivated = smallest(delta, delta < 0, options.top_features)
+    both = entries(transition, roles, np.concatenate([activated, deactivated]))
+    return {"activated": both[: len(activated)], "deactivated": both[len(activated) :]}
+
+
+def feature_tables(
+    transition: Transition | None,
+    roles: RoleSpace,
+    options: DriftOptions,
+    descriptions: Mapping[int, Mapping[str, str | None]] | None = None,
+) -> dict[str, pd.DataFrame]:
+    """The four q2_* tables of a transition, each `top_features` long, the largest contribution first.
+
+    descriptions: {feature: {"description": text, "url": link}}, as in a descriptions cache; None where not known.
+    Without a transition, and in residual space, the tables are empty.
+    """
+    tables = {}
+    for name, pick in FEATURE_TABLES.items():
+        rows: Sequence[dict[str, Any]] = []
+        if transition is not None and options.space == "sae":
+            candidates, keys = pick(transition.delta_x, roles.axis, transition.contrib)
+            rows = entries(transition, roles, smallest(keys, candidates, options.top_features))
+        known = [(descriptions or {}).get(row["feature_idx"], {}) for row in rows]
+        table = pd.DataFrame(rows, columns=list(ENTRY_COLUMNS))
+        table["description"] = pd.Series([entry.get("description") for entry in known], dtype=object)
+        table["neuronpedia_url"] = pd.Series([entry.get("url") for entry in known], dtype=object)
+        tables[name] = table
+    return tables

@@ -1,0 +1,195 @@
+"""A drift run as the JSON and the arrays that others read: `ui_bundle.json`, `summary.json`, `arrays.npz`."""
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from personascope.axis import unit
+from personascope.drift.attribution import NO_STRENGTH, changed_features
+from personascope.drift.tables import score_mass_diag
+from personascope.drift.turns import SCORE_METHODS, turn_bounds
+from personascope.drift.types import DriftOptions, DriftResult, Transition
+
+FILES = {"conversation": "conversation.json", "summary": "summary.json", "ui_bundle": "ui_bundle.json"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run is about, beyond its numbers. metadata: what the conversation's file says besides its messages."""
+
+    run_name: str
+    conversation_name: str
+    model_name: str
+    sae_release: str | None
+    sae_id: str | None
+    target_layer: int | None
+    conversation: Sequence[Mapping[str, Any]]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+def conversation_hash(messages: Sequence[Mapping[str, Any]]) -> str:
+    """First 10 hex digits of the SHA-1 over the messages as JSON with sorted keys; a name, no protection."""
+    text = json.dumps([dict(message) for message in messages], sort_keys=True)
+    return hashlib.sha1(text.encode("utf-8"), usedforsecurity=False).hexdigest()[:10]
+
+
+def run_meta(run: Run, options: DriftOptions) -> dict[str, Any]:
+    """The head of the UI bundle."""
+    return {
+        "model_name": run.model_name,
+        "sae_id": run.sae_id,
+        "assistant_role": options.assistant_role,
+        "score_method": options.score_method,
+        "conversation_hash": conversation_hash(run.conversation),
+    }
+
+
+def plain(value: Any) -> Any:
+    """The value in JSON's own types: arrays become lists; NaN, infinities and missing values become null."""
+    # The common kinds first: a bundle has tens of thousands of tokens and numbers.
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    return None if value is pd.NA else value
+
+
+def ui_bundle(result: DriftResult, run_meta: Mapping[str, Any]) -> dict[str, Any]:
+    """`ui_bundle.json`: scores and transitions (q1), features of all transitions (q2), tokens of all turns (q3)."""
+    steps = [_step(transition) for transition in result.transitions]
+    features = [
+        {
+            **step,
+            "away_mass": transition.away_mass,
+            "toward_mass": transition.toward_mass,
+            **changed_features(transition, result.roles, result.options),
+        }
+        for step, transition in zip(steps, result.transitions, strict=True)
+    ]
+    scores = [{"assistant_turn": turn, "score": score} for turn, score in enumerate(result.score.tolist())]
+    bundle = {
+        "version": 1,
+        "run_meta": dict(run_meta),
+        "q1": {"turn_scores": scores, "transitions": steps},
+        "q2": {"top_features_per_direction": result.options.top_features, "transitions": features},
+        "q3": {"token_localization": _token_localization(result)},
+    }
+    return plain(bundle)
+
+
+def _step(transition: Transition) -> dict[str, Any]:
+    return {"prev_turn": transition.prev_turn, "turn": transition.turn, "delta_score": transition.delta_score}
+
+
+def _token_localization(result: DriftResult) -> list[dict[str, Any]]:
+    bounds = turn_bounds(result.activations).tolist()
+    turns = []
+    for turn, (lo, hi) in enumerate(itertools.pairwise(bounds)):
+        turns.append(
+            {
+                "assistant_turn": turn,
+                "tokens": result.activations.tokens[lo:hi],
+                "u_k": result.token_scores[lo:hi].tolist(),
+                "u_k_norm": result.token_heat[lo:hi].tolist(),
+            }
+        )
+    return turns
+
+
+def summary(result: DriftResult, run: Run, timestamp: str) -> dict[str, Any]:
+    """`summary.json`; timestamp: UTC, ISO 8601. Without a transition its values are null."""
+    options = result.options
+    diagnostics = score_mass_diag(result).to_dict("records")
+    selected = None if result.selected is None else result.transitions[result.selected]
+    content = {
+        "run_name": run.run_name,
+        "conversation_name": run.conversation_name,
+        "timestamp_utc": timestamp,
+        "config": {
+            "model_name": run.model_name,
+            "sae_release": run.sae_release,
+            "sae_id": run.sae_id,
+            "target_layer": run.target_layer,
+            **asdict(options),
+        },
+        "selection": {
+            "transition": "none" if selected is None else options.transition_pick,
+            "selected_turn": selected and selected.turn,
+            "selected_prev_turn": selected and selected.prev_turn,
+            "selected_delta_score": selected and selected.delta_score,
+            "selected_delta_projection": selected and selected.delta_projection,
+        },
+        "diagnostics": {
+            "max_abs_corr_selected_score": result.max_abs_corr,
+            "confound_verdict": result.confound_verdict,
+            "selected_score_diag": diagnostics,
+            "score_mass_diag": diagnostics,
+            "feature_event_summary": _event(selected),
+            "axis_agreement": result.roles.agreement,
+        },
+        "calibration": _calibration(result),
+        "metadata": run.metadata,
+        "files": FILES,
+    }
+    return plain(content)
+
+
+def _event(selected: Transition | None) -> dict[str, Any]:
+    names = ("prev_turn", "delta_score", "away_mass", "toward_mass", "top_away_share", "effect_strength")
+    if selected is None:
+        return {"selected_turn": None, **dict.fromkeys(names), "effect_strength": NO_STRENGTH}
+    return {"selected_turn": selected.turn, **{name: getattr(selected, name) for name in names}}
+
+
+def _calibration(result: DriftResult) -> dict[str, Any] | None:
+    """Whether and where the drift sets in, and the evidence turn by turn; None without a reference."""
+    table, options = result.calibration, result.options
+    if table is None:
+        return None
+    turns = table if result.intervals is None else result.intervals.merge(table, on="assistant_turn")
+    return {
+        "onset": result.onset,
+        "alpha": options.alpha,
+        "sequential_test": options.sequential_test,
+        "confound_adjust": options.confound_adjust,
+        "min_p_value": table["p_value"].min(),
+        "min_adjusted_p_value": table["adjusted_p_value"].min(),
+        "turns": turns.to_dict("records"),
+    }
+
+
+def arrays(result: DriftResult) -> dict[str, np.ndarray]:
+    """`arrays.npz`: turn arrays [T] and [T, D], those of the selected transition [D] (or [0]), of all tokens [n].
+
+    token_turn says which turn a token belongs to; score_delta is NaN beside a turn without tokens.
+    """
+    selected = None if result.selected is None else result.transitions[result.selected]
+    nothing = np.zeros(0, np.float32)
+    return {
+        "score": result.score,
+        **{method: result.turns.scores[method] for method in SCORE_METHODS},
+        "score_delta": np.diff(result.score),
+        "axis_unit": result.roles.axis,
+        "turn_vectors_raw": result.turns.raw,
+        "turn_vectors_space": result.turns.space,
+        "turn_vectors_unit": unit(result.turns.space),
+        "delta_x": nothing if selected is None else selected.delta_x,
+        "contrib": nothing if selected is None else selected.contrib,
+        "token_proj": result.token_scores,
+        "token_norm": result.token_heat,
+        "token_turn": result.activations.turn,
+        "role_names": np.array(result.roles.role_names, dtype=np.str_),
+    }

@@ -1,0 +1,305 @@
+"""How unusual a turn is for the assistant, and from which turn on "still the assistant" is rejected.
+
+Conformal p-value of a turn: (1 + number of the assistant's own responses that score <= the turn) / (n + 1). Were the
+turn one more such response, it would be <= any u with probability at most u, whatever the distribution. Small means
+further from the assistant than its own responses are. Two things keep this from being exact: the role responses
+are answers to single questions, while turns stand in a conversation; and responses to one question are alike, so that n
+responses are worth fewer where a question has several. `false_alarm_rate` measures what is left of the promise.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import beta
+
+from personascope.block_sums import deal_questions
+from personascope.drift.reference import Reference
+from personascope.drift.turns import MASS_METRICS
+from personascope.drift.types import DriftOptions, TurnScores
+
+FOLDS = 5
+TINY = 1e-12
+PREFIXES = {False: "", True: "adjusted_"}  # of the columns without and with confounds taken out
+RANK = 1e-6  # of the largest singular value: regressors that say the same share one coefficient
+
+# alpha and number of turns T -> the share of alpha spent on each turn, float64 [T]; sums to at most alpha.
+SEQUENTIAL_TESTS: dict[str, Callable[[float, int], np.ndarray]] = {
+    "bonferroni": lambda alpha, n: np.full(n, alpha / max(n, 1)),
+    # Valid for a conversation that still goes on: the sum over all t of 1 / (t (t + 1)) is 1.
+    "spending": lambda alpha, n: alpha / (np.arange(1.0, n + 1) * np.arange(2.0, n + 2)),
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some reference responses: scores [n], regressors [n, M], role [n], question_id [n], is_assistant bool [n]."""
+
+    scores: np.ndarray
+    regressors: np.ndarray
+    role: np.ndarray
+    question_id: np.ndarray
+    is_assistant: np.ndarray
+
+    def __getitem__(self, rows: np.ndarray) -> "Sample":
+        return Sample(*(values[rows] for values in vars(self).values()))
+
+
+@dataclass(frozen=True)
+class Calibrator:
+    """Sorted reference scores float64: the assistant's and all others', as they are and with confounds taken out.
+
+    Adjusted score = score - coefficients . (regressors - centre); centre is the assistant's mean regressors.
+    """
+
+    assistant: np.ndarray
+    others: np.ndarray
+    adjusted_assistant: np.ndarray
+    coefficients: np.ndarray
+    centre: np.ndarray
+
+    def adjust(self, scores: np.ndarray, regressors: np.ndarray) -> np.ndarray:
+        """Scores [n] with what length and activation mass explain taken out."""
+        return scores - (regressors - self.centre) @ self.coefficients
+
+    def p_values(self, scores: np.ndarray, regressors: np.ndarray) -> dict[bool, np.ndarray]:
+        """{adjusted or not: conformal p-values [n]}."""
+        adjusted = self.adjust(scores, regressors)
+        return {False: conformal_p(scores, self.assistant), True: conformal_p(adjusted, self.adjusted_assistant)}
+
+
+def confound_regressors(mass: dict[str, np.ndarray], n_tokens: np.ndarray) -> np.ndarray:
+    """float64 [n, 5]: log1p of each mass metric and of the number of tokens."""
+    return np.log1p(np.stack([*(mass[metric] for metric in MASS_METRICS), n_tokens], axis=1).astype(np.float64))
+
+
+def sample_of(reference: Reference, options: DriftOptions) -> Sample:
+    """All reference responses under the selected score."""
+    return Sample(
+        scores=reference.scores[options.score_method].astype(np.float64),
+        regressors=confound_regressors(reference.mass, reference.n_tokens),
+        role=reference.role,
+        question_id=reference.question_id,
+        is_assistant=reference.role == reference.assistant,
+    )
+
+
+def fit(sample: Sample) -> Calibrator:
+    """The calibrator of a sample; its adjusted scores are cross-fitted over questions, as its scores are."""
+    centre = sample.regressors[sample.is_assistant].mean(0) if sample.is_assistant.any() else 0.0
+    ids, folds = deal_questions(sample.question_id, FOLDS)
+    fold = folds[np.searchsorted(ids, sample.question_id)]
+    mine = sample[sample.is_assistant]
+    adjusted = mine.scores.copy()
+    for held in np.unique(fold):
+        rest = fold != held
+        rows = fold[sample.is_assistant] == held
+        adjusted[rows] -= (mine.regressors[rows] - centre) @ confound_slopes(sample[rest] if rest.any() else sample)
+    return Calibrator(
+        assistant=np.sort(mine.scores),
+        others=np.sort(sample.scores[~sample.is_assistant]),
+        adjusted_assistant=np.sort(adjusted),
+        coefficients=confound_slopes(sample),
+        centre=np.broadcast_to(centre, sample.regressors.shape[1:]),
+    )
+
+
+def confound_slopes(sample: Sample) -> np.ndarray:
+    """Least-squares slopes [M] of score on the regressors within roles: role means are taken out of both sides.
+
+    Across roles, a persona that talks longer would have its own effect regressed away. Regressors that do not vary, or
+    vary together, are safe: the smallest slopes that explain as much.
+    """
+    centred = _within(np.column_stack([sample.regressors, sample.scores]), sample.role)
+    x, y = centred[:, :-1], centred[:, -1]
+    spread = np.sqrt(np.square(x).mean(0)) if len(x) else np.zeros(x.shape[1])
+    scale = np.where(spread > TINY, spread, np.inf)
+    return np.linalg.lstsq(x / scale, y, rcond=RANK)[0] / scale
+
+
+def _within(values: np.ndarray, role: np.ndarray) -> np.ndarray:
+    """Columns of values [n, M] minus their mean over the rows of the same role."""
+    counts = np.maximum(np.bincount(role), 1)
+    means = np.stack([np.bincount(role, column) / counts for column in values.T], axis=1)
+    return values - means[role]
+
+
+def conformal_p(scores: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """(1 + number of reference scores <= score) / (n + 1) of each score; `reference` sorted; NaN where the score is."""
+    p_values = (1 + np.searchsorted(reference, scores, side="right")) / (len(reference) + 1)
+    return np.where(np.isnan(scores), np.nan, p_values)
+
+
+def percentile(scores: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Share of the sorted reference scores that are <= each score, in percent; NaN without either."""
+    if not len(reference):
+        return np.full(len(scores), np.nan)
+    shares = 100 * np.searchsorted(reference, scores, side="right") / len(reference)
+    return np.where(np.isnan(scores), np.nan, shares)
+
+
+def calibrate(turns: TurnScores, reference: Reference, options: DriftOptions) -> tuple[pd.DataFrame, int | None]:
+    """(one row a turn, onset: the first turn that rejects "still the assistant", or None).
+
+    Columns: assistant_turn; percentile_assistant, percentile_others (%); p_value; adjusted_score, adjusted_p_value;
+    threshold: the part of alpha spent on the turn; testable: whether so few responses can give a p-value that low;
+    rejects: p_value (adjusted_p_value with `confound_adjust`) <= threshold. Turns without tokens have no values, do not
+    reject, and nothing is spent on them.
+    """
+    calibrator = fit(sample_of(reference, options))
+    tested = turns.n_tokens > 0
+    scores = np.where(tested, turns.scores[options.score_method], np.nan)
+    regressors = confound_regressors(turns.mass, turns.n_tokens)
+    p_values = calibrator.p_values(scores, regressors)
+    threshold = np.full(len(scores), np.nan)
+    threshold[tested] = SEQUENTIAL_TESTS[options.sequential_test](options.alpha, int(tested.sum()))
+    rejects = p_values[options.confound_adjust] <= threshold
+    table = pd.DataFrame(
+        {
+            "assistant_turn": np.arange(len(scores)),
+            "percentile_assistant": percentile(scores, calibrator.assistant),
+            "percentile_others": percentile(scores, calibrator.others),
+            "p_value": p_values[False],
+            "adjusted_score": calibrator.adjust(scores, regressors),
+            "adjusted_p_value": p_values[True],
+            "threshold": threshold,
+            "testable": smallest_p(calibrator) <= threshold,
+            "rejects": rejects,
+        }
+    )
+    return table, int(np.argmax(rejects)) if rejects.any() else None
+
+
+def smallest_p(calibrator: Calibrator) -> float:
+    """The smallest p-value that the assistant's responses can give: 1 / (n + 1)."""
+    return 1 / (len(calibrator.assistant) + 1)
+
+
+def false_alarm_rate(
+    reference: Reference, options: DriftOptions, turns: int = 8, repeats: int = 20, seed: int = 0
+) -> dict[str, Any]:
+    """Share of conversations of held-out assistant responses in which the sequential test rejects: alpha at most is due.
+
+    The assistant's questions are split at random into halves: one calibrates, the responses to the other are strung
+    into conversations of `turns` turns, each response once. rate, adjusted_rate: means over `repeats` splits, with
+    95 % intervals (Clopper-Pearson). The splits share their responses, so that the intervals count
+    n_conversations, those of one split. Without enough responses the rates are None and `reason` says why.
+    """
+    trials = _Trials(reference, options, turns, repeats, seed)
+    result: dict[str, Any] = {
+        "alpha": options.alpha,
+        "sequential_test": options.sequential_test,
+        "turns": turns,
+        "repeats": repeats,
+        "n_conversations": trials.n_conversations,
+        "reason": trials.reason,
+    }
+    onsets = trials.onsets(reference.assistant, 0)
+    for adjusted, prefix in PREFIXES.items():
+        values = (None, None, None) if trials.reason else _rate(onsets[adjusted] >= 0, trials.n_conversations)
+        result |= dict(zip((f"{prefix}rate", f"{prefix}rate_low", f"{prefix}rate_high"), values, strict=True))
+    return result
+
+
+def power_by_role(
+    reference: Reference, options: DriftOptions, turns: int = 8, change: int = 4, repeats: int = 20, seed: int = 0
+) -> pd.DataFrame:
+    """How often and how late the test finds each other role, when its responses follow from turn `change` on.
+
+    Conversations as in `false_alarm_rate`, to questions that calibrate nothing; their turns from `change` on are
+    responses of the role. detection_rate: share whose onset is at `change` or later (an earlier one is a false
+    alarm), with a 95 % interval; delay_mean: onset - change over the detected, in turns; the same as adjusted_*. One
+    row a role, the most detected first; without enough responses the rates are NaN and `reason` says why.
+    """
+    trials = _Trials(reference, options, turns, repeats, seed)
+    rows = []
+    for role, name in enumerate(reference.role_names):
+        if role == reference.assistant:
+            continue
+        onsets = trials.onsets(role, change)
+        n = len(onsets[False]) // repeats
+        row: dict[str, Any] = {"role": name, "turns": turns, "change": change, "n_conversations": n}
+        for adjusted, prefix in PREFIXES.items():
+            found = onsets[adjusted] >= change
+            values = _rate(found, n) if n else (np.nan, np.nan, np.nan)
+            names = (f"{prefix}detection_rate", f"{prefix}detection_low", f"{prefix}detection_high")
+            row |= dict(zip(names, values, strict=True))
+            row[f"{prefix}delay_mean"] = float((onsets[adjusted][found] - change).mean()) if found.any() else np.nan
+        row["reason"] = trials.reason or ("" if n else f"too few responses of {name}")
+        rows.append(row)
+    return pd.DataFrame(rows).sort_values("detection_rate", ascending=False, kind="stable", ignore_index=True)
+
+
+class _Trials:
+    """Random conversations of reference responses, each calibrated on the questions that it does not hold.
+
+    reason: why there are none, else "".
+    """
+
+    def __init__(self, reference: Reference, options: DriftOptions, turns: int, repeats: int, seed: int) -> None:
+        self.sample, self.turns, self.rng = sample_of(reference, options), turns, np.random.default_rng(seed)
+        self.thresholds = SEQUENTIAL_TESTS[options.sequential_test](options.alpha, turns)
+        mine = self.sample.question_id[self.sample.is_assistant]
+        questions, counts = np.unique(mine, return_counts=True)
+        half = len(questions) // 2
+        # Questions may differ in their number of responses: the smallest halves that can be drawn count.
+        self.n_conversations = int(np.sort(counts)[: len(counts) - half].sum()) // turns
+        self.reason = self._too_few(int(np.sort(counts)[:half].sum()))
+        self.splits = [self._split(self.rng.permutation(questions), half) for _ in range(0 if self.reason else repeats)]
+
+    def _too_few(self, calibrating: int) -> str:
+        smallest, threshold = 1 / (calibrating + 1), self.thresholds.max()
+        if smallest > threshold:
+            return (
+                f"half of the assistant's questions have {calibrating} responses: "
+                f"the smallest p-value, {smallest:.2g}, is above the threshold, {threshold:.2g}"
+            )
+        return "" if self.n_conversations else f"half of the questions have fewer than {self.turns} responses"
+
+    def _split(self, questions: np.ndarray, half: int) -> tuple[Calibrator, np.ndarray]:
+        """The calibrator of the first half, and which responses are to the others, bool [N]."""
+        calibrating = np.isin(self.sample.question_id, questions[:half])
+        return fit(self.sample[calibrating]), np.isin(self.sample.question_id, questions[half:])
+
+    def onsets(self, role: int, change: int) -> dict[bool, np.ndarray]:
+        """{adjusted or not: first turn that rejects, or -1}, of the conversations of all splits, int [n].
+
+        The assistant's responses up to turn `change`, then the role's; the same number of conversations in each split.
+        """
+        found = [self._rejections(*split, role, change) for split in self.splits]
+        n = min((len(rejects[False]) for rejects in found), default=0)
+        onsets = {}
+        for adjusted in PREFIXES:
+            rejects = np.concatenate([np.zeros((0, self.turns), bool), *(each[adjusted][:n] for each in found)])
+            onsets[adjusted] = np.where(rejects.any(1), rejects.argmax(1), -1)
+        return onsets
+
+    def _rejections(
+        self, calibrator: Calibrator, testing: np.ndarray, role: int, change: int
+    ) -> dict[bool, np.ndarray]:
+        """{adjusted or not: bool [n, turns]} of one split."""
+        parts = [self._strung(testing & (self.sample.role == role), self.turns - change)]
+        if change:
+            parts.insert(0, self._strung(testing & self.sample.is_assistant, change))
+        n = min(map(len, parts))
+        rows = np.concatenate([part[:n] for part in parts], axis=1)
+        chosen = self.sample[rows.ravel()]
+        p_values = calibrator.p_values(chosen.scores, chosen.regressors)
+        return {adjusted: values.reshape(rows.shape) <= self.thresholds for adjusted, values in p_values.items()}
+
+    def _strung(self, among: np.ndarray, length: int) -> np.ndarray:
+        """Rows [n, length] of the sample, each at most once, in random order."""
+        rows = self.rng.permutation(np.flatnonzero(among))
+        n = len(rows) // length
+        return rows[: n * length].reshape(n, length)
+
+
+def _rate(hits: np.ndarray, n: int) -> tuple[float, float, float]:
+    """(share of hits, low, high): Clopper-Pearson, 95 %, as if the share had been seen in n conversations."""
+    share = float(hits.mean())
+    k = share * n
+    low = float(beta.ppf(0.025, k, n - k + 1)) if k > 0 else 0.0
+    high = float(beta.ppf(0.975, k + 1, n - k)) if k < n else 1.0
+    return share, low, high

@@ -1,0 +1,67 @@
+"""What the drift figures share: colours, texts that a font can draw, and the figure that says why it is empty."""
+
+import functools
+import re
+import unicodedata
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont
+from matplotlib.ft2font import FT2Font
+from matplotlib.text import Text
+
+from personascope.drift.display import HIDDEN
+
+ORANGE, PALE_ORANGE, BLACK, PALE_GREY = "#c2570c", "#fdd0a2", "#222222", "#e6e6e6"
+MISSING_GLYPH = "\u25a1"
+
+
+@functools.cache
+def _glyphs(path: str) -> frozenset[int]:
+    return frozenset(FT2Font(path).get_charmap())
+
+
+def font_text(value: Any, width: int | None = None, family: str | None = None) -> str:
+    """One line that a figure's font can draw, cut to `width` characters; "" for None and NaN.
+
+    Controls and white space become single spaces, each run of characters without a glyph one MISSING_GLYPH.
+    """
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return ""
+    text = " ".join(HIDDEN.sub(" ", unicodedata.normalize("NFC", str(value))).split())
+    known = _glyphs(findfont(FontProperties(family=family)))
+    drawn = "".join(character if ord(character) in known else "\0" for character in text)
+    drawn = re.sub("\0+", MISSING_GLYPH, drawn)
+    return drawn if width is None or len(drawn) <= width else drawn[: width - 1].rstrip() + "\u2026"
+
+
+def finish(figure: Figure, title: str = "") -> Figure:
+    """Add the title, and take every text literally: a `$` in a role name or description is no formula."""
+    if title:
+        width = int(10 * figure.get_figwidth())
+        figure.suptitle(font_text(title, width), x=0.01, ha="left", fontsize=11, fontweight="bold", color=BLACK)
+    for text in figure.findobj(Text):
+        if isinstance(text, Text):
+            text.set_parse_math(False)
+    return figure
+
+
+def message_figure(message: str, title: str = "") -> Figure:
+    """A figure that says why there is nothing to draw."""
+    figure = Figure(figsize=(6.4, 1.8), layout="constrained")
+    ax = figure.subplots()
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, message, ha="center", va="center", color=BLACK, transform=ax.transAxes)
+    return finish(figure, title)
+
+
+def clean(ax: Axes) -> None:
+    """Only the two axes that are read."""
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def signed(value: float, digits: str) -> str:
+    """A number with its sign, the minus as long as the plus."""
+    return f"{value:+{digits}}".replace("-", "\u2212")

@@ -1,0 +1,229 @@
+"""What the analysis host does for a job: one conversation under one analysis, from files to files. No torch.
+
+Role space and reference of an analysis are made once and kept: what a further conversation costs is its own.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from personascope.aggregate import load_role_matrix
+from personascope.drift.analysis import analyze_in, check_options
+from personascope.drift.bundle import FILES, Run, arrays, run_meta, summary, ui_bundle
+from personascope.drift.figures import DRIFT_FIGURES
+from personascope.drift.heat import heat_html
+from personascope.drift.overview import empty_overview, overview
+from personascope.drift.reference import Reference
+from personascope.drift.tables import tables
+from personascope.drift.turns import role_space_of
+from personascope.drift.types import DriftOptions, DriftResult, RoleSpace
+from personascope.errors import UserError
+from personascope.figures import save_figure
+from personascope.files import write_json, write_text
+from personascope.storage import load_npz, save_npz, write_csv
+from personascope.token_features import read_activations, read_metadata
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A named analysis: its knobs, the role matrix it is made from, and the reference, where there is one."""
+
+    options: DriftOptions
+    matrix: str
+    reference: str | None
+
+
+class Resources:
+    """Role spaces and references, by the files they come from and the time these were written."""
+
+    def __init__(self) -> None:
+        self._spaces = lru_cache(4)(_load_space)
+        self._references = lru_cache(4)(_load_reference)
+
+    def roles(self, analysis: Analysis) -> RoleSpace:
+        return self._spaces(analysis.matrix, _written(analysis.matrix), analysis.options)
+
+    def reference(self, analysis: Analysis) -> Reference | None:
+        return self._references(analysis.reference, _written(analysis.reference)) if analysis.reference else None
+
+
+def _written(path: str) -> int:
+    try:
+        return Path(path).stat().st_mtime_ns
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+
+
+def _load_space(path: str, _written: int, options: DriftOptions) -> RoleSpace:
+    features, names = role_vectors(path, options)
+    return role_space_of(features, names, options)
+
+
+def _load_reference(path: str, _written: int) -> Reference:
+    return Reference.load(path)
+
+
+def drift_options(knobs: dict[str, Any]) -> DriftOptions:
+    """Options from a config block; UserError names a knob that does not fit."""
+    lists = {key: tuple(knobs[key]) for key in ("roleplay_subset", "token_heat_percentiles") if key in knobs}
+    options = DriftOptions(**knobs | lists)
+    check_options(options)
+    return options
+
+
+def role_vectors(path: str | Path, options: DriftOptions) -> tuple[np.ndarray, list[str]]:
+    """Role vectors [R, D] and names of the analysis's space from a per_role.npz (of one layer in residual space)."""
+    matrix = load_role_matrix(path)
+    if options.space == "sae":
+        return matrix.features, matrix.role_names
+    (layers,) = load_npz(path, "layers")
+    if options.layer not in layers.tolist():
+        raise UserError(f"drift: layer {options.layer} is not among extraction.residual_layers {layers.tolist()}")
+    return matrix.features[:, layers.tolist().index(options.layer)], matrix.role_names
+
+
+def run_drift(
+    resources: Resources,
+    report: Report,
+    *,
+    tokens: str,
+    matrix: str,
+    reference: str | None,
+    options: dict[str, Any],
+    name: str,
+    outputs: dict[str, str],
+) -> dict[str, Any]:
+    """Write conversation.json, summary.json and ui_bundle.json; a conversation that fails has its reason in them."""
+    analysis = Analysis(drift_options(options), matrix, reference)
+    metadata = read_metadata(tokens)
+    run = _run(metadata, name)
+    timestamp = datetime.now(UTC).isoformat()
+    write_json(outputs["conversation"], run.conversation)
+    result = _analyze(resources, analysis, tokens, metadata)
+    if isinstance(result, str):
+        report(f"error: {result}")
+        _write_failure(run, analysis.options, result, timestamp, outputs)
+        return {}
+    content = summary(result, run, timestamp)
+    content |= {"status": "ok", "error": None, "overview": overview(result, metadata)}
+    write_json(outputs["summary"], content)
+    write_json(outputs["ui_bundle"], ui_bundle(result, run_meta(run, analysis.options)))
+    return {}
+
+
+def run_tables(
+    resources: Resources,
+    report: Report,
+    *,
+    tokens: str,
+    matrix: str,
+    reference: str | None,
+    options: dict[str, Any],
+    folder: str,
+) -> dict[str, Any]:
+    """Write every table as CSV into `folder`, and arrays.npz."""
+    analysis = Analysis(drift_options(options), matrix, reference)
+    result = _analyze(resources, analysis, tokens, read_metadata(tokens))
+    if isinstance(result, str):
+        raise UserError(result)
+    for name, table in tables(result).items():
+        write_csv(Path(folder) / f"{name}.csv", table)
+    save_npz(Path(folder) / "arrays.npz", **arrays(result))
+    return {}
+
+
+def run_plot(
+    resources: Resources,
+    report: Report,
+    *,
+    tokens: str,
+    matrix: str,
+    reference: str | None,
+    options: dict[str, Any],
+    name: str,
+    figures: list[str],
+    heat: str,
+) -> dict[str, Any]:
+    """Draw figures, each named as its file, and the token heat page; a failed conversation gets ones that say why."""
+    analysis = Analysis(drift_options(options), matrix, reference)
+    metadata = read_metadata(tokens)
+    result = _analyze(resources, analysis, tokens, metadata)
+    if isinstance(result, str):
+        raise UserError(result)
+    made = tables(result)
+    known = resources.reference(analysis)
+    context = {
+        "title": f"{metadata['conversation']['name']}, {name}",
+        "references": None if known is None else known.role_quartiles(analysis.options.score_method),
+        "selected": None if result.selected is None else result.transitions[result.selected].turn,
+        "score_method": analysis.options.score_method,
+    }
+    for path in figures:
+        save_figure(DRIFT_FIGURES[Path(path).stem](made, context), path)
+    tokens_table, messages = made["q3_token_localization"], metadata["conversation"]["messages"]
+    write_text(heat, heat_html(tokens_table, messages, made["turn_meta"], context["title"]))
+    return {}
+
+
+def _analyze(resources: Resources, analysis: Analysis, tokens: str, metadata: dict[str, Any]) -> DriftResult | str:
+    """The result, or why this conversation has none: it fails alone. A wrong option is an error of the analysis."""
+    if metadata.get("error"):
+        return metadata["error"]
+    roles, reference = resources.roles(analysis), resources.reference(analysis)
+    activations = read_activations(tokens, analysis.options.space, analysis.options.layer)
+    try:
+        return analyze_in(roles, activations, analysis.options, reference=reference)
+    except UserError as error:
+        return f"conversation {metadata['conversation']['name']}: {error}"
+
+
+def _run(metadata: dict[str, Any], name: str) -> Run:
+    conversation = metadata["conversation"]
+    return Run(
+        run_name=f"{name}/{conversation['name']}",
+        conversation_name=conversation["metadata"].get("title") or conversation["name"],
+        model_name=metadata["model"],
+        sae_release=metadata["sae_release"],
+        sae_id=metadata["sae_id"],
+        target_layer=metadata["sae_layer"],
+        conversation=conversation["messages"],
+        metadata=conversation["metadata"],
+    )
+
+
+def _write_failure(run: Run, options: DriftOptions, error: str, timestamp: str, outputs: dict[str, str]) -> None:
+    write_json(
+        outputs["summary"],
+        {
+            "run_name": run.run_name,
+            "conversation_name": run.conversation_name,
+            "timestamp_utc": timestamp,
+            "status": "failed",
+            "error": error,
+            "overview": empty_overview(run.metadata),
+            "files": FILES,
+        },
+    )
+    nothing: dict[str, Any] = {
+        "version": 1,
+        "run_meta": run_meta(run, options),
+        "error": error,
+        "q1": {"turn_scores": [], "transitions": []},
+        "q2": {"top_features_per_direction": options.top_features, "transitions": []},
+        "q3": {"token_localization": []},
+    }
+    write_json(outputs["ui_bundle"], nothing)
+
+
+OPERATIONS: dict[str, Callable[..., dict[str, Any]]] = {
+    "drift": run_drift,
+    "drift_tables": run_tables,
+    "plot_drift": run_plot,
+}

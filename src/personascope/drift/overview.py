@@ -1,0 +1,129 @@
+"""One row a conversation and analysis: what `drift_summary` puts side by side."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+
+from personascope.drift.bundle import plain
+from personascope.drift.types import DriftResult
+from personascope.files import read_json
+
+NUMBERS = (
+    "score_first",
+    "score_last",
+    "score_min",
+    "largest_drop",
+    "largest_drop_turn",
+    "slope",
+    "onset",
+    "min_p_value",
+)
+WORDS = ("confound_verdict", "effect_strength", "nearest_role_end")
+
+
+def overview(result: DriftResult, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The conversation in a row: scores over the turns that have tokens, the largest drop, verdicts and flags.
+
+    slope: score a turn, by least squares; flags: what a reader must know before trusting the row.
+    """
+    filled = np.flatnonzero(result.turns.n_tokens)
+    scores = result.score[filled]
+    drop = min(result.transitions, key=lambda t: t.delta_score, default=None)
+    nearest = result.nearest[result.nearest["rank"] == 1]["role"].tolist()
+    selected = None if result.selected is None else result.transitions[result.selected]
+    row = {
+        "n_turns": result.activations.n_turns,
+        "n_tokens": len(result.activations),
+        "score_first": scores[0] if len(scores) else None,
+        "score_last": scores[-1] if len(scores) else None,
+        "score_min": scores.min() if len(scores) else None,
+        "largest_drop": drop and drop.delta_score,
+        "largest_drop_turn": drop and drop.turn,
+        "slope": np.polyfit(filled, scores, 1)[0] if len(scores) > 1 else None,
+        "onset": result.onset,
+        "min_p_value": None if result.calibration is None else result.calibration["p_value"].min(),
+        "confound_verdict": result.confound_verdict,
+        "effect_strength": selected and selected.effect_strength,
+        "nearest_role_end": nearest[-1] if nearest else None,
+        "flags": flags(result, metadata),
+        "metadata": metadata["conversation"]["metadata"],
+    }
+    return plain(row)
+
+
+def empty_overview(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of a conversation that failed."""
+    return {"n_turns": 0, "n_tokens": 0, **dict.fromkeys((*NUMBERS, *WORDS)), "flags": [], "metadata": dict(metadata)}
+
+
+def flags(result: DriftResult, metadata: Mapping[str, Any]) -> list[str]:
+    """empty_turns, special_tokens (content that imitates the template), truncated, not_testable, confounded."""
+    calibration = result.calibration
+    conditions = {
+        "empty_turns": bool((result.turns.n_tokens == 0).any()),
+        "special_tokens": any(turn["special_tokens"] for turn in metadata["turns"]),
+        "truncated": metadata["dropped_messages"] > 0,
+        "not_testable": calibration is not None and not calibration["testable"].all(),
+        "confounded": result.confound_verdict == "HIGH",
+    }
+    return [flag for flag, holds in conditions.items() if holds]
+
+
+def summary_table(summaries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row a summary.json ({"conversation", "analysis", "content"}); the largest drops first, failed ones last."""
+    rows = []
+    for item in summaries:
+        content = item["content"]
+        row = dict(content["overview"])
+        row["flags"] = ", ".join(row["flags"])
+        place = {"conversation": item["conversation"], "analysis": item["analysis"]}
+        rows.append(place | {"status": content["status"], "reason": content["error"] or ""} | row)
+    table = pd.DataFrame(rows)
+    for name in NUMBERS:
+        table[name] = pd.to_numeric(table[name])
+    return table.sort_values(
+        ["status", "largest_drop", "conversation", "analysis"], ascending=[False, True, True, True]
+    )
+
+
+def read_summaries(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
+    """What `summary_table` takes, from .../{analysis}/{conversation}/summary.json."""
+    return [
+        {"conversation": path.parent.name, "analysis": path.parent.parent.name, "content": read_json(path)}
+        for path in map(Path, paths)
+    ]
+
+
+def detection_table(table: pd.DataFrame) -> pd.DataFrame:
+    """How often simulated conversations are flagged: one row an analysis and condition (with persona pressure, plain).
+
+    detected: share with an onset, and its 95 % Clopper-Pearson interval; with pressure only an onset at or behind the
+    first pressed turn counts, one before it is `early`; median_delay: turns from the pressure to the onset.
+    """
+    rows = []
+    done = table[table["status"] == "ok"]
+    condition = [item.get("condition") for item in done["metadata"]]
+    since = pd.Series([item.get("pressure_from") for item in done["metadata"]], index=done.index, dtype=float)
+    for (analysis, name), part in done.groupby(["analysis", pd.Series(condition, index=done.index)]):
+        start = since[part.index]
+        hit = part["onset"].notna() & ~(part["onset"] < start)
+        interval = binomtest(int(hit.sum()), len(part)).proportion_ci()
+        rows.append(
+            {
+                "analysis": analysis,
+                "condition": name,
+                "conversations": len(part),
+                "detected": hit.mean(),
+                "detected_low": interval.low,
+                "detected_high": interval.high,
+                "early": (part["onset"] < start).mean(),
+                "median_delay": (part["onset"] - start)[hit].median(),
+                "mean_largest_drop": part["largest_drop"].mean(),
+                "mean_slope": part["slope"].mean(),
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,197 @@
+"""What the role responses score on the axis: the reference distributions that a turn is held against.
+
+Scores are cross-fitted. An axis made from a response fits that response's own noise, so that role responses would
+score further apart than fresh text does; each response is therefore scored in the role space made WITHOUT its
+question block (of any role): total sums minus the block's. That takes one more role space a block and no second
+reading. The turns themselves are scored on the axis of all responses, which differs from each of these a little.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
+from os import cpu_count
+from pathlib import Path
+
+import numpy as np
+
+from personascope.axis import assistant_index
+from personascope.block_sums import BlockSums, dense_column
+from personascope.drift.bootstrap import MAX_THREADS, AxisBootstrap, bootstrap, role_features
+from personascope.drift.turns import MASS_METRICS, SCORE_METHODS, role_space_of, score_sparse, score_vectors
+from personascope.drift.types import DriftOptions, RoleSpace
+from personascope.errors import UserError
+from personascope.storage import iter_features, iter_tables, load_npz, residual_column, save_npz
+
+log = logging.getLogger(__name__)
+
+KEYS = ("role", "prompt_index", "question_id", "n_tokens")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Cross-fitted scores of all role responses that have tokens, and the draws of the axis.
+
+    scores {score method: float32 [N]}; mass {mass metric: float32 [N]}; role int32 [N]: index into role_names (sorted);
+    prompt_index, question_id, n_tokens int32 [N]; assistant: its index in role_names. The last six are those of
+    `AxisBootstrap`; without a bootstrap axes and assistants are [D, 0], the others [0], split_half NaN.
+    """
+
+    scores: dict[str, np.ndarray]
+    mass: dict[str, np.ndarray]
+    role: np.ndarray
+    prompt_index: np.ndarray
+    question_id: np.ndarray
+    n_tokens: np.ndarray
+    role_names: list[str]
+    assistant: int
+    axes: np.ndarray
+    assistants: np.ndarray
+    agreement: np.ndarray
+    cos_to_axis: np.ndarray
+    shift: np.ndarray
+    split_half: float
+
+    def __len__(self) -> int:
+        return len(self.role)
+
+    def save(self, path: str | Path) -> None:
+        """Write an .npz: score_{method}, mass_{metric} and the other fields under their own names."""
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        arrays |= {f"score_{name}": values for name, values in arrays.pop("scores").items()}
+        arrays |= {f"mass_{name}": values for name, values in arrays.pop("mass").items()}
+        arrays["role_names"] = np.array(self.role_names, dtype=np.str_)
+        save_npz(path, **{name: np.asarray(array) for name, array in arrays.items()})
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Reference":
+        """Read an .npz of `save`; UserError where it is missing or damaged."""
+        names = [field.name for field in fields(cls) if field.name not in ("scores", "mass")]
+        arrays = dict(zip(names, load_npz(path, *names), strict=True))
+        scores = load_npz(path, *(f"score_{name}" for name in SCORE_METHODS))
+        mass = load_npz(path, *(f"mass_{name}" for name in MASS_METRICS))
+        return cls(
+            **arrays
+            | {
+                "scores": dict(zip(SCORE_METHODS, scores, strict=True)),
+                "mass": dict(zip(MASS_METRICS, mass, strict=True)),
+                "role_names": [str(name) for name in arrays["role_names"]],
+                "assistant": int(arrays["assistant"]),
+                "split_half": float(arrays["split_half"]),
+            }
+        )
+
+
+# Responses of one batch: keys (prompt_index, question_id, n_tokens), and a function rows -> their scores and masses.
+Scored = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
+ScoreRows = Callable[[np.ndarray, RoleSpace], Scored]
+Batch = tuple[dict[str, np.ndarray], ScoreRows]
+
+
+def build(
+    features_files: dict[str, str | Path],
+    residual_files: dict[str, str | Path] | None,
+    sums: dict[str, BlockSums],
+    options: DriftOptions,
+    draws: int = 1000,
+    seed: int = 0,
+) -> Reference:
+    """The reference of one analysis from {role: file} and {role: its block sums}; draws = 0 leaves the bootstrap out.
+
+    Reads the features (for a residual analysis the residuals) once, some rows at a time. A response that cannot be
+    left out, since a role has all its responses in that block, gets no score and is told of.
+    """
+    files = residual_files if options.space == "residual" else features_files
+    if files is None or sorted(files) != sorted(sums):
+        raise UserError(f"drift: the {options.space} files and the block sums are not of the same roles")
+    names = sorted(sums)
+    assistant = assistant_index(names, options.assistant_role)
+    # Said once here that a name of the subset is unknown, not again by each fold.
+    whole = role_space_of(role_features(sums, options), names, options)
+    options = replace(options, roleplay_subset=tuple(name for name in options.roleplay_subset if name in names))
+    drawn = bootstrap(sums, options, draws, seed) if draws else no_draws(len(whole.axis))
+    folds = _folds(sums, options)
+    with ThreadPoolExecutor(min(cpu_count() or 1, MAX_THREADS)) as pool:
+        parts = list(pool.map(lambda name: _score_role(files[name], sums[name], folds, options), names))
+    for index, part in enumerate(parts):
+        part["role"] = np.full(len(part["n_tokens"]), index)
+    joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    return Reference(
+        scores={name: joined[name].astype(np.float32) for name in SCORE_METHODS},
+        mass={name: joined[name].astype(np.float32) for name in MASS_METRICS},
+        **{key: joined[key].astype(np.int32) for key in KEYS},
+        role_names=names,
+        assistant=assistant,
+        **vars(drawn),
+    )
+
+
+def no_draws(width: int) -> AxisBootstrap:
+    """What stands in the place of a bootstrap that was not asked for."""
+    none = np.zeros(0)
+    empty = np.empty((width, 0), np.float32)
+    return AxisBootstrap(empty, empty, agreement=none, cos_to_axis=none, shift=none, split_half=float("nan"))
+
+
+def _folds(sums: dict[str, BlockSums], options: DriftOptions) -> dict[int, RoleSpace]:
+    """{question block: role space without it}, kept down to what scoring needs; without the blocks that must stay."""
+    names, folds = sorted(sums), {}
+    blocks = {name: dict(zip(sums[name].question_ids, sums[name].question_blocks, strict=True)) for name in names}
+    if any(
+        blocks[name].get(question, block) != block for question, block in blocks[names[0]].items() for name in names
+    ):
+        log.warning("drift: the roles have different questions, so that one question is in different blocks")
+    for block in np.unique(np.concatenate([role.blocks for role in sums.values()])):
+        features = role_features(sums, options, without=int(block))
+        if bad := [name for name, row in zip(names, features, strict=True) if not np.isfinite(row).all()]:
+            log.warning("drift: all responses of %s are to questions of one block; they get no score", ", ".join(bad))
+            continue
+        roles = role_space_of(features, names, options)
+        only = slice(roles.assistant, roles.assistant + 1)
+        folds[int(block)] = replace(roles, space=roles.space[only], directions=roles.directions[only], assistant=0)
+    return folds
+
+
+def _score_role(
+    path: str | Path, sums: BlockSums, folds: dict[int, RoleSpace], options: DriftOptions
+) -> dict[str, np.ndarray]:
+    """Keys, scores and masses of one role's responses, in the order of the file; without those that have no fold."""
+    parts: list[dict[str, np.ndarray]] = []
+    for keys, score in BATCHES[options.space](path, options):
+        blocks = sums.question_blocks[np.searchsorted(sums.question_ids, keys["question_id"])]
+        kept = np.flatnonzero((keys["n_tokens"] > 0) & np.isin(blocks, list(folds)))
+        part = {name: np.zeros(len(blocks)) for name in (*SCORE_METHODS, *MASS_METRICS)}
+        for block in np.unique(blocks[kept]):
+            rows = kept[blocks[kept] == block]
+            for values in score(rows, folds[int(block)]):
+                for name, column in values.items():
+                    part[name][rows] = column
+        parts.append({name: column[kept] for name, column in (keys | part).items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _feature_batches(path: str | Path, options: DriftOptions) -> Iterator[Batch]:
+    for rows in iter_features(path, [options.pooling]):
+        values = getattr(rows, options.pooling)
+
+        def score(chosen: np.ndarray, roles: RoleSpace, rows=rows, values=values) -> Scored:
+            lengths = np.diff(rows.offsets)[chosen]
+            offsets = np.concatenate([[0], np.cumsum(lengths)])
+            entries = np.repeat(rows.offsets[chosen] - offsets[:-1], lengths) + np.arange(offsets[-1])
+            return score_sparse(offsets, rows.indices[entries], values[entries], roles, options)
+
+        yield {name: getattr(rows, name) for name in KEYS[1:]}, score
+
+
+def _residual_batches(path: str | Path, options: DriftOptions) -> Iterator[Batch]:
+    column = residual_column(options.layer or 0)
+    for table in iter_tables(path, [*KEYS[1:], column]):
+        vectors = dense_column(table.column(column))
+        keys = {name: np.asarray(table.column(name)) for name in KEYS[1:]}
+        yield keys, lambda chosen, roles, vectors=vectors: score_vectors(vectors[chosen], roles, options)
+
+
+BATCHES: dict[str, Callable[[str | Path, DriftOptions], Iterator[Batch]]] = {
+    "sae": _feature_batches,
+    "residual": _residual_batches,
+}

@@ -1,0 +1,88 @@
+"""The tables of a drift run, by the names under which they are written as CSV."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from personascope.drift.turns import MASS_METRICS, SCORE_METHODS, turn_bounds
+from personascope.drift.types import DriftResult
+
+CORRELATION = "corr(score, metric)"
+
+
+def tables(result: DriftResult) -> dict[str, pd.DataFrame]:
+    """Every table of a run; each has its columns even where it has no row."""
+    diagnostics = score_mass_diag(result)
+    pivot = diagnostics.pivot(index="metric", columns="score_method", values=CORRELATION)
+    return {
+        "turn_meta": turn_meta(result),
+        "role_trace": result.nearest,
+        "score_mass_diag": diagnostics,
+        "score_mass_pivot": pivot.loc[list(MASS_METRICS)].reset_index().rename_axis(columns=None),
+        "selected_diag": diagnostics.copy(),
+        "transition_df": transition_df(result),
+        **result.features,
+        "q3_token_localization": token_localization(result),
+    }
+
+
+def turn_meta(result: DriftResult) -> pd.DataFrame:
+    """One row an assistant turn: where it is, scores, mass metrics, and intervals and calibration where there are any.
+
+    start, end: half-open range of its tokens in the rendered conversation, missing for a turn without tokens.
+    """
+    activations, turns = result.activations, result.turns
+    bounds = turn_bounds(activations)
+    filled = turns.n_tokens > 0
+    span = pd.array([pd.NA] * activations.n_turns, dtype="Int64")
+    start, end = span.copy(), span.copy()
+    start[filled] = activations.position[bounds[:-1][filled]]
+    end[filled] = activations.position[bounds[1:][filled] - 1] + 1
+    columns: dict[str, Any] = {
+        "assistant_turn": np.arange(activations.n_turns),
+        "message_index": activations.message_index,
+        "start": start,
+        "end": end,
+        "n_tokens": turns.n_tokens,
+        **{method: turns.scores[method] for method in SCORE_METHODS},
+        "score": result.score,
+        **{metric: turns.mass[metric] for metric in MASS_METRICS},
+    }
+    table = pd.DataFrame(columns)
+    for more in (result.intervals, result.calibration):
+        if more is not None:
+            table = table.merge(more, on="assistant_turn", how="left", validate="one_to_one")
+    return table
+
+
+def score_mass_diag(result: DriftResult) -> pd.DataFrame:
+    """Correlation of the selected score with each mass metric: metric, score_method, corr(score, metric)."""
+    table = result.confounds
+    return pd.DataFrame({"metric": table["metric"], "score_method": table["score_method"], CORRELATION: table["corr"]})
+
+
+def transition_df(result: DriftResult) -> pd.DataFrame:
+    """One row a transition; `selected` marks the one that the feature tables explain."""
+    names = (
+        *("prev_turn", "turn", "delta_score", "delta_projection", "away_mass", "toward_mass"),
+        *("top_away_share", "effect_strength"),
+    )
+    table = pd.DataFrame({name: [getattr(item, name) for item in result.transitions] for name in names})
+    table["selected"] = np.arange(len(table)) == (-1 if result.selected is None else result.selected)
+    return table
+
+
+def token_localization(result: DriftResult) -> pd.DataFrame:
+    """u_k and its heat for every token of every assistant turn."""
+    activations = result.activations
+    return pd.DataFrame(
+        {
+            "assistant_turn": activations.turn,
+            "position": activations.position,
+            "token_id": activations.token_ids,
+            "token": activations.tokens,
+            "u_k": result.token_scores,
+            "u_k_norm": result.token_heat,
+        }
+    )

@@ -1,0 +1,208 @@
+"""Turn vectors and their scores, without a dense matrix over tokens ever being made.
+
+x_t = transform(pool over the tokens of turn t), minus the mean role where turns are centred. The scores are
+projection = x_t . axis (of the unit vector of x_t where `use_l2_normalize`), cos_axis = cos(x_t, axis) and
+cos_assistant = cos(x_t, v_assistant): larger is more like the assistant. Sums run in float64.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from personascope.axis import EPS, TRANSFORMS, assistant_index, other_indices, role_space, unit
+from personascope.drift.types import DriftOptions, RoleSpace, TokenActivations, TurnScores
+
+SCORE_METHODS = ("projection", "cos_axis", "cos_assistant")
+MASS_METRICS = ("turn_l2_raw", "turn_nonzero_raw", "turn_l2_space", "turn_nonzero_space")
+BLOCK_ROWS = 32  # rows that are in float64 at a time: 16 MiB at 65,536 features
+BLOCK_COLUMNS = 8192  # features that are in float64 at a time: 3 MiB at 50 roles
+
+
+def diff_axis(space: np.ndarray, assistant: int, others: Sequence[int]) -> np.ndarray:
+    """Unit axis float32 [D] = v_assistant - mean(v_others); points toward the assistant."""
+    return unit(space[assistant] - space[list(others)].mean(0))
+
+
+def pc1_axis(space: np.ndarray, assistant: int, others: Sequence[int]) -> np.ndarray:
+    """First principal component float32 [D] of the rows [R, D], unit, with the sign that agrees with diff_axis.
+
+    From the R x R Gram matrix of the centred rows: its top eigenvector u gives the component C^T u.
+    """
+    mean = space.mean(0, dtype=np.float64)
+    blocks = [slice(start, start + BLOCK_COLUMNS) for start in range(0, space.shape[1], BLOCK_COLUMNS)]
+    gram = np.zeros((len(space), len(space)))
+    for block in blocks:
+        centred = space[:, block] - mean[block]
+        gram += centred @ centred.T
+    top = np.linalg.eigh(gram)[1][:, -1]
+    component = unit(np.concatenate([top @ (space[:, block] - mean[block]) for block in blocks]))
+    sign = -1 if component @ diff_axis(space, assistant, others) < 0 else 1
+    return (sign * component).astype(np.float32)
+
+
+AXIS_METHODS: dict[str, Callable[[np.ndarray, int, Sequence[int]], np.ndarray]] = {"diff": diff_axis, "pc1": pc1_axis}
+
+
+def role_space_of(features: np.ndarray, names: Sequence[str], options: DriftOptions) -> RoleSpace:
+    """Role vectors [R, D] in the analysis's space, and the axis; UserError names the option that does not fit."""
+    assistant = assistant_index(names, options.assistant_role)
+    others = other_indices(names, assistant, options.other_group, options.roleplay_subset)
+    space = role_space(features, options.transform, options.use_centering)
+    axes = {name: method(space, assistant, others) for name, method in AXIS_METHODS.items()}
+    # Centred rows have mean 0; what rounding leaves of it would make every inactive feature of a turn nonzero.
+    mean = np.zeros(space.shape[1], np.float32) if options.use_centering else space.mean(0)
+    return RoleSpace(
+        space=space,
+        directions=unit(space),
+        mean=mean,
+        axis=axes[options.axis_method],
+        assistant=assistant,
+        others=others,
+        role_names=list(names),
+        agreement=float(axes["diff"] @ axes["pc1"]),
+    )
+
+
+def turn_bounds(activations: TokenActivations) -> np.ndarray:
+    """int64 [T + 1]: turn t owns the tokens bounds[t]:bounds[t + 1]."""
+    return np.searchsorted(activations.turn, np.arange(activations.n_turns + 1))
+
+
+def _turn_entries(activations: TokenActivations) -> list[tuple[int, np.ndarray, np.ndarray]]:
+    """(n_tokens, indices, values) of each turn."""
+    entries = []
+    for lo, hi in itertools.pairwise(turn_bounds(activations).tolist()):
+        owned = slice(activations.offsets[lo], activations.offsets[hi])
+        entries.append((hi - lo, activations.indices[owned], activations.values[owned]))
+    return entries
+
+
+def mean_pool(activations: TokenActivations) -> np.ndarray:
+    """Mean over each turn's tokens, float32 [T, D]; a turn without tokens is 0."""
+    pooled = np.zeros((activations.n_turns, activations.width), np.float32)
+    for row, (n, indices, values) in zip(pooled, _turn_entries(activations), strict=True):
+        row[:] = np.bincount(indices, weights=values, minlength=len(row)) / max(n, 1)
+    return pooled
+
+
+def max_pool(activations: TokenActivations) -> np.ndarray:
+    """Maximum over each turn's tokens, float32 [T, D]; a feature that a token has no value for is 0 there."""
+    pooled = np.full((activations.n_turns, activations.width), -np.inf, np.float32)
+    for row, (n, indices, values) in zip(pooled, _turn_entries(activations), strict=True):
+        np.maximum.at(row, indices, values)
+        somewhere_zero = np.bincount(indices, minlength=len(row)) < max(n, 1)
+        row[somewhere_zero] = np.maximum(row[somewhere_zero], 0)
+    return pooled
+
+
+POOLINGS: dict[str, Callable[[TokenActivations], np.ndarray]] = {"mean": mean_pool, "max": max_pool}
+
+
+def to_space(pooled: np.ndarray, roles: RoleSpace, options: DriftOptions) -> np.ndarray:
+    """Rows [N, D] in role space: transformed, and minus the mean role where turns are centred; float32."""
+    space = TRANSFORMS[options.transform](pooled)
+    return space - roles.mean if options.center_turns_with_role_mean else space
+
+
+def turn_scores(activations: TokenActivations, roles: RoleSpace, options: DriftOptions) -> TurnScores:
+    """Vectors, scores and mass metrics of every turn; of a turn without tokens the vector is 0, the rest NaN."""
+    raw = POOLINGS[options.pooling](activations)
+    n_tokens = np.diff(turn_bounds(activations))
+    space = to_space(raw, roles, options)
+    space[n_tokens == 0] = 0
+    scores, mass = _score_blocks(raw, roles, options, lambda rows: space[rows])
+    for values in [*scores.values(), *mass.values()]:
+        values[n_tokens == 0] = np.nan
+    return TurnScores(raw=raw, space=space, scores=scores, mass=mass, n_tokens=n_tokens)
+
+
+def score_vectors(
+    pooled: np.ndarray, roles: RoleSpace, options: DriftOptions
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Scores and mass metrics, each float64 [N], of pooled rows float32 [N, D] (before the transform)."""
+    return _score_blocks(pooled, roles, options, lambda rows: to_space(pooled[rows], roles, options))
+
+
+def score_sparse(
+    offsets: np.ndarray,
+    indices: np.ndarray,
+    values: np.ndarray,
+    roles: RoleSpace,
+    options: DriftOptions,
+    axis: np.ndarray | None = None,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """score_vectors of N sparse rows (row i owns offsets[i]:offsets[i + 1]); `axis` [D] in place of the roles' own.
+
+    Both transforms keep 0, so the mean role m comes off by algebra: (x - m) . a = x . a - m . a,
+    ||x - m||^2 = ||x||^2 - 2 x . m + ||m||^2, and an inactive feature is positive where m < 0.
+    """
+    axis = roles.axis if axis is None else axis
+    assistant = roles.directions[roles.assistant]
+    x = TRANSFORMS[options.transform](values)
+    along_axis = row_sums(offsets, x * axis[indices])
+    along_assistant = row_sums(offsets, x * assistant[indices])
+    squares = row_sums(offsets, np.square(x, dtype=np.float64))
+    positive = row_sums(offsets, x > 0)
+    mass = {
+        "turn_l2_raw": np.sqrt(row_sums(offsets, np.square(values, dtype=np.float64))),
+        "turn_nonzero_raw": row_sums(offsets, values > 0),
+    }
+    if options.center_turns_with_role_mean:
+        mean = roles.mean.astype(np.float64)
+        here = roles.mean[indices]
+        along_axis -= mean @ axis
+        along_assistant -= mean @ assistant
+        squares += mean @ mean - 2 * row_sums(offsets, np.multiply(x, here, dtype=np.float64))
+        positive = row_sums(offsets, x > here) + np.count_nonzero(roles.mean < 0) - row_sums(offsets, here < 0)
+    l2 = np.sqrt(np.maximum(squares, 0))
+    mass |= {"turn_l2_space": l2, "turn_nonzero_space": positive}
+    return _scores(along_axis, along_assistant, l2, options), mass
+
+
+def token_scores(activations: TokenActivations, roles: RoleSpace, options: DriftOptions) -> np.ndarray:
+    """u_k = transform(z_k) . axis of each token, minus mean . axis where turns are centred; float32 [n].
+
+    Their mean is not the turn's score: the log1p of a mean is not the mean of log1p.
+    """
+    transformed = TRANSFORMS[options.transform](activations.values)
+    sums = row_sums(activations.offsets, transformed * roles.axis[activations.indices])
+    if options.center_turns_with_role_mean:
+        sums -= roles.mean.astype(np.float64) @ roles.axis
+    return sums.astype(np.float32)
+
+
+def row_sums(offsets: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Sum of each row of compressed sparse rows, float64 [N]; an empty row gives 0."""
+    sums = np.zeros(len(offsets) - 1)
+    filled = np.diff(offsets) > 0
+    if filled.any():
+        sums[filled] = np.add.reduceat(values, offsets[:-1][filled], dtype=np.float64)
+    return sums
+
+
+def _score_blocks(
+    pooled: np.ndarray, roles: RoleSpace, options: DriftOptions, space_of: Callable[[slice], np.ndarray]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Scores and mass of rows; space_of(rows) gives those rows in role space, so that few need be there at once."""
+    targets = np.stack([roles.axis, roles.directions[roles.assistant]], axis=1).astype(np.float64)
+    dots = np.empty((len(pooled), 2))
+    mass = {metric: np.empty(len(pooled)) for metric in MASS_METRICS}
+    for start in range(0, len(pooled), BLOCK_ROWS):
+        rows = slice(start, start + BLOCK_ROWS)
+        for stage, block in (("raw", pooled[rows]), ("space", space_of(rows))):
+            exact = block.astype(np.float64)
+            mass[f"turn_l2_{stage}"][rows] = np.sqrt(np.einsum("nd,nd->n", exact, exact))
+            mass[f"turn_nonzero_{stage}"][rows] = np.count_nonzero(block > 0, axis=1)
+        dots[rows] = exact @ targets
+    return _scores(dots[:, 0], dots[:, 1], mass["turn_l2_space"], options), mass
+
+
+def _scores(
+    along_axis: np.ndarray, along_assistant: np.ndarray, l2: np.ndarray, options: DriftOptions
+) -> dict[str, np.ndarray]:
+    """The three scores from dot products with the two unit vectors; a zero vector has cosine 0."""
+    length = np.maximum(l2, EPS)
+    cos_axis = along_axis / length
+    projection = cos_axis.copy() if options.use_l2_normalize else along_axis
+    return {"projection": projection, "cos_axis": cos_axis, "cos_assistant": along_assistant / length}

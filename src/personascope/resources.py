@@ -1,0 +1,68 @@
+"""What the model host has loaded, and how it tells its progress."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import lru_cache
+from typing import Any
+
+from personascope.backends import Backend, make_backend
+from personascope.models import ModelSpec, choose_device, load_model, load_tokenizer, model_identity, stop_ids
+from personascope.saes import LoadedSAE, SAESpec, check_fit, load_sae, sae_identity
+from personascope.store import content_key
+
+Report = Callable[[str], None]
+
+
+class Resources:
+    """What is loaded; every loader runs once per distinct specification."""
+
+    def __init__(self) -> None:
+        self.tokenizer = lru_cache(load_tokenizer)
+        self.model = lru_cache(load_model)
+        self.identity = lru_cache(model_identity)
+        self.sae_identity = lru_cache(sae_identity)
+        self._backends: dict[str, Backend] = {}
+
+    @lru_cache  # noqa: B019 - one Resources a process
+    def sae(self, spec: SAESpec, model: ModelSpec) -> LoadedSAE:
+        sae = load_sae(spec, choose_device(model.device))
+        check_fit(sae, self.model(model))
+        return sae
+
+    def backend(self, name: str, spec: ModelSpec, options: dict[str, Any]) -> Backend:
+        key = content_key([name, asdict(spec), options])
+        if key not in self._backends:
+            self._backends[key] = self._make_backend(name, spec, options)
+        return self._backends[key]
+
+    def _make_backend(self, name: str, spec: ModelSpec, options: dict[str, Any]) -> Backend:
+        stops = stop_ids(spec, self.tokenizer(spec))
+        if name == "transformers":
+            return make_backend(name, self.model(spec), stops, **options)
+        if name == "openai":
+            served = {"model": spec.id} | options
+            return make_backend(name, served.pop("model"), stops, tokenizer=self.tokenizer(spec), **served)
+        engine = {"revision": spec.revision, "dtype": spec.dtype, "trust_remote_code": spec.trust_remote_code}
+        return make_backend(name, spec.id, stops, **engine, **options)
+
+
+class Progress:
+    """Reports done/total, tokens a second and the time left, at most every two seconds."""
+
+    def __init__(self, report: Report, name: str, total: int, every: float = 2.0):
+        self.report, self.name, self.total, self.every = report, name, total, every
+        self.started = self.reported = time.monotonic()
+        self.done = self.tokens = 0
+
+    def add(self, tokens: int, rows: int = 1) -> None:
+        self.done += rows
+        self.tokens += tokens
+        now = time.monotonic()
+        if now - self.reported < self.every and self.done < self.total:
+            return
+        self.reported = now
+        elapsed = max(now - self.started, 1e-9)
+        left = elapsed / self.done * (self.total - self.done)
+        rate = self.tokens / elapsed
+        self.report(f"{self.name}: {self.done}/{self.total} responses, {rate:.0f} tokens/s, {left:.0f} s left")

@@ -1,0 +1,11 @@
+from personascope import client
+from personascope.errors import job
+
+with job(snakemake.log[0]):
+    request = {
+        **dict(snakemake.input.items()),
+        "options": snakemake.params.options,
+        "name": snakemake.wildcards.analysis,
+        "outputs": dict(snakemake.output.items()),
+    }
+    client.analyse("drift", request, host_log="logs/analysis_host.log")

@@ -1,0 +1,14 @@
+from personascope.drift.overview import detection_table, read_summaries, summary_table
+from personascope.drift.ranking import ranking_figure, ranking_html
+from personascope.errors import job
+from personascope.figures import save_figure
+from personascope.files import write_text
+from personascope.storage import write_csv, write_table
+
+with job(snakemake.log[0]):
+    table = summary_table(read_summaries(snakemake.input.summaries))
+    write_table(snakemake.output.table, table)
+    write_csv(snakemake.output.csv, table)
+    write_csv(snakemake.output.detection, detection_table(table))
+    write_text(snakemake.output.page, ranking_html(table))
+    save_figure(ranking_figure(table), snakemake.output.png, snakemake.output.svg)

@@ -1,0 +1,12 @@
+from pathlib import Path
+
+from personascope import client
+from personascope.errors import job
+
+with job(snakemake.log[0]):
+    request = {
+        **dict(snakemake.input.items()),
+        "options": snakemake.params.options,
+        "folder": str(Path(snakemake.output.arrays).parent),
+    }
+    client.analyse("drift_tables", request, host_log="logs/analysis_host.log")
