@@ -4,7 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from personascope.drift.types import TokenActivations
+from personascope.axis import unit
+from personascope.drift.reference import Reference
+from personascope.drift.turns import role_space_of, score_vectors
+from personascope.drift.types import DriftOptions, TokenActivations
 
 # Pieces that a tokenizer may well give: markup, a byte-level piece, right-to-left, a control character, a template's.
 PIECES = ["Hello", "▁world", "Ġ<b>", "א", "\x07", "<|im_end|>", "é", "{{", '"', "\n"]
@@ -44,3 +47,31 @@ def random_roles(roles: int, width: int, seed: int = 1) -> tuple[np.ndarray, lis
     features = rng.gamma(1.0, 1.0, (roles, width)) * (rng.random((roles, width)) < 0.4)
     features[:, :3] = 0
     return features.astype(np.float32), [*(f"role{i}" for i in range(roles - 1)), "assistant"]
+
+
+def reference_of(
+    matrix: np.ndarray, names: list[str], options: DriftOptions, draws: int = 20, responses: int = 200
+) -> Reference:
+    """A reference of noisy copies of the role vectors as responses, and noisy copies of the axis as its draws."""
+    rng = np.random.default_rng(7)
+    roles = role_space_of(matrix, names, options)
+    role = np.repeat(np.arange(len(names)), responses)
+    noise = rng.gamma(4.0, 0.25, (len(role), matrix.shape[1])).astype(np.float32)
+    scores, mass = score_vectors(matrix[role] * noise, roles, options)
+    axes = unit(roles.axis + rng.normal(0, 0.02, (draws, len(roles.axis)))).T.astype(np.float32)
+    return Reference(
+        scores={name: values.astype(np.float32) for name, values in scores.items()},
+        mass={name: values.astype(np.float32) for name, values in mass.items()},
+        role=role.astype(np.int32),
+        prompt_index=np.zeros(len(role), np.int32),
+        question_id=np.tile(np.arange(responses), len(names)).astype(np.int32),
+        n_tokens=rng.integers(20, 200, len(role)).astype(np.int32),
+        role_names=names,
+        assistant=roles.assistant,
+        axes=axes,
+        assistants=np.repeat(roles.directions[[roles.assistant]], draws, axis=0).T,
+        agreement=np.full(draws, 0.8),
+        cos_to_axis=axes.T @ roles.axis,
+        shift=np.zeros(draws),
+        split_half=0.9,
+    )

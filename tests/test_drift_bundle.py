@@ -17,7 +17,7 @@ from personascope.drift.bundle import Run, arrays, conversation_hash, plain, run
 from personascope.drift.turns import SCORE_METHODS
 from personascope.files import read_json, write_json
 from personascope.storage import load_npz, save_npz
-from tests.drift_cases import PIECES, random_roles, random_tokens, to_activations
+from tests.drift_cases import PIECES, random_roles, random_tokens, reference_of, to_activations
 from tests.drift_identities import check_bundle, check_summary
 
 WIDTH = 200
@@ -26,10 +26,12 @@ RUN = Run("demo", "Coding", "org/model", "release", "layer_1_width_200", 1, MESS
 TIME = "2026-01-02T03:04:05+00:00"
 
 
-def analysed(lengths: list[int], **knobs: Any) -> DriftResult:
+def analysed(lengths: list[int], calibrated: bool = False, **knobs: Any) -> DriftResult:
     dense, turn = random_tokens(lengths, WIDTH)
     matrix, names = random_roles(7, WIDTH)
-    return analyze(to_activations(dense, turn, len(lengths)), matrix, names, DriftOptions(**knobs))
+    options = DriftOptions(**knobs)
+    reference = reference_of(matrix, names, options) if calibrated else None
+    return analyze(to_activations(dense, turn, len(lengths)), matrix, names, options, reference=reference)
 
 
 def written(result: DriftResult, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -65,8 +67,11 @@ def test_the_identities_hold(
 
 @pytest.mark.parametrize("lengths", [[0], [5], [0, 0], [5, 0], [5, 0, 4], [1, 1, 1]])
 @pytest.mark.parametrize("center", [False, True])
-def test_short_and_empty_turns_give_json_without_nan(tmp_path: Path, lengths: list[int], center: bool) -> None:
-    bundle, outline = written(analysed(lengths, center_turns_with_role_mean=center), tmp_path)
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_short_and_empty_turns_give_json_without_nan(
+    tmp_path: Path, lengths: list[int], center: bool, calibrated: bool
+) -> None:
+    bundle, outline = written(analysed(lengths, calibrated, center_turns_with_role_mean=center), tmp_path)
     check_bundle(bundle, plain_projection=True)
     check_summary(outline, bundle)
     scores = [row["score"] for row in bundle["q1"]["turn_scores"]]
@@ -114,6 +119,17 @@ def test_summary_says_what_was_run_and_keeps_the_conversations_metadata(tmp_path
     assert outline["config"]["layer"] == 3 and outline["config"]["token_heat_percentiles"] == [5, 95]
     assert outline["metadata"] == {"turns": 2, "odd": None} and outline["calibration"] is None
     assert outline["files"]["ui_bundle"] == "ui_bundle.json"
+
+
+def test_summary_tells_onset_and_evidence_of_every_turn(tmp_path: Path) -> None:
+    result = analysed([4, 0, 7], calibrated=True)
+    _, outline = written(result, tmp_path)
+    calibration = outline["calibration"]
+    assert calibration["onset"] == result.onset == 0 and calibration["alpha"] == 0.05
+    assert [turn["assistant_turn"] for turn in calibration["turns"]] == [0, 1, 2]
+    p_values = [turn["p_value"] for turn in calibration["turns"]]
+    assert p_values[1] is None and calibration["min_p_value"] == min(p_values[0], p_values[2])
+    assert calibration["turns"][1]["rejects"] is False and calibration["turns"][0]["score_low"] is not None
 
 
 def test_conversation_hash_is_the_sha1_of_sorted_json() -> None:

@@ -43,7 +43,6 @@ from tests.drift_examples import (
 NAN = float("nan")
 FALLING = [16.0, 15.5, 15.8, 15.0, 14.2, 9.0, 8.5, 8.8, 7.9, 8.1]
 RUNS = {
-    "calibrated": make_run(FALLING, calibrated=True, rejects=(5, 6, 8)),
     "plain": make_run(FALLING),
     "one turn": make_run([12.3]),
     "no turn": make_run([]),

@@ -11,7 +11,7 @@ from personascope.drift import DriftOptions, DriftResult, analyze
 from personascope.drift.tables import tables
 from personascope.drift.turns import MASS_METRICS, SCORE_METHODS
 from personascope.storage import write_csv
-from tests.drift_cases import random_roles, random_tokens, to_activations
+from tests.drift_cases import random_roles, random_tokens, reference_of, to_activations
 
 WIDTH = 200
 NAMES = {
@@ -21,21 +21,27 @@ NAMES = {
 }
 
 
-def analysed(lengths: list[int], **knobs: Any) -> DriftResult:
+def analysed(lengths: list[int], draws: int | None = None, **knobs: Any) -> DriftResult:
+    """An analysis with a reference of so many draws of the axis, or (None) without a reference."""
     dense, turn = random_tokens(lengths, WIDTH)
     matrix, names = random_roles(7, WIDTH)
-    return analyze(to_activations(dense, turn, len(lengths)), matrix, names, DriftOptions(**knobs))
+    options = DriftOptions(**knobs)
+    reference = None if draws is None else reference_of(matrix, names, options, draws)
+    return analyze(to_activations(dense, turn, len(lengths)), matrix, names, options, reference=reference)
 
 
-def made_of(lengths: list[int], **knobs: Any) -> dict[str, Any]:
-    return dict(tables(analysed(lengths, **knobs)))
+def made_of(lengths: list[int], draws: int | None = None, **knobs: Any) -> dict[str, Any]:
+    return dict(tables(analysed(lengths, draws, **knobs)))
 
 
 @pytest.mark.parametrize("lengths", [[], [0], [4], [4, 0, 3], [4, 5, 6]])
 @pytest.mark.parametrize("space", ["sae", "residual"])
-def test_every_table_is_there_with_the_same_columns(tmp_path: Path, lengths: list[int], space: str) -> None:
-    full = made_of([4, 5, 6])
-    made = made_of(lengths, space=space)
+@pytest.mark.parametrize("draws", [None, 0, 20])
+def test_every_table_is_there_with_the_same_columns(
+    tmp_path: Path, lengths: list[int], space: str, draws: int | None
+) -> None:
+    full = made_of([4, 5, 6], draws)
+    made = made_of(lengths, draws, space=space)
     assert set(made) == set(full) == NAMES
     for name, table in made.items():
         assert list(table.columns) == list(full[name].columns), name
@@ -57,6 +63,23 @@ def test_turn_meta_says_where_each_turn_is() -> None:
         1,
         0,
     ]
+
+
+def test_with_a_reference_turns_have_intervals_and_calibration() -> None:
+    result = analysed([4, 0, 3], draws=20)
+    meta: Any = tables(result)["turn_meta"]
+    assert list(meta.columns[13:16]) == ["score_low", "score_high", "percentile_assistant"]
+    assert {"p_value", "adjusted_p_value", "threshold", "rejects", "testable"} <= set(meta.columns)
+    inside = meta["score"].between(meta["score_low"], meta["score_high"])
+    assert inside.tolist() == [True, False, True]
+    # These turns have little to do with any role: far lower than what the assistant's responses score.
+    assert meta["rejects"].tolist() == [True, False, True] and result.onset == 0
+    assert meta["p_value"].isna().tolist() == [False, True, False]
+    table: Any
+    for name, table in tables(result).items():
+        if name.startswith("q2_"):
+            assert table["contrib"].between(table["contrib_low"], table["contrib_high"]).all() and len(table) > 3
+            assert (table["contrib_low"] < table["contrib_high"]).all()
 
 
 def test_transitions_mark_the_selected_one_and_their_masses_balance() -> None:

@@ -80,7 +80,7 @@ class _Grid:
     def cells(self, prompt_index: np.ndarray, question_id: np.ndarray) -> np.ndarray:
         """Flat index of the cell of each row; UserError where a key is none of the features file's."""
         if not (np.isin(prompt_index, self.variants).all() and np.isin(question_id, self.question_ids).all()):
-            raise UserError(f"{self.path}: other variants or questions than in its residuals file; extract again")
+            raise UserError(f"{self.path}: not the variants and questions of its residuals file; extract both again")
         block = self.question_blocks[np.searchsorted(self.question_ids, question_id)]
         return np.searchsorted(self.variants, prompt_index) * len(self.blocks) + block
 

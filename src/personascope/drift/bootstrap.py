@@ -5,9 +5,10 @@ same draw serves all roles, since they answer the same questions under variants 
 block) drawn v times as a variant and w times as a block has weight v * w, so that everything comes from `BlockSums`:
 role mean of a draw = sum(v w sums) / sum(v w counts), then the transform, then the axis.
 
-Few variants (2 to 5) are resampled coarsely: with V of them the spread between variants comes out too small by a
-factor (V - 1) / V, and with one it is not seen at all. What is particular to one response enters more than once
-(through variant and block), which errs on the wide side.
+Few variants are resampled coarsely: of V variants a draw has about 0.63 V, and their spread comes out too small by a
+factor (V - 1) / V. In simulations where variants, questions and responses vary alike, 95 % intervals hold 93 % with
+10 variants, 88 % with 5, 83 % with 3; with one variant its share is not seen at all. What is particular to a single
+response is counted through its variant and its question, which errs on the wide side.
 """
 
 from collections.abc import Callable, Sequence
@@ -333,17 +334,21 @@ def turn_intervals(
     """assistant_turn, score_low, score_high of every turn: 95 % intervals of the selected score; None without draws.
 
     The turn itself is given; what varies is the axis (for cos_assistant the assistant vector) and, where turns are
-    centred, the mean role along it. The norm of a centred turn is held.
+    centred, the mean role along it. The norm of a centred turn is held. See `spread` for what they cover.
     """
-    directions = reference.assistants if options.score_method == "cos_assistant" else reference.axes
+    by_assistant = options.score_method == "cos_assistant"
+    directions = reference.assistants if by_assistant else reference.axes
+    direction = roles.directions[roles.assistant] if by_assistant else roles.axis
     if not directions.shape[1]:
         return None
-    if len(directions) != len(roles.axis):
-        raise UserError(f"drift: the reference is of {len(directions)} features, the role matrix of {len(roles.axis)}")
+    if len(directions) != len(direction):
+        raise UserError(f"drift: the reference is of {len(directions)} features, the role matrix of {len(direction)}")
     draws = turns.space @ directions - reference.shift
     if options.score_method != "projection" or options.use_l2_normalize:
         draws = draws / np.maximum(np.linalg.norm(turns.space, axis=1, keepdims=True), EPS)
-    low, high = interval(turns.scores[options.score_method], draws)
+    low, high = spread(draws, direction @ directions)
+    empty = turns.n_tokens == 0
+    low[empty], high[empty] = np.nan, np.nan
     return pd.DataFrame({"assistant_turn": np.arange(len(low)), "score_low": low, "score_high": high})
 
 
@@ -354,16 +359,18 @@ def contribution_intervals(
     if not reference.axes.shape[1]:
         return None
     ids = np.asarray(feature_ids, np.int64)
-    return interval(transition.contrib[ids], transition.delta_x[ids, None] * reference.axes[ids])
+    return spread(transition.delta_x[ids, None] * reference.axes[ids], reference.cos_to_axis)
 
 
-def interval(estimate: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """95 % intervals [n] around estimates [n] from draws [n, B]: the basic bootstrap, widened to hold the estimate.
+def spread(draws: np.ndarray, cosines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """95 % percentile intervals (low [n], high [n]) of dot products with drawn unit axes, draws [n, B].
 
-    A drawn axis is noisier than the axis, hence draws lie nearer to 0 than the estimate, as the estimate lies nearer
-    to 0 than what more responses would give. So the draws are mirrored at the estimate, not taken as they are:
-    low = 2 estimate - upper quantile. NaN where the estimate is.
+    Noise in many features takes length from a unit axis, so that every dot product with a drawn axis comes out too
+    small by one common factor: its cosine [B] to the axis of all responses. Divided by it the draws lie around the
+    estimate. The interval covers what such dot products are on average with axes from as many questions and variants,
+    not with the axis from infinitely many, to which they all lie nearer to 0 by the same (unknown) factor.
     """
     tail = 100 * (1 - LEVEL) / 2
-    lower, upper = np.percentile(draws, [tail, 100 - tail], axis=1)
-    return np.minimum(estimate, 2 * estimate - upper), np.maximum(estimate, 2 * estimate - lower)
+    scale = np.where(np.abs(cosines) > EPS, cosines, EPS)
+    low, high = np.percentile(draws / scale, [tail, 100 - tail], axis=1)
+    return low, high

@@ -180,7 +180,7 @@ def smallest_p(calibrator: Calibrator) -> float:
 def false_alarm_rate(
     reference: Reference, options: DriftOptions, turns: int = 8, repeats: int = 20, seed: int = 0
 ) -> dict[str, Any]:
-    """Share of conversations of held-out assistant responses in which the sequential test rejects: alpha at most is due.
+    """Share of conversations of held-out assistant responses in which the sequential test rejects; alpha is due.
 
     The assistant's questions are split at random into halves: one calibrates, the responses to the other are strung
     into conversations of `turns` turns, each response once. rate, adjusted_rate: means over `repeats` splits, with
@@ -194,7 +194,7 @@ def false_alarm_rate(
         "turns": turns,
         "repeats": repeats,
         "n_conversations": trials.n_conversations,
-        "reason": trials.reason,
+        "reason": trials.reason or None,
     }
     onsets = trials.onsets(reference.assistant, 0)
     for adjusted, prefix in PREFIXES.items():

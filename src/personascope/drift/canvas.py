@@ -6,16 +6,19 @@ import unicodedata
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont
 from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator
 
 from personascope.drift.display import HIDDEN
 
 ORANGE, PALE_ORANGE, BLACK, PALE_GREY = "#c2570c", "#fdd0a2", "#222222", "#e6e6e6"
 MISSING_GLYPH = "\u25a1"
+NO_TABLE = pd.DataFrame()
 
 
 @functools.cache
@@ -65,3 +68,15 @@ def clean(ax: Axes) -> None:
 def signed(value: float, digits: str) -> str:
     """A number with its sign, the minus as long as the plus."""
     return f"{value:+{digits}}".replace("-", "\u2212")
+
+
+def turn_ticks(ax: Axes, turns: np.ndarray) -> None:
+    """Whole turns on the x axis."""
+    ax.set_xlim(turns.min() - 0.6, turns.max() + 0.6)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=20, min_n_ticks=1))
+    ax.set_xlabel("assistant turn")
+
+
+def is_role(name: Any, role: str) -> bool:
+    """Whether two names mean one role: compared without case and surrounding space."""
+    return str(name).strip().lower() == role.strip().lower()

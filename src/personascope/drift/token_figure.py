@@ -77,9 +77,8 @@ def _text_cells(texts: list[str]) -> tuple[list[tuple[int, int, int, str]], int,
 
 def _draw_token_bars(ax: Axes, values: np.ndarray, limit: float) -> None:
     """One bar a token, in the strong colour of its sign; they reach above and below one zero line."""
-    places = np.arange(len(values))
     colours = [BLUE if value > 0 else ORANGE for value in values]
-    lines = [((place, 0), (place, value)) for place, value in zip(places, np.nan_to_num(values), strict=True)]
+    lines = [np.array([(place, 0.0), (place, value)]) for place, value in enumerate(np.nan_to_num(values).tolist())]
     ax.add_collection(LineCollection(lines, colors=colours, linewidths=float(np.clip(560 / len(values), 0.4, 8))))
     ax.set_xlim(-1, len(values))
     ax.set_ylim(min(-0.3 * limit, np.nanmin(values) * 1.05), max(0.3 * limit, np.nanmax(values) * 1.05))

@@ -190,11 +190,11 @@ def _score_blocks(
     mass = {metric: np.empty(len(pooled)) for metric in MASS_METRICS}
     for start in range(0, len(pooled), BLOCK_ROWS):
         rows = slice(start, start + BLOCK_ROWS)
-        for stage, block in (("raw", pooled[rows]), ("space", space_of(rows))):
-            exact = block.astype(np.float64)
-            mass[f"turn_l2_{stage}"][rows] = np.sqrt(np.einsum("nd,nd->n", exact, exact))
+        space = space_of(rows)
+        for stage, block in (("raw", pooled[rows]), ("space", space)):
+            mass[f"turn_l2_{stage}"][rows] = np.sqrt(np.square(block, dtype=np.float64).sum(1))
             mass[f"turn_nonzero_{stage}"][rows] = np.count_nonzero(block > 0, axis=1)
-        dots[rows] = exact @ targets
+        dots[rows] = space.astype(np.float64) @ targets
     return _scores(dots[:, 0], dots[:, 1], mass["turn_l2_space"], options), mass
 
 
