@@ -180,6 +180,8 @@ def _lock(path: Path) -> Iterator[None]:
 def _start(path: Path, leader: psutil.Process, host_log: Path, kind: str) -> subprocess.Popen[bytes]:
     host_log.parent.mkdir(parents=True, exist_ok=True)
     environment = {key: value for key, value in os.environ.items() if key not in THREAD_VARIABLES}
+    # Threads that spin while they wait make a model crawl (a fiftieth was seen) once another program wants a core.
+    environment.setdefault("OMP_WAIT_POLICY", "passive")
     command = [sys.executable, "-m", "personascope.host", "--kind", kind, "--socket", str(path)]
     command += ["--leader", str(leader.pid), "--started", repr(leader.create_time())]
     (path.parent / "leader").write_text(json.dumps([leader.pid, leader.create_time()]), encoding="utf-8")

@@ -1,7 +1,7 @@
 from personascope.block_sums import BlockSums
-from personascope.drift.calibration import calibration_report
 from personascope.drift.jobs import drift_options
 from personascope.drift.reference import build
+from personascope.drift.trust import calibration_report
 from personascope.errors import job
 from personascope.files import write_json
 

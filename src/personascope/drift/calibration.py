@@ -4,12 +4,15 @@ Conformal p-value of a turn: (1 + number of the assistant's own responses that s
 turn one more such response, it would be <= any u with probability at most u, whatever the distribution. Small means
 further from the assistant than its own responses are. Two things keep this from being exact: the role responses
 are answers to single questions, while turns stand in a conversation; and responses to one question are alike, so that n
-responses are worth fewer where a question has several. `false_alarm_rate` measures what is left of the promise.
+responses are worth fewer where a question has several (simulated with five nearly alike: 5.5 % false alarms in place of
+5 % with 240 questions, 7 % with 24). `false_alarm_rate` measures what is left of the promise. Confounds are taken out
+by a straight line: for turns far longer than any response it is drawn beyond what it was fitted on.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -31,6 +34,8 @@ SEQUENTIAL_TESTS: dict[str, Callable[[float, int], np.ndarray]] = {
     # Valid for a conversation that still goes on: the sum over all t of 1 / (t (t + 1)) is 1.
     "spending": lambda alpha, n: alpha / (np.arange(1.0, n + 1) * np.arange(2.0, n + 2)),
 }
+
+_CALIBRATORS: WeakKeyDictionary[Reference, dict[str, "Calibrator"]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,7 @@ def calibrate(turns: TurnScores, reference: Reference, options: DriftOptions) ->
     rejects: p_value (adjusted_p_value with `confound_adjust`) <= threshold. Turns without tokens have no values, do not
     reject, and nothing is spent on them.
     """
-    calibrator = fit(sample_of(reference, options))
+    calibrator = calibrator_of(reference, options)
     tested = turns.n_tokens > 0
     scores = np.where(tested, turns.scores[options.score_method], np.nan)
     regressors = confound_regressors(turns.mass, turns.n_tokens)
@@ -170,6 +175,14 @@ def calibrate(turns: TurnScores, reference: Reference, options: DriftOptions) ->
         }
     )
     return table, int(np.argmax(rejects)) if rejects.any() else None
+
+
+def calibrator_of(reference: Reference, options: DriftOptions) -> Calibrator:
+    """The calibrator of all responses, made once a reference: many conversations are held against the same one."""
+    made = _CALIBRATORS.setdefault(reference, {})
+    if options.score_method not in made:
+        made[options.score_method] = fit(sample_of(reference, options))
+    return made[options.score_method]
 
 
 def smallest_p(calibrator: Calibrator) -> float:

@@ -20,6 +20,7 @@ from personascope.drift.heat import heat_html
 from personascope.drift.overview import empty_overview, overview
 from personascope.drift.reference import Reference
 from personascope.drift.tables import tables
+from personascope.drift.trust import role_quartiles
 from personascope.drift.turns import role_space_of
 from personascope.drift.types import DriftOptions, DriftResult, RoleSpace
 from personascope.errors import UserError
@@ -159,11 +160,14 @@ def run_plot(
         raise UserError(result)
     made = tables(result)
     known = resources.reference(analysis)
+    options = analysis.options
     context = {
         "title": f"{metadata['conversation']['name']}, {name}",
-        "references": None if known is None else known.role_quartiles(analysis.options.score_method),
-        "selected": None if result.selected is None else result.transitions[result.selected].turn,
-        "score_method": analysis.options.score_method,
+        "assistant": options.assistant_role,
+        "references": None if known is None else role_quartiles(known, options.score_method),
+        "selected_turn": None if result.selected is None else result.transitions[result.selected].turn,
+        "warn": options.confound_warn_abs_corr,
+        "high": options.confound_high_abs_corr,
     }
     for path in figures:
         save_figure(DRIFT_FIGURES[Path(path).stem](made, context), path)

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
 from personascope.drift.bundle import plain
 from personascope.drift.types import DriftResult
 from personascope.files import read_json
+from personascope.stats import proportion_interval
 
 NUMBERS = (
     "score_first",
@@ -111,15 +111,15 @@ def detection_table(table: pd.DataFrame) -> pd.DataFrame:
     for (analysis, name), part in done.groupby(["analysis", pd.Series(condition, index=done.index)]):
         start = since[part.index]
         hit = part["onset"].notna() & ~(part["onset"] < start)
-        interval = binomtest(int(hit.sum()), len(part)).proportion_ci()
+        low, high = proportion_interval(int(hit.sum()), len(part))
         rows.append(
             {
                 "analysis": analysis,
                 "condition": name,
                 "conversations": len(part),
                 "detected": hit.mean(),
-                "detected_low": interval.low,
-                "detected_high": interval.high,
+                "detected_low": low,
+                "detected_high": high,
                 "early": (part["onset"] < start).mean(),
                 "median_delay": (part["onset"] - start)[hit].median(),
                 "mean_largest_drop": part["largest_drop"].mean(),

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from os import cpu_count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 KEYS = ("role", "prompt_index", "question_id", "n_tokens")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # by identity, so that what is made from one can be kept beside it
 class Reference:
     """Cross-fitted scores of all role responses that have tokens, and the draws of the axis.
 
@@ -67,7 +68,7 @@ class Reference:
     def load(cls, path: str | Path) -> "Reference":
         """Read an .npz of `save`; UserError where it is missing or damaged."""
         names = [field.name for field in fields(cls) if field.name not in ("scores", "mass")]
-        arrays = dict(zip(names, load_npz(path, *names), strict=True))
+        arrays: dict[str, Any] = dict(zip(names, load_npz(path, *names), strict=True))
         scores = load_npz(path, *(f"score_{name}" for name in SCORE_METHODS))
         mass = load_npz(path, *(f"mass_{name}" for name in MASS_METRICS))
         return cls(
@@ -136,10 +137,9 @@ def no_draws(width: int) -> AxisBootstrap:
 def _folds(sums: dict[str, BlockSums], options: DriftOptions) -> dict[int, RoleSpace]:
     """{question block: role space without it}, kept down to what scoring needs; without the blocks that must stay."""
     names, folds = sorted(sums), {}
-    blocks = {name: dict(zip(sums[name].question_ids, sums[name].question_blocks, strict=True)) for name in names}
-    if any(
-        blocks[name].get(question, block) != block for question, block in blocks[names[0]].items() for name in names
-    ):
+    block_of: dict[int, int] = {}
+    dealt = [pair for name in names for pair in zip(sums[name].question_ids, sums[name].question_blocks, strict=True)]
+    if any(block_of.setdefault(int(question), int(block)) != block for question, block in dealt):
         log.warning("drift: the roles have different questions, so that one question is in different blocks")
     for block in np.unique(np.concatenate([role.blocks for role in sums.values()])):
         features = role_features(sums, options, without=int(block))
