@@ -150,8 +150,10 @@ def test_a_question_that_cannot_be_left_out_gives_no_score_and_is_told_of(
     rng = np.random.default_rng(0)
     corpus = Corpus(tmp_path, {name: rng.random((2, 20)).astype(np.float32) for name in NAMES}, empty=None)
     with caplog.at_level(logging.WARNING):
-        reference = corpus.build(DriftOptions())
+        reference = corpus.build(DriftOptions(), draws=10)
     assert len(reference) == 0 and "no score" in caplog.text and "baker" in caplog.text
+    # A single question always drawn would pass for an axis without any uncertainty.
+    assert reference.axes.shape == (20, 0) and "no spread" in caplog.text
 
 
 def test_an_unknown_role_of_the_subset_is_warned_about_once(corpus: Corpus, caplog: pytest.LogCaptureFixture) -> None:
@@ -180,3 +182,10 @@ def test_files_and_sums_must_be_of_the_same_roles(corpus: Corpus) -> None:
 def test_a_missing_assistant_is_named(corpus: Corpus) -> None:
     with pytest.raises(UserError, match="'butler' is not among"):
         corpus.build(DriftOptions(assistant_role="butler"))
+
+
+def test_a_role_without_a_token_is_named(corpus: Corpus) -> None:
+    sums = corpus.sums()
+    sums["cook"] = replace(sums["cook"], counts=np.zeros_like(sums["cook"].counts))
+    with pytest.raises(UserError, match="no response of role cook"):
+        build(corpus.features, None, sums, DriftOptions(), 0)

@@ -290,8 +290,8 @@ def _max_vectors(sums: BlockSums, options: DriftOptions, draws: Draws, batch: sl
     def vectors(columns: slice) -> np.ndarray:
         here = TRANSFORMS[options.transform](cells[:, :, columns])
         peaks = np.zeros((len(sets) + 1, *here.shape[1:]), np.float32)
-        for row, variant_set in zip(peaks, sets, strict=False):
-            row[:] = here[variant_set].max(0, initial=0)
+        for row, variant_set in enumerate(sets):
+            peaks[row] = here[variant_set].max(0, initial=0)
         result = peaks[rows[:, 0], 0]
         for block in range(1, here.shape[1]):
             np.maximum(result, peaks[rows[:, block], block], out=result)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -169,11 +170,15 @@ def run_plot(
         "warn": options.confound_warn_abs_corr,
         "high": options.confound_high_abs_corr,
     }
-    for path in figures:
-        save_figure(DRIFT_FIGURES[Path(path).stem](made, context), path)
+    for figure, paths in groupby(sorted(figures, key=_stem), key=_stem):
+        save_figure(DRIFT_FIGURES[figure](made, context), *paths)
     tokens_table, messages = made["q3_token_localization"], metadata["conversation"]["messages"]
     write_text(heat, heat_html(tokens_table, messages, made["turn_meta"], context["title"]))
     return {}
+
+
+def _stem(path: str) -> str:
+    return Path(path).stem
 
 
 def _analyze(resources: Resources, analysis: Analysis, tokens: str, metadata: dict[str, Any]) -> DriftResult | str:

@@ -74,7 +74,7 @@ def flags(result: DriftResult, metadata: Mapping[str, Any]) -> list[str]:
 
 
 def summary_table(summaries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """One row a summary.json ({"conversation", "analysis", "content"}); the largest drops first, failed ones last."""
+    """One row a summary.json ({"conversation", "analysis", "content"}): failed ones last, the largest drops first."""
     rows = []
     for item in summaries:
         content = item["content"]

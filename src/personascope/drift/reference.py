@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from personascope.axis import assistant_index
 from personascope.block_sums import BlockSums, dense_column
@@ -106,13 +107,19 @@ def build(
     if files is None or sorted(files) != sorted(sums):
         raise UserError(f"drift: the {options.space} files and the block sums are not of the same roles")
     names = sorted(sums)
+    if silent := [name for name in names if not sums[name].counts.any()]:
+        raise UserError(f"drift: no response of role {', '.join(silent)} has a token; generate it again")
     assistant = assistant_index(names, options.assistant_role)
     # Said once here that a name of the subset is unknown, not again by each fold.
     whole = role_space_of(role_features(sums, options), names, options)
     options = replace(options, roleplay_subset=tuple(name for name in options.roleplay_subset if name in names))
-    drawn = bootstrap(sums, options, draws, seed) if draws else no_draws(len(whole.axis))
     folds = _folds(sums, options)
-    with ThreadPoolExecutor(min(cpu_count() or 1, MAX_THREADS)) as pool:
+    if draws and len(folds) < 2:
+        log.warning(
+            "drift: too few questions for a bootstrap, which would show no spread at all; no intervals are made"
+        )
+    drawn = bootstrap(sums, options, draws, seed) if draws and len(folds) >= 2 else no_draws(len(whole.axis))
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(min(cpu_count() or 1, MAX_THREADS)) as pool:
         parts = list(pool.map(lambda name: _score_role(files[name], sums[name], folds, options), names))
     for index, part in enumerate(parts):
         part["role"] = np.full(len(part["n_tokens"]), index)
