@@ -44,7 +44,7 @@ def test_a_figure_is_drawn_from_its_table_to_png_and_svg(tmp_path: Path, figure:
 
 def test_a_failed_figure_leaves_no_file(tmp_path: Path) -> None:
     figure = AXIS_FIGURES["pca_spectrum"](make_tables()["pca_spectrum"], "assistant")
-    with pytest.raises(ValueError, match="docx"):
+    with pytest.raises(KeyError, match="docx"):
         save_figure(figure, tmp_path / "a.docx")
     assert list(tmp_path.iterdir()) == []
 

@@ -10,23 +10,39 @@ from workspace import CELL, REPO, RESPONSES, TINY, Workspace
 
 pytestmark = pytest.mark.workflow
 
-AFTER_MATRIX = {"assistant_axis": 1, "plot_axis": 3}
-AFTER_EXTRACT = {"aggregate": 1, "aggregate_residuals": 1, **AFTER_MATRIX}
-AFTER_GENERATE = {"extract": 3, **AFTER_EXTRACT}
+AXIS = {"assistant_axis": 1, "plot_axis": 3}
+# The tiny experiment: 3 conversations and a simulated one, under 4 analyses.
+ANALYSED = {"drift_conversation": 16, "drift_tables": 4, "drift_summary": 1}
+
+
+def after_extract(roles: int) -> dict[str, int]:
+    """What the tiny experiment reruns when features of so many roles change."""
+    aggregated = {"aggregate": 1, "aggregate_residuals": 1, "block_sums": roles, "drift_reference": 4}
+    return {**aggregated, **AXIS, **ANALYSED}
+
+
+def whole(roles: int, conversations: int, analyses: int) -> dict[str, int]:
+    """An experiment from nothing, every conversation drawn under one analysis."""
+    counts = {"generate": roles, "extract": roles, "aggregate": 1, "aggregate_residuals": 1, **AXIS}
+    counts |= {"extract_conversation": conversations, "block_sums": roles, "drift_reference": analyses}
+    return counts | {
+        "drift_conversation": conversations * analyses,
+        "plot_drift": conversations,
+        "drift_summary": 1,
+    }
 
 
 def test_after_a_clone_every_job_is_planned(clone: Workspace):
-    assert clone.counts() == {"fetch_model": 1, "generate": 51, "extract": 51, **AFTER_EXTRACT}
+    assert clone.counts() == {"fetch_model": 1, "simulate": 8, **whole(51, 12 + 80, 3)}
 
 
 def test_demo_plans_twelve_roles(clone: Workspace):
-    counts = clone.counts("--configfile", "config/demo.yaml")
-    assert counts == {"fetch_model": 1, "generate": 12, "extract": 12, **AFTER_EXTRACT}
+    assert clone.counts("--configfile", "config/demo.yaml") == {"fetch_model": 1, **whole(12, 12, 4)}
 
 
 def test_production_config_plans_without_the_model_being_there(clone: Workspace):
     counts = clone.counts("--configfile", "config/gemma-3-27b-it.yaml")
-    assert counts == {"generate": 51, "extract": 51, **AFTER_EXTRACT}
+    assert counts == {"simulate": 8, **whole(51, 92, 3)}
 
 
 def test_an_own_sae_is_trained_before_it_is_used(clone: Workspace):
@@ -46,7 +62,8 @@ def test_a_role_without_a_file_is_refused(workspace: Workspace):
 
 def test_without_residual_layers_there_is_no_residual_stage(workspace: Workspace):
     overlay = workspace.overlay(TINY, {"extraction": {"residual_layers": []}})
-    assert workspace.counts("--configfile", overlay) == {"generate": 3, "extract": 3, "aggregate": 1, **AFTER_MATRIX}
+    counts = workspace.counts("axis", "--configfile", overlay)
+    assert counts == {"generate": 3, "extract": 3, "aggregate": 1, **AXIS}
 
 
 def test_rulegraph_and_lint(clone: Workspace):
@@ -62,9 +79,17 @@ def test_a_finished_experiment_has_nothing_left_to_do(finished: Workspace):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        pytest.param({"generation": {"temperature": 0.9}}, {"generate": 3, **AFTER_GENERATE}, id="temperature"),
-        pytest.param({"extraction": {"residual_layers": [3]}}, AFTER_GENERATE, id="residual-layers"),
-        pytest.param({"axis": {"transform": "raw"}}, AFTER_MATRIX, id="axis-option"),
+        pytest.param(
+            {"generation": {"temperature": 0.9}},
+            {"generate": 3, "extract": 3, "simulate": 1, "extract_conversation": 1, **after_extract(3)},
+            id="temperature",
+        ),
+        pytest.param(
+            {"extraction": {"residual_layers": [3, 15]}},
+            {"extract": 3, "extract_conversation": 4, **after_extract(3)},
+            id="residual-layers",
+        ),
+        pytest.param({"axis": {"transform": "raw"}}, AXIS, id="axis-option"),
         pytest.param(
             {
                 "store": "elsewhere",
@@ -81,19 +106,19 @@ def test_a_finished_experiment_has_nothing_left_to_do(finished: Workspace):
 def test_a_changed_option_reruns_what_depends_on_it(
     finished: Workspace, change: dict[str, Any], expected: dict[str, int] | None
 ):
-    expected = {"generate": 1, "extract": 1, **AFTER_EXTRACT} if expected is None else expected
+    expected = {"generate": 1, "extract": 1, **after_extract(1)} if expected is None else expected
     assert finished.counts("--configfile", finished.overlay(TINY, change)) == expected
 
 
 def test_a_changed_role_reruns_that_role(finished: Workspace):
     finished.edit("resources/roles/pirate.json", "lantern", "lamp")
-    assert finished.counts("--configfile", "overlay.yaml") == {"generate": 1, "extract": 1, **AFTER_EXTRACT}
+    assert finished.counts("--configfile", "overlay.yaml") == {"generate": 1, "extract": 1, **after_extract(1)}
 
 
 def test_deleted_features_of_a_role_rerun_that_role(finished: Workspace):
     (finished.path / f"results/features/{CELL}/pirate.parquet").unlink()
     targets = ("features", "role_matrix", "axis", "--configfile", "overlay.yaml")
-    assert finished.counts(*targets) == {"extract": 1, **AFTER_EXTRACT}
+    assert finished.counts(*targets) == {"extract": 1, "aggregate": 1, "aggregate_residuals": 1, **AXIS}
     plan = finished.snakemake("-n", *targets).text
     assert f"output: results/features/{CELL}/pirate.parquet" in plan
 
@@ -121,4 +146,32 @@ def test_changed_code_reruns_its_stage_and_a_comment_nothing(
     file = source / "personascope" / module
     file.write_text(edit(file.read_text()))
     counts = finished.counts("--configfile", "overlay.yaml", env={"PYTHONPATH": os.fspath(source)})
-    assert counts == ({"generate": 3, **AFTER_GENERATE} if expected is None else expected)
+    sampled = {"generate": 3, "extract": 3, "simulate": 1, "extract_conversation": 1, **after_extract(3)}
+    assert counts == (sampled if expected is None else expected)
+
+
+def test_a_conversation_dropped_into_the_folder_adds_its_own_jobs(finished: Workspace):
+    (finished.path / "talks/new-one.json").write_text(finished.read("talks/at-sea.json"))
+    expected = {"extract_conversation": 1, "drift_conversation": 4, "drift_tables": 1, "drift_summary": 1}
+    assert finished.counts("drift", "--configfile", "overlay.yaml") == expected
+
+
+def test_a_changed_conversation_reruns_its_own_jobs(finished: Workspace):
+    finished.edit("talks/at-sea.json", "matey", "mate")
+    expected = {"extract_conversation": 1, "drift_conversation": 4, "drift_tables": 1, "drift_summary": 1}
+    assert finished.counts("drift", "--configfile", "overlay.yaml") == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "knobs", "expected"),
+    [
+        pytest.param("cosine", {"score_method": "cos_assistant"}, {}, id="changed"),
+        pytest.param("pc1", {"axis_method": "pc1", "top_features": 5}, {"drift_tables": 4}, id="with-tables"),
+        pytest.param("extra", {"transform": "raw"}, {}, id="new"),
+    ],
+)
+def test_an_analysis_reruns_alone(finished: Workspace, name: str, knobs: dict[str, Any], expected: dict[str, int]):
+    residual = TINY["drift"]["analyses"]
+    overlay = finished.overlay(TINY, {"drift": {"analyses": residual | {name: knobs}}})
+    counts = finished.counts("drift", "--configfile", overlay)
+    assert counts == {"drift_reference": 1, "drift_conversation": 4, "drift_summary": 1, **expected}

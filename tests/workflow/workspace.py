@@ -1,5 +1,6 @@
 """A working copy of the workflow, and Snakemake run in it as its users run it."""
 
+import json
 import os
 import re
 import shutil
@@ -26,7 +27,29 @@ TINY = {
     "roles": {"select": ["assistant", "default", "pirate"]},
     "questions": {"select": 2},
     "generation": {"variants": [0], "max_tokens": 8},
+    "drift": {
+        "conversations": ["talks"],
+        "simulations": {"folder": "scripts", "samples": 1},
+        "uncertainty": {"draws": 20},
+        "analyses": {"residual": {"space": "residual", "layer": 15}},
+        "tables": ["pc1"],
+        "figures": [],
+    },
 }
+TALKS: dict[str, Any] = {
+    "greeting": [{"role": "user", "content": "Hello!"}, {"role": "assistant", "content": "Good morning to you."}],
+    "at-sea": {
+        "title": "At sea",
+        "conversation": [
+            {"role": "user", "content": "How do I tie a knot?"},
+            {"role": "assistant", "content": "Make a loop, pass the end through it and pull."},
+            {"role": "user", "content": "And what be ye?"},
+            {"role": "assistant", "content": "Arr, a pirate of the seven seas, matey! <b>Hoist</b> the flag."},
+        ],
+    },
+    "broken": [{"role": "user", "content": "Hello!"}, {"role": "captain", "content": "Ahoy."}],
+}
+SCRIPTS: dict[str, Any] = {"plain": {"user": ["Who are you?", "What do you like?"], "condition": "plain"}}
 
 
 @dataclass
@@ -49,6 +72,10 @@ class Workspace:
         shutil.copy(REPO / "Snakefile", path)
         for name in ("workflow", "config", "resources", "envs"):
             shutil.copytree(REPO / name, path / name, ignore=shutil.ignore_patterns("saes"))
+        for folder, texts in (("talks", TALKS), ("scripts", SCRIPTS)):
+            (path / folder).mkdir()
+            for name, text in texts.items():
+                (path / folder / f"{name}.json").write_text(json.dumps(text))
         if (REPO / "resources/saes").exists():
             (path / "resources/saes").symlink_to(REPO / "resources/saes")
         if with_model:
@@ -142,7 +169,7 @@ class Workspace:
         return sum(map(len, self.records().values()))
 
 
-TARGETS = ("all", "model", "sae", "responses", "features", "role_matrix", "axis")
+TARGETS = ("all", "model", "sae", "responses", "features", "role_matrix", "axis", "conversations", "drift")
 
 
 def _cwd(process: psutil.Process) -> str | None:

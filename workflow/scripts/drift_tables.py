@@ -8,5 +8,6 @@ with job(snakemake.log[0]):
         **dict(snakemake.input.items()),
         "options": snakemake.params.options,
         "folder": str(Path(snakemake.output.arrays).parent),
+        "names": [Path(path).stem for path in snakemake.output.tables],
     }
     client.analyse("drift_tables", request, host_log="logs/analysis_host.log")

@@ -16,12 +16,12 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
-from scipy.stats import beta
 
 from personascope.block_sums import deal_questions
 from personascope.drift.reference import Reference
 from personascope.drift.turns import MASS_METRICS
 from personascope.drift.types import DriftOptions, TurnScores
+from personascope.stats import proportion_interval
 
 FOLDS = 5
 TINY = 1e-12
@@ -312,7 +312,4 @@ class _Trials:
 def _rate(hits: np.ndarray, n: int) -> tuple[float, float, float]:
     """(share of hits, low, high): Clopper-Pearson, 95 %, as if the share had been seen in n conversations."""
     share = float(hits.mean())
-    k = share * n
-    low = float(beta.ppf(0.025, k, n - k + 1)) if k > 0 else 0.0
-    high = float(beta.ppf(0.975, k + 1, n - k)) if k < n else 1.0
-    return share, low, high
+    return share, *proportion_interval(share * n, n)

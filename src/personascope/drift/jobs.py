@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from personascope.aggregate import load_role_matrix
 from personascope.drift.analysis import analyze_in, check_options
 from personascope.drift.bundle import FILES, Run, arrays, run_meta, summary, ui_bundle
+from personascope.drift.canvas import message_figure
+from personascope.drift.display import escaped, page
 from personascope.drift.figures import DRIFT_FIGURES
 from personascope.drift.heat import heat_html
 from personascope.drift.overview import empty_overview, overview
@@ -129,15 +132,20 @@ def run_tables(
     reference: str | None,
     options: dict[str, Any],
     folder: str,
+    names: list[str],
 ) -> dict[str, Any]:
-    """Write every table as CSV into `folder`, and arrays.npz."""
+    """Write the named tables as CSV into `folder`, and arrays.npz."""
     analysis = Analysis(drift_options(options), matrix, reference)
     result = _analyze(resources, analysis, tokens, read_metadata(tokens))
     if isinstance(result, str):
-        raise UserError(result)
-    for name, table in tables(result).items():
-        write_csv(Path(folder) / f"{name}.csv", table)
-    save_npz(Path(folder) / "arrays.npz", **arrays(result))
+        # A conversation without results has the same files, and its reason in them.
+        made: dict[str, pd.DataFrame] = {name: pd.DataFrame({"error": [result]}) for name in names}
+        kept = {"error": np.array(result)}
+    else:
+        made, kept = tables(result), arrays(result)
+    for name in names:
+        write_csv(Path(folder) / f"{name}.csv", made[name])
+    save_npz(Path(folder) / "arrays.npz", **kept)
     return {}
 
 
@@ -156,24 +164,28 @@ def run_plot(
     """Draw figures, each named as its file, and the token heat page; a failed conversation gets ones that say why."""
     analysis = Analysis(drift_options(options), matrix, reference)
     metadata = read_metadata(tokens)
+    title = f"{metadata['conversation']['name']}, {name}"
     result = _analyze(resources, analysis, tokens, metadata)
+    drawn = {figure: list(paths) for figure, paths in groupby(sorted(figures, key=_stem), key=_stem)}
     if isinstance(result, str):
-        raise UserError(result)
-    made = tables(result)
-    known = resources.reference(analysis)
+        for paths in drawn.values():
+            save_figure(message_figure(result, title), *paths)
+        write_text(heat, page(title, "", f"<p>{escaped(result)}</p>"))
+        return {}
+    made, known = tables(result), resources.reference(analysis)
     options = analysis.options
     context = {
-        "title": f"{metadata['conversation']['name']}, {name}",
+        "title": title,
         "assistant": options.assistant_role,
         "references": None if known is None else role_quartiles(known, options.score_method),
         "selected_turn": None if result.selected is None else result.transitions[result.selected].turn,
         "warn": options.confound_warn_abs_corr,
         "high": options.confound_high_abs_corr,
     }
-    for figure, paths in groupby(sorted(figures, key=_stem), key=_stem):
+    for figure, paths in drawn.items():
         save_figure(DRIFT_FIGURES[figure](made, context), *paths)
     tokens_table, messages = made["q3_token_localization"], metadata["conversation"]["messages"]
-    write_text(heat, heat_html(tokens_table, messages, made["turn_meta"], context["title"]))
+    write_text(heat, heat_html(tokens_table, messages, made["turn_meta"], title))
     return {}
 
 

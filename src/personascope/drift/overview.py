@@ -22,6 +22,10 @@ NUMBERS = (
     "onset",
     "min_p_value",
 )
+DETECTION = [
+    *("analysis", "condition", "conversations", "detected", "detected_low", "detected_high", "early"),
+    *("median_delay", "mean_largest_drop", "mean_slope"),
+]
 WORDS = ("confound_verdict", "effect_strength", "nearest_role_end")
 
 
@@ -67,7 +71,7 @@ def flags(result: DriftResult, metadata: Mapping[str, Any]) -> list[str]:
         "empty_turns": bool((result.turns.n_tokens == 0).any()),
         "special_tokens": any(turn["special_tokens"] for turn in metadata["turns"]),
         "truncated": metadata["dropped_messages"] > 0,
-        "not_testable": calibration is not None and not calibration["testable"].all(),
+        "not_testable": calibration is not None and not calibration["testable"][calibration["threshold"].notna()].all(),
         "confounded": result.confound_verdict == "HIGH",
     }
     return [flag for flag, holds in conditions.items() if holds]
@@ -85,9 +89,8 @@ def summary_table(summaries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     for name in NUMBERS:
         table[name] = pd.to_numeric(table[name])
-    return table.sort_values(
-        ["status", "largest_drop", "conversation", "analysis"], ascending=[False, True, True, True]
-    )
+    keys = ["status", "analysis", "largest_drop", "conversation"]
+    return table.sort_values(keys, ascending=[False, True, True, True], ignore_index=True)
 
 
 def read_summaries(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
@@ -126,4 +129,4 @@ def detection_table(table: pd.DataFrame) -> pd.DataFrame:
                 "mean_slope": part["slope"].mean(),
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=DETECTION)

@@ -1,0 +1,108 @@
+"""The drift stages of the tiny experiment: what they leave behind, and that a bad conversation fails alone."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from tests.drift_identities import check_bundle, check_summary
+from workspace import CELL, MODEL, TALKS, TINY, Workspace
+
+pytestmark = pytest.mark.workflow
+
+DRIFT = f"results/drift/{CELL}"
+NAMES = [*TALKS, "plain-0"]
+ANALYSES = ["default", "pc1", "cosine", "residual"]
+
+
+def load(workspace: Workspace, name: str) -> Any:
+    return json.loads(workspace.read(name))
+
+
+@pytest.mark.parametrize("analysis", ANALYSES)
+@pytest.mark.parametrize("name", ["greeting", "at-sea", "plain-0"])
+def test_a_run_has_what_the_formats_ask_for(finished: Workspace, analysis: str, name: str):
+    folder = f"{DRIFT}/{analysis}/{name}"
+    summary, bundle = (load(finished, f"{folder}/{file}.json") for file in ("summary", "ui_bundle"))
+    assert summary["status"] == "ok" and summary["overview"]["flags"]
+    assert bundle["run_meta"]["conversation_hash"]
+    turns = [message for message in load(finished, f"{folder}/conversation.json") if message["role"] == "assistant"]
+    assert len(bundle["q1"]["turn_scores"]) == len(bundle["q3"]["token_localization"]) == len(turns)
+    assert len(bundle["q1"]["transitions"]) == len(turns) - 1
+    check_bundle(bundle, analysis != "cosine")
+    check_summary(summary, bundle)
+
+
+def test_one_turn_has_scores_and_no_transition(finished: Workspace):
+    summary = load(finished, f"{DRIFT}/default/greeting/summary.json")
+    assert summary["selection"]["transition"] == "none" and summary["overview"]["largest_drop"] is None
+    assert summary["overview"]["score_first"] is not None
+
+
+def test_a_malformed_conversation_fails_alone_and_says_why(finished: Workspace):
+    for analysis in ANALYSES:
+        summary = load(finished, f"{DRIFT}/{analysis}/broken/summary.json")
+        assert summary["status"] == "failed"
+        assert "talks/broken.json" in summary["error"] and "message 1" in summary["error"]
+    log = finished.read(f"logs/extract_conversation/{MODEL}_layer_15_width_4096/broken.log")
+    assert "talks/broken.json" in log and "Traceback" not in log
+
+
+def test_the_summary_has_a_row_a_conversation_and_analysis(finished: Workspace):
+    folder = finished.path / f"results/drift_summary/{CELL}"
+    table = pd.read_parquet(folder / "drift_summary.parquet")
+    assert sorted(zip(table["conversation"], table["analysis"], strict=True)) == sorted(
+        (name, analysis) for name in NAMES for analysis in ANALYSES
+    )
+    failed = table[table["status"] == "failed"]
+    assert set(failed["conversation"]) == {"broken"} and failed["reason"].str.contains("captain").all()
+    detection = pd.read_csv(folder / "detection.csv")
+    assert detection["condition"].unique().tolist() == ["plain"] and (detection["conversations"] == 1).all()
+    assert "broken" in (folder / "drift_ranking.html").read_text()
+    assert (folder / "drift_ranking.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_tables_and_arrays_on_request(finished: Workspace):
+    folder = finished.path / f"{DRIFT}/pc1/at-sea"
+    turns = pd.read_csv(folder / "turn_meta.csv")
+    with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
+        assert np.allclose(arrays["score"], turns["score"])
+        assert arrays["turn_vectors_raw"].shape == (2, 4096)
+    assert {"score_low", "score_high", "p_value", "percentile_assistant"} <= set(turns.columns)
+    assert not (finished.path / f"{DRIFT}/default/at-sea/arrays.npz").exists()
+    assert "captain" in finished.read(f"{DRIFT}/pc1/broken/turn_meta.csv")
+
+
+def test_figures_by_target(finished: Workspace):
+    page = f"{DRIFT}/default/at-sea/token_heat.html"
+    finished.snakemake(page, f"{DRIFT}/default/broken/token_heat.html", "--cores", "2", "--configfile", "overlay.yaml")
+    text = finished.read(page)
+    assert "&lt;b&gt;" in text and "<b>Hoist" not in text
+    for figure in ("trajectory", "top_features", "token_heat", "nearest_roles", "confounds"):
+        assert (finished.path / f"{DRIFT}/default/at-sea/{figure}.png").read_bytes().startswith(b"\x89PNG")
+    assert "captain" in finished.read(f"{DRIFT}/default/broken/token_heat.html")
+
+
+def test_a_simulated_conversation_follows_its_script(finished: Workspace):
+    made = load(finished, f"results/simulations/{MODEL}/plain-0.json")
+    assert [m["content"] for m in made["conversation"] if m["role"] == "user"] == ["Who are you?", "What do you like?"]
+    assert all(m["content"] for m in made["conversation"]) and made["condition"] == "plain"
+    assert made["model"] == MODEL and made["sample"] == 0
+
+
+def test_drift_loads_no_model(finished: Workspace):
+    (finished.path / "logs/model_host.log").unlink()
+    overlay = finished.overlay(TINY, {"drift": {"analyses": {"extra": {"transform": "raw"}}}})
+    finished.snakemake("drift", "--cores", "2", "--configfile", overlay)
+    assert not (finished.path / "logs/model_host.log").exists()
+    assert finished.read("logs/analysis_host.log").count("serves the run") == 2  # the first run's, and this one's
+
+
+def test_tokens_say_what_they_come_from(finished: Workspace):
+    file = pq.ParquetFile(finished.path / f"results/conversations/{MODEL}_layer_15_width_4096/at-sea.parquet")
+    metadata = json.loads(file.schema_arrow.metadata[b"personascope"])
+    assert metadata["conversation"]["metadata"] == {"title": "At sea"}
+    assert [turn["message_index"] for turn in metadata["turns"]] == [1, 3]
+    assert {"weights", "sae_weights", "template", "layer_convention", "code"} <= metadata.keys()
