@@ -8,7 +8,7 @@ Machines are noisy: figures are ratios of medians, and both sides of a ratio are
 import sys
 from collections.abc import Callable, Iterator
 
-from tests.benchmarks import aggregation, bootstrap, demo, drift, extraction, generation, memory, storage
+from tests.benchmarks import aggregation, bootstrap, conversations, demo, drift, extraction, generation, memory, storage
 from tests.benchmarks.common import Row
 
 BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
     "aggregation": aggregation.run,
     "drift": drift.run,
     "bootstrap": bootstrap.run,
+    "conversations": conversations.run,
     "memory": memory.run,
     "demo": demo.run,
 }

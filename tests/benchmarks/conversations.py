@@ -1,0 +1,123 @@
+"""Many conversations: building the DAG, what a drift job costs, and memory against the length of a conversation."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import yaml
+
+from tests.benchmarks.common import MODEL, ROOT, ROUNDS, SAE, Row, peak_memory_mib, seconds
+
+CELL = "SmolLM2-135M-Instruct_layer_15_width_4096"
+TALK = "tutor-slope-of-a-hill"  # 9 turns, 679 assistant tokens
+LENGTHS = (2000, 4000, 8000)
+MANY, SOME = 500, 60
+
+
+class Workflow:
+    """A copy of the workflow with the demo's results, and a folder `talks` with copies of one conversation."""
+
+    def __init__(self, folder: Path, conversations: int, *configs: str) -> None:
+        self.folder, self.configs = folder, [*configs, "talks.yaml"]
+        for part in ("Snakefile", "workflow", "config", "resources", "envs"):
+            source = ROOT / part
+            shutil.copytree(source, folder / part) if source.is_dir() else shutil.copy(source, folder / part)
+        (folder / "talks").mkdir()
+        self.names = [f"talk{i:03}" for i in range(conversations)]
+        for name in self.names:
+            shutil.copy(ROOT / f"resources/conversations/{TALK}.json", folder / f"talks/{name}.json")
+        overlay = {"drift": {"conversations": ["talks"], "figures": [], "simulations": {"samples": 0}}}
+        (folder / "talks.yaml").write_text(yaml.safe_dump(overlay))
+
+    def with_results(self) -> None:
+        """The demo's role results, and token activations of every conversation, newer than it."""
+        for part in ("models", "responses", "features", "aggregated", "block_sums"):
+            shutil.copytree(ROOT / "results" / part, self.folder / "results" / part)
+        tokens = self.folder / "results/conversations" / CELL
+        tokens.mkdir(parents=True)
+        for name in self.names:
+            shutil.copy(ROOT / f"results/conversations/{CELL}/{TALK}.parquet", tokens / f"{name}.parquet")
+
+    def snakemake(self, *arguments: str) -> None:
+        command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "all"]
+        command += ["--configfile", *self.configs]
+        subprocess.run(command, cwd=self.folder, check=True, capture_output=True)
+
+
+def dag() -> Iterator[Row]:
+    with TemporaryDirectory() as name:
+        workflow = Workflow(Path(name), MANY)
+        times = sorted(seconds(lambda: workflow.snakemake("drift", "-n", "--quiet")) for _ in range(ROUNDS))
+        took = times[len(times) // 2]
+        detail = f"{MANY} conversations x 3 analyses, Snakemake's start and printing included"
+        yield Row("dry-run of many conversations", f"{took:.1f} s", "< 10 s", took < 10, detail)
+
+
+def jobs() -> Iterator[Row]:
+    if not (ROOT / f"results/conversations/{CELL}/{TALK}.parquet").exists():
+        raise SystemExit("the demo's results are not there yet: run `make demo` first")
+    with TemporaryDirectory() as name:
+        workflow = Workflow(Path(name), SOME, "config/demo.yaml")
+        workflow.with_results()
+        analyses = ("default", "pc1", "cosine", "residual")
+        references = [f"results/drift_reference/general/{CELL}/{analysis}.npz" for analysis in analyses]
+        workflow.snakemake(*references)
+        took = seconds(lambda: workflow.snakemake("drift"))
+        made = list((workflow.folder / "results/drift").rglob("summary.json"))
+        assert len(made) == SOME * len(analyses), len(made)
+        each = took * (os.cpu_count() or 1) / len(made)
+        detail = (
+            f"{len(made)} jobs in {took:.0f} s on {os.cpu_count()} cores, Snakemake's start and the summary included"
+        )
+        yield Row("drift, core seconds a conversation and analysis", f"{each:.2f} s", "<= 0.5 s", each <= 0.5, detail)
+
+
+def conversation_peak(tokens: int, folder: Path) -> float:
+    """Peak MiB of a process that extracts a conversation of so many tokens."""
+    from personascope.jobs import Resources, run_extract_conversation
+
+    turn = "The sea was calm, and the captain counted the casks again while the crew slept. " * 12  # 205 tokens
+    messages = [{"role": role, "content": turn} for _ in range(tokens // 420) for role in ("user", "assistant")]
+    (folder / "talk.json").write_text(json.dumps(messages))
+    run_extract_conversation(
+        Resources(),
+        lambda text: None,
+        conversation=str(folder / "talk.json"),
+        model={"id": str(MODEL), "dtype": "float32"},
+        sae={"path": str(SAE)},
+        residual_layers=[15],
+        chunk_tokens=512,
+        too_long="refuse",
+        store=str(folder / "store"),
+        code="",
+    )
+    return peak_memory_mib()
+
+
+def memory() -> Iterator[Row]:
+    peaks = []
+    for tokens in LENGTHS:
+        command = [sys.executable, "-m", "tests.benchmarks.conversations", str(tokens)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        peaks.append(float(json.loads(done.stdout.splitlines()[-1])))
+    first, second = peaks[1] - peaks[0], peaks[2] - peaks[1]
+    detail = f"{', '.join(f'{peak:.0f} MiB at {n:,}' for n, peak in zip(LENGTHS, peaks, strict=True))} tokens"
+    growth = second / max(first, 1.0)
+    name = "conversation memory, growth of 4,000 more tokens over 2,000 more (linear: 2x, quadratic: 4x)"
+    yield Row(name, f"{growth:.1f}x", "<= 2.5x", growth <= 2.5, detail)
+
+
+def run() -> Iterator[Row]:
+    yield from dag()
+    yield from jobs()
+    yield from memory()
+
+
+if __name__ == "__main__":
+    with TemporaryDirectory() as name:
+        print(json.dumps(conversation_peak(int(sys.argv[1]), Path(name))))
