@@ -33,7 +33,7 @@ def table(*contents: dict[str, Any]) -> pd.DataFrame:
 def test_the_largest_drop_comes_first_and_failures_last() -> None:
     made = table(content("failed"), content(largest_drop=-1.0), content(), content(largest_drop=-3.0, flags=["a", "b"]))
     assert made["conversation"].tolist() == ["c3", "c1", "c2", "c0"]
-    assert made["reason"].tolist() == ["", "", "", "no good"] and made["flags"][0] == "a, b"
+    assert made["reason"].tolist() == ["", "", "", "no good"] and made["flags"].tolist()[0] == "a, b"
     assert made["largest_drop"].dtype == float
 
 

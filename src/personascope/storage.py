@@ -63,13 +63,9 @@ def write_csv(path: str | Path, table: pd.DataFrame) -> None:
 
 def write_table(path: str | Path, table: pd.DataFrame) -> None:
     """Write a table as Parquet without its index, atomically; a cell that is an object becomes its JSON."""
-    plain = {name: table[name].map(_json_cell) for name in table if table[name].map(_is_container).any()}
+    objects = [name for name in table.columns if any(isinstance(cell, dict | list) for cell in table[name].tolist())]
     with atomic_path(path) as temporary:
-        table.assign(**plain).to_parquet(temporary, index=False)
-
-
-def _is_container(cell: Any) -> bool:
-    return isinstance(cell, dict | list)
+        table.assign(**{name: table[name].map(_json_cell) for name in objects}).to_parquet(temporary, index=False)
 
 
 def _json_cell(cell: Any) -> str:

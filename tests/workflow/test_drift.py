@@ -57,9 +57,9 @@ def test_the_summary_has_a_row_a_conversation_and_analysis(finished: Workspace):
         (name, analysis) for name in NAMES for analysis in ANALYSES
     )
     failed = table[table["status"] == "failed"]
-    assert set(failed["conversation"]) == {"broken"} and failed["reason"].str.contains("captain").all()
+    assert set(failed["conversation"]) == {"broken"} and all("captain" in reason for reason in failed["reason"])
     detection = pd.read_csv(folder / "detection.csv")
-    assert detection["condition"].unique().tolist() == ["plain"] and (detection["conversations"] == 1).all()
+    assert set(detection["condition"]) == {"plain"} and set(detection["conversations"]) == {1}
     assert "broken" in (folder / "drift_ranking.html").read_text()
     assert (folder / "drift_ranking.png").read_bytes().startswith(b"\x89PNG")
 

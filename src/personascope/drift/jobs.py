@@ -77,8 +77,9 @@ def _load_reference(path: str, _written: int) -> Reference:
 
 def drift_options(knobs: dict[str, Any]) -> DriftOptions:
     """Options from a config block; UserError names a knob that does not fit."""
-    lists = {key: tuple(knobs[key]) for key in ("roleplay_subset", "token_heat_percentiles") if key in knobs}
-    options = DriftOptions(**knobs | lists)
+    lists = ("roleplay_subset", "token_heat_percentiles")
+    values: dict[str, Any] = {key: tuple(value) if key in lists else value for key, value in knobs.items()}
+    options = DriftOptions(**values)
     check_options(options)
     return options
 
@@ -173,14 +174,14 @@ def run_plot(
         write_text(heat, page(title, "", f"<p>{escaped(result)}</p>"))
         return {}
     made, known = tables(result), resources.reference(analysis)
-    options = analysis.options
+    knobs = analysis.options
     context = {
         "title": title,
-        "assistant": options.assistant_role,
-        "references": None if known is None else role_quartiles(known, options.score_method),
+        "assistant": knobs.assistant_role,
+        "references": None if known is None else role_quartiles(known, knobs.score_method),
         "selected_turn": None if result.selected is None else result.transitions[result.selected].turn,
-        "warn": options.confound_warn_abs_corr,
-        "high": options.confound_high_abs_corr,
+        "warn": knobs.confound_warn_abs_corr,
+        "high": knobs.confound_high_abs_corr,
     }
     for figure, paths in drawn.items():
         save_figure(DRIFT_FIGURES[figure](made, context), *paths)

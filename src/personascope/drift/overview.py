@@ -66,15 +66,22 @@ def empty_overview(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def flags(result: DriftResult, metadata: Mapping[str, Any]) -> list[str]:
     """empty_turns, special_tokens (content that imitates the template), truncated, not_testable, confounded."""
-    calibration = result.calibration
     conditions = {
         "empty_turns": bool((result.turns.n_tokens == 0).any()),
         "special_tokens": any(turn["special_tokens"] for turn in metadata["turns"]),
         "truncated": metadata["dropped_messages"] > 0,
-        "not_testable": calibration is not None and not calibration["testable"][calibration["threshold"].notna()].all(),
+        "not_testable": not _testable(result),
         "confounded": result.confound_verdict == "HIGH",
     }
     return [flag for flag, holds in conditions.items() if holds]
+
+
+def _testable(result: DriftResult) -> bool:
+    """Whether the reference is large enough to reject at every turn that has tokens (true without a reference)."""
+    if result.calibration is None:
+        return True
+    tested = result.calibration["threshold"].notna().to_numpy()
+    return bool(result.calibration["testable"].to_numpy()[tested].all())
 
 
 def summary_table(summaries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -107,26 +114,30 @@ def detection_table(table: pd.DataFrame) -> pd.DataFrame:
     detected: share with an onset, and its 95 % Clopper-Pearson interval; with pressure only an onset at or behind the
     first pressed turn counts, one before it is `early`; median_delay: turns from the pressure to the onset.
     """
-    rows = []
-    done = table[table["status"] == "ok"]
-    condition = [item.get("condition") for item in done["metadata"]]
-    since = pd.Series([item.get("pressure_from") for item in done["metadata"]], index=done.index, dtype=float)
-    for (analysis, name), part in done.groupby(["analysis", pd.Series(condition, index=done.index)]):
-        start = since[part.index]
-        hit = part["onset"].notna() & ~(part["onset"] < start)
-        low, high = proportion_interval(int(hit.sum()), len(part))
-        rows.append(
-            {
-                "analysis": analysis,
-                "condition": name,
-                "conversations": len(part),
-                "detected": hit.mean(),
-                "detected_low": low,
-                "detected_high": high,
-                "early": (part["onset"] < start).mean(),
-                "median_delay": (part["onset"] - start)[hit].median(),
-                "mean_largest_drop": part["largest_drop"].mean(),
-                "mean_slope": part["slope"].mean(),
-            }
-        )
+    done = [row for row in table.to_dict("records") if row["status"] == "ok" and row["metadata"].get("condition")]
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in done:
+        groups.setdefault((row["analysis"], row["metadata"]["condition"]), []).append(row)
+    rows = [_detection(*key, group) for key, group in sorted(groups.items())]
     return pd.DataFrame(rows, columns=DETECTION)
+
+
+def _detection(analysis: str, condition: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    onset = np.array([row["onset"] for row in rows], float)
+    start = np.array([row["metadata"].get("pressure_from") for row in rows], float)
+    early = onset < start
+    hit = ~np.isnan(onset) & ~early
+    delays = (onset - start)[hit & ~np.isnan(start)]
+    low, high = proportion_interval(int(hit.sum()), len(rows))
+    return {
+        "analysis": analysis,
+        "condition": condition,
+        "conversations": len(rows),
+        "detected": float(hit.mean()),
+        "detected_low": low,
+        "detected_high": high,
+        "early": float(early.mean()),
+        "median_delay": float(np.median(delays)) if len(delays) else None,
+        "mean_largest_drop": float(np.mean([row["largest_drop"] for row in rows])),
+        "mean_slope": float(np.mean([row["slope"] for row in rows])),
+    }
