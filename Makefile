@@ -16,7 +16,8 @@ demo: install
 	$(SNAKEMAKE) --configfile config/demo.yaml
 	$(BIN)/snakemake --configfile config/demo.yaml --report report.html
 	@echo
-	@echo "Done. Open report.html, or look at results/axis/ (figures, tables); results/README.md names every folder."
+	@echo "Done. Open report.html: the axis, and every conversation with its figures and coloured text. The same files are"
+	@echo "in results/axis/, results/drift/ and results/drift_summary/; results/README.md names every folder."
 
 test: install
 	$(BIN)/pytest
@@ -37,4 +38,5 @@ format: install
 	$(BIN)/snakefmt Snakefile workflow
 
 clean:
-	rm -rf results/aggregated results/axis results/features results/responses results/models logs benchmarks store report.html
+	find results -mindepth 1 -maxdepth 1 ! -name README.md ! -name saes -exec rm -rf {} +
+	rm -rf logs benchmarks store report.html

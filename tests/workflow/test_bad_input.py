@@ -72,6 +72,22 @@ PARSED: dict[str, tuple[Prepare, list[str]]] = {
     "sae-both": (config(sae={"path": SAE, "release": "a", "id": "b"}), ["config, sae", "path", "release"]),
     "sae-neither": (config(sae={"path": None}), ["config, sae", "path", "release"]),
     "no-base-url": (config(generation={"backend": "openai"}), ["generation.backend_options.base_url"]),
+    "drift-unknown-knob": (
+        config(drift={"analyses": {"mine": {"poling": "max"}}}),
+        ["drift.analyses.mine", "poling"],
+    ),
+    "drift-layer-not-kept": (
+        config(drift={"analyses": {"mine": {"space": "residual", "layer": 3}}}),
+        ["drift.analyses.mine.layer", "3", "extraction.residual_layers"],
+    ),
+    "drift-manual-without-turn": (
+        config(drift={"analyses": {"mine": {"transition_pick": "manual"}}}),
+        ["drift.analyses.mine.manual_turn"],
+    ),
+    "drift-analysis-name": (config(drift={"analyses": {"a b": {}}}), ["drift.analyses", "a b"]),
+    "drift-figures-of-nothing": (config(drift={"figures": ["nothing"]}), ["drift.figures", "nothing"]),
+    "drift-no-folder": (config(drift={"conversations": ["nowhere"]}), ["nowhere"]),
+    "drift-file-name": (write("talks/a b; rm -rf x.json", "[]"), ["a b; rm -rf x", "rename"]),
     "sae-release-alone": (config(sae={"path": None, "release": "a"}), ["config, sae", "id"]),
 }
 
