@@ -46,6 +46,8 @@ table { border-collapse: collapse; font-size: 0.85rem; }
 th, td { padding: 0.2rem 0.6rem; border-bottom: 1px solid var(--edge); text-align: right; vertical-align: top; }
 th { position: sticky; top: 0; background: var(--ground); }
 .t { text-align: left; overflow-wrap: anywhere; min-width: 5rem; max-width: 24rem; unicode-bidi: isolate; }
+td.t:last-child { min-width: 22rem; }
+td.t:nth-child(2) { min-width: 14rem; }
 .onset { font-weight: 700; }
 .bar { display: inline-block; height: 0.7rem; background: #d9760f; margin-left: 0.4rem; }
 """
