@@ -180,9 +180,6 @@ def _lock(path: Path) -> Iterator[None]:
 def _start(path: Path, leader: psutil.Process, host_log: Path, kind: str) -> subprocess.Popen[bytes]:
     host_log.parent.mkdir(parents=True, exist_ok=True)
     environment = {key: value for key, value in os.environ.items() if key not in THREAD_VARIABLES}
-    # By default threads spin long while they wait, and a model crawls (a fiftieth of its speed was seen) as soon as
-    # another program wants a core. A short spin costs a quiet machine little.
-    environment.setdefault("GOMP_SPINCOUNT", "1000")
     command = [sys.executable, "-m", "personascope.host", "--kind", kind, "--socket", str(path)]
     command += ["--leader", str(leader.pid), "--started", repr(leader.create_time())]
     (path.parent / "leader").write_text(json.dumps([leader.pid, leader.create_time()]), encoding="utf-8")

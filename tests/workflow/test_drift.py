@@ -94,7 +94,9 @@ def test_a_simulated_conversation_follows_its_script(finished: Workspace):
 
 def test_drift_loads_no_model(finished: Workspace):
     (finished.path / "logs/model_host.log").unlink()
-    overlay = finished.overlay(TINY, {"drift": {"analyses": {"extra": {"transform": "raw"}}}})
+    overlay = finished.overlay(
+        TINY, {"drift": {"analyses": TINY["drift"]["analyses"] | {"extra": {"transform": "raw"}}}}
+    )
     finished.snakemake("drift", "--cores", "2", "--configfile", overlay)
     assert not (finished.path / "logs/model_host.log").exists()
     assert finished.read("logs/analysis_host.log").count("serves the run") == 2  # the first run's, and this one's

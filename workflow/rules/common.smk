@@ -200,7 +200,9 @@ TOKENS = collect(
     sae=SAE,
     conversation=CONVERSATIONS,
 )
-REFERENCES = collect("<results>/drift_reference/{cell}/{analysis}.npz", cell=CELL, analysis=ANALYSES)
+REFERENCES = collect(
+    "<results>/drift_reference/{cell}/{analysis}.npz", cell=CELL, analysis=ANALYSES
+)
 DRIFT = collect(
     "<results>/drift/{cell}/{analysis}/{conversation}/summary.json",
     cell=CELL,

@@ -61,7 +61,7 @@ rule plot_drift:
                 name=DRIFT_FIGURES,
             ),
             caption="../report/drift_figures.rst",
-            category="Drift: conversations",
+            category="Conversations",
             subcategory="{conversation}",
             labels={"analysis": "{analysis}", "kind": "figure"},
         ),
@@ -72,7 +72,7 @@ rule plot_drift:
         heat=report(
             "<results>/drift/{question_mode}/{model}_{sae}/{analysis}/{conversation}/token_heat.html",
             caption="../report/token_heat.rst",
-            category="Drift: conversations",
+            category="Conversations",
             subcategory="{conversation}",
             labels={"analysis": "{analysis}", "kind": "tokens"},
         ),

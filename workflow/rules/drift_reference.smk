@@ -16,7 +16,7 @@ rule drift_reference:
         calibration=report(
             "<results>/drift_reference/{question_mode}/{model}_{sae}/{analysis}.json",
             caption="../report/drift_reference.rst",
-            category="Drift: calibration",
+            category="Calibration",
             labels={"analysis": "{analysis}", "model": "{model}"},
         ),
     log:

@@ -8,19 +8,19 @@ rule drift_summary:
         detection=report(
             "<results>/drift_summary/{question_mode}/{model}_{sae}/detection.csv",
             caption="../report/detection.rst",
-            category="Drift: all conversations",
+            category="All conversations",
             labels={"kind": "detection of simulated pressure"},
         ),
         page=report(
             "<results>/drift_summary/{question_mode}/{model}_{sae}/drift_ranking.html",
             caption="../report/drift_summary.rst",
-            category="Drift: all conversations",
+            category="All conversations",
             labels={"kind": "ranking"},
         ),
         png=report(
             "<results>/drift_summary/{question_mode}/{model}_{sae}/drift_ranking.png",
             caption="../report/drift_summary.rst",
-            category="Drift: all conversations",
+            category="All conversations",
             labels={"kind": "figure"},
         ),
         svg="<results>/drift_summary/{question_mode}/{model}_{sae}/drift_ranking.svg",
