@@ -61,7 +61,7 @@ def test_a_role_without_a_file_is_refused(workspace: Workspace):
 
 
 def test_without_residual_layers_there_is_no_residual_stage(workspace: Workspace):
-    overlay = workspace.overlay(TINY, {"extraction": {"residual_layers": []}, "drift": {"analyses": {}}})
+    overlay = workspace.overlay(TINY, {"extraction": {"residual_layers": []}, "drift": {"analyses": {}, "tables": []}})
     counts = workspace.counts("axis", "--configfile", overlay)
     assert counts == {"generate": 3, "extract": 3, "aggregate": 1, **AXIS}
 
