@@ -2,6 +2,7 @@
 
 import functools
 import re
+import textwrap
 import unicodedata
 from typing import Any
 
@@ -19,6 +20,7 @@ from personascope.drift.display import HIDDEN
 ORANGE, PALE_ORANGE, BLACK, PALE_GREY = "#c2570c", "#fdd0a2", "#222222", "#e6e6e6"
 MISSING_GLYPH = "\u25a1"
 NO_TABLE = pd.DataFrame()
+MESSAGE_WIDTH = 76  # characters a line
 
 
 @functools.cache
@@ -56,7 +58,8 @@ def message_figure(message: str, title: str = "") -> Figure:
     figure = Figure(figsize=(6.4, 1.8), layout="constrained")
     ax = figure.subplots()
     ax.set_axis_off()
-    ax.text(0.5, 0.5, message, ha="center", va="center", color=BLACK, transform=ax.transAxes)
+    lines = textwrap.fill(font_text(message), MESSAGE_WIDTH)
+    ax.text(0.5, 0.5, lines, ha="center", va="center", color=BLACK, transform=ax.transAxes)
     return finish(figure, title)
 
 
