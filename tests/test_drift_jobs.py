@@ -57,8 +57,8 @@ class Files:
 
     def inputs(self, **knobs: Any) -> dict[str, Any]:
         matrix = self.residual if knobs.get("space") == "residual" else self.matrix
-        reference = None if knobs.get("space") == "residual" else self.reference
-        return {"tokens": self.tokens, "matrix": matrix, "reference": reference, "options": knobs}
+        known = {} if knobs.get("space") == "residual" else {"reference": self.reference}
+        return {"inputs": {"tokens": self.tokens, "matrix": matrix, **known}, "options": knobs}
 
     def drift(self, **knobs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """summary.json and ui_bundle.json of a run."""

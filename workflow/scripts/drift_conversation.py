@@ -3,7 +3,7 @@ from personascope.errors import job
 
 with job(snakemake.log[0]):
     request = {
-        **dict(snakemake.input.items()),
+        "inputs": dict(snakemake.input.items()),
         "options": snakemake.params.options,
         "name": snakemake.wildcards.analysis,
         "outputs": dict(snakemake.output.items()),

@@ -5,7 +5,7 @@ from personascope.errors import job
 
 with job(snakemake.log[0]):
     request = {
-        **dict(snakemake.input.items()),
+        "inputs": dict(snakemake.input.items()),
         "options": snakemake.params.options,
         "folder": str(Path(snakemake.output.arrays).parent),
         "names": [Path(path).stem for path in snakemake.output.tables],

@@ -45,6 +45,15 @@ class Analysis:
     reference: str | None
 
 
+@dataclass(frozen=True)
+class Case:
+    """A conversation under an analysis: its metadata, and the result, or why there is none."""
+
+    analysis: Analysis
+    metadata: dict[str, Any]
+    result: DriftResult | str
+
+
 class Resources:
     """Role spaces and references, by the files they come from and the time these were written."""
 
@@ -99,28 +108,24 @@ def run_drift(
     resources: Resources,
     report: Report,
     *,
-    tokens: str,
-    matrix: str,
-    reference: str | None,
+    inputs: dict[str, str],
     options: dict[str, Any],
     name: str,
     outputs: dict[str, str],
 ) -> dict[str, Any]:
     """Write conversation.json, summary.json and ui_bundle.json; a conversation that fails has its reason in them."""
-    analysis = Analysis(drift_options(options), matrix, reference)
-    metadata = read_metadata(tokens)
-    run = _run(metadata, name)
+    case = _analyze(resources, inputs, options)
+    result, knobs, run = case.result, case.analysis.options, _run(case.metadata, name)
     timestamp = datetime.now(UTC).isoformat()
     write_json(outputs["conversation"], run.conversation)
-    result = _analyze(resources, analysis, tokens, metadata)
     if isinstance(result, str):
         report(f"error: {result}")
-        _write_failure(run, analysis.options, result, timestamp, outputs)
+        _write_failure(run, knobs, result, timestamp, outputs)
         return {}
     content = summary(result, run, timestamp)
-    content |= {"status": "ok", "error": None, "overview": overview(result, metadata)}
+    content |= {"status": "ok", "error": None, "overview": overview(result, case.metadata)}
     write_json(outputs["summary"], content)
-    write_json(outputs["ui_bundle"], ui_bundle(result, run_meta(run, analysis.options)))
+    write_json(outputs["ui_bundle"], ui_bundle(result, run_meta(run, knobs)))
     return {}
 
 
@@ -128,16 +133,13 @@ def run_tables(
     resources: Resources,
     report: Report,
     *,
-    tokens: str,
-    matrix: str,
-    reference: str | None,
+    inputs: dict[str, str],
     options: dict[str, Any],
     folder: str,
     names: list[str],
 ) -> dict[str, Any]:
     """Write the named tables as CSV into `folder`, and arrays.npz."""
-    analysis = Analysis(drift_options(options), matrix, reference)
-    result = _analyze(resources, analysis, tokens, read_metadata(tokens))
+    result = _analyze(resources, inputs, options).result
     if isinstance(result, str):
         # A conversation without results has the same files, and its reason in them.
         made: dict[str, pd.DataFrame] = {name: pd.DataFrame({"error": [result]}) for name in names}
@@ -154,27 +156,23 @@ def run_plot(
     resources: Resources,
     report: Report,
     *,
-    tokens: str,
-    matrix: str,
-    reference: str | None,
+    inputs: dict[str, str],
     options: dict[str, Any],
     name: str,
     figures: list[str],
     heat: str,
 ) -> dict[str, Any]:
     """Draw figures, each named as its file, and the token heat page; a failed conversation gets ones that say why."""
-    analysis = Analysis(drift_options(options), matrix, reference)
-    metadata = read_metadata(tokens)
-    title = f"{metadata['conversation']['name']}, {name}"
-    result = _analyze(resources, analysis, tokens, metadata)
+    case = _analyze(resources, inputs, options)
+    result, knobs, conversation = case.result, case.analysis.options, case.metadata["conversation"]
+    title = f"{conversation['name']}, {name}"
     drawn = {figure: list(paths) for figure, paths in groupby(sorted(figures, key=_stem), key=_stem)}
     if isinstance(result, str):
         for paths in drawn.values():
             save_figure(message_figure(result, title), *paths)
         write_text(heat, page(title, "", f"<p>{escaped(result)}</p>"))
         return {}
-    made, known = tables(result), resources.reference(analysis)
-    knobs = analysis.options
+    made, known = tables(result), resources.reference(case.analysis)
     context = {
         "title": title,
         "assistant": knobs.assistant_role,
@@ -185,8 +183,8 @@ def run_plot(
     }
     for figure, paths in drawn.items():
         save_figure(DRIFT_FIGURES[figure](made, context), *paths)
-    tokens_table, messages = made["q3_token_localization"], metadata["conversation"]["messages"]
-    write_text(heat, heat_html(tokens_table, messages, made["turn_meta"], title))
+    messages = conversation["messages"]
+    write_text(heat, heat_html(made["q3_token_localization"], messages, made["turn_meta"], title))
     return {}
 
 
@@ -194,16 +192,19 @@ def _stem(path: str) -> str:
     return Path(path).stem
 
 
-def _analyze(resources: Resources, analysis: Analysis, tokens: str, metadata: dict[str, Any]) -> DriftResult | str:
-    """The result, or why this conversation has none: it fails alone. A wrong option is an error of the analysis."""
+def _analyze(resources: Resources, inputs: dict[str, str], knobs: dict[str, Any]) -> Case:
+    """inputs: files `tokens`, `matrix`, and `reference` where there is one. UserError for a wrong option, which is an
+    error of the analysis; a conversation fails alone."""
+    analysis = Analysis(drift_options(knobs), inputs["matrix"], inputs.get("reference"))
+    metadata = read_metadata(inputs["tokens"])
     if metadata.get("error"):
-        return metadata["error"]
+        return Case(analysis, metadata, metadata["error"])
     roles, reference = resources.roles(analysis), resources.reference(analysis)
-    activations = read_activations(tokens, analysis.options.space, analysis.options.layer)
+    activations = read_activations(inputs["tokens"], analysis.options.space, analysis.options.layer)
     try:
-        return analyze_in(roles, activations, analysis.options, reference=reference)
+        return Case(analysis, metadata, analyze_in(roles, activations, analysis.options, reference=reference))
     except UserError as error:
-        return f"conversation {metadata['conversation']['name']}: {error}"
+        return Case(analysis, metadata, f"conversation {metadata['conversation']['name']}: {error}")
 
 
 def _run(metadata: dict[str, Any], name: str) -> Run:
