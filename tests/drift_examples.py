@@ -46,7 +46,9 @@ def make_turn_meta(scores: list[float], *, calibrated: bool = False, rejects: tu
         table["p_value"] = np.where(filled, p, np.nan)
         table["adjusted_score"] = values * 0.9
         table["adjusted_p_value"] = np.where(filled, np.minimum(p * 1.3, 1), np.nan)
-        table["threshold"] = np.where(filled, 0.05 / max(n, 1), np.nan)
+        table["evidence"] = np.where(filled, np.where(fallen, 4.0, rng.uniform(0, 2, n)), np.nan)
+        table["evidence_since"] = np.where(filled, np.arange(n), np.nan)
+        table["threshold"] = np.where(filled, 3.0, np.nan)
         table["rejects"] = fallen & filled
         table["testable"] = True
     return table

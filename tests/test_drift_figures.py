@@ -149,7 +149,7 @@ def test_a_test_that_cannot_reject_is_said_to() -> None:
     assert not any(titles)
     meta["testable"] = False
     titles = [ax.get_title(loc="left") for ax in trajectory(meta, make_transitions(FALLING)).axes]
-    assert any("too few reference responses" in title for title in titles)
+    assert any("too few questions" in title for title in titles)
 
 
 def test_of_many_reference_roles_the_assistant_is_always_shown() -> None:

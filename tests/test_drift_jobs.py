@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from personascope.aggregate import RoleMatrix
-from personascope.drift.jobs import Resources, drift_options, run_drift, run_plot, run_tables
+from personascope.drift.jobs import Resources, drift_options, run_drift, run_tables
+from personascope.drift.plot import plot_conversation
 from personascope.drift.reference import Reference
 from personascope.drift.trust import calibration_report, role_quartiles
 from personascope.drift.types import DriftOptions
@@ -100,7 +101,7 @@ def test_an_unread_conversation_says_why_everywhere(files: Files) -> None:
     assert pd.read_csv(files.folder / "turn_meta.csv")["error"].tolist() == ["talk.json, message 1: no role"]
     figures = [str(files.folder / "trajectory.png"), str(files.folder / "trajectory.svg")]
     heat = str(files.folder / "heat.html")
-    run_plot(Resources(), print, **files.inputs(), name="named", figures=figures, heat=heat)
+    plot_conversation(**files.inputs(), name="named", figures=figures, heat=heat)
     assert "message 1: no role" in Path(heat).read_text() and Path(figures[0]).read_bytes().startswith(b"\x89PNG")
 
 
@@ -125,7 +126,7 @@ def test_tables_and_figures(files: Files) -> None:
     assert turns["score"].isna().tolist() == [False, True, False, False]
     assert len(pd.read_csv(files.folder / "transition_df.csv")) == 2
     figures = [str(files.folder / f"{name}.svg") for name in ("trajectory", "top_features", "confounds")]
-    run_plot(Resources(), print, **files.inputs(), name="named", figures=figures, heat=str(files.folder / "heat.html"))
+    plot_conversation(**files.inputs(), name="named", figures=figures, heat=str(files.folder / "heat.html"))
     assert all("<svg" in Path(path).read_text() for path in figures)
     assert "<b>Ahoy" not in (files.folder / "heat.html").read_text()
 

@@ -25,16 +25,16 @@ STAGE_MODULES = {
     "extract_conversation": ("attention", "conversations", "extract_conversation", "hookpoints", "saes", "spans"),
     "block_sums": ("block_sums",),
     "drift_reference": (
-        *("axis", "drift/bootstrap", "drift/calibration", "drift/jobs", "drift/reference", "drift/trust"),
-        *("drift/turns", "drift/types", "stats"),
+        *("axis", "drift/bootstrap", "drift/calibration", "drift/jobs", "drift/reference", "drift/sequential"),
+        *("drift/trust", "drift/turns", "drift/types", "stats"),
     ),
     "drift_conversation": (
         *("axis", "drift/analysis", "drift/attribution", "drift/bootstrap", "drift/bundle", "drift/calibration"),
-        *("drift/jobs", "drift/overview", "drift/tables", "drift/turns", "drift/types"),
+        *("drift/jobs", "drift/overview", "drift/sequential", "drift/tables", "drift/turns", "drift/types"),
     ),
     "plot_drift": (
-        *("figures", "drift/canvas", "drift/display", "drift/figures", "drift/heat", "drift/token_figure"),
-        *("drift/trajectory_figure", "drift/trust"),
+        *("figures", "drift/canvas", "drift/display", "drift/figures", "drift/heat", "drift/plot"),
+        *("drift/token_figure", "drift/trajectory_figure", "drift/trust"),
     ),
     "drift_summary": ("drift/canvas", "drift/display", "drift/overview", "drift/ranking", "stats"),
 }

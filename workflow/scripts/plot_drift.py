@@ -1,12 +1,11 @@
-from personascope import client
+from personascope.drift.plot import plot_conversation
 from personascope.errors import job
 
 with job(snakemake.log[0]):
-    request = {
-        "inputs": dict(snakemake.input.items()),
-        "options": snakemake.params.options,
-        "name": snakemake.wildcards.analysis,
-        "figures": [*snakemake.output.png, *snakemake.output.svg],
-        "heat": snakemake.output.heat,
-    }
-    client.analyse("plot_drift", request, host_log="logs/analysis_host.log")
+    plot_conversation(
+        dict(snakemake.input.items()),
+        snakemake.params.options,
+        snakemake.wildcards.analysis,
+        figures=[*snakemake.output.png, *snakemake.output.svg],
+        heat=snakemake.output.heat,
+    )

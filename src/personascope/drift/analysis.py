@@ -12,8 +12,9 @@ import pandas as pd
 from personascope.axis import OTHER_GROUPS, TRANSFORMS, unit
 from personascope.drift.attribution import feature_tables, transitions_of
 from personascope.drift.bootstrap import contribution_intervals, turn_intervals
-from personascope.drift.calibration import SEQUENTIAL_TESTS, calibrate
+from personascope.drift.calibration import calibrate
 from personascope.drift.reference import Reference
+from personascope.drift.sequential import SEQUENTIAL_TESTS
 from personascope.drift.turns import (
     AXIS_METHODS,
     MASS_METRICS,

@@ -162,6 +162,7 @@ def _calibration(result: DriftResult) -> dict[str, Any] | None:
     turns = table if result.intervals is None else result.intervals.merge(table, on="assistant_turn")
     return {
         "onset": result.onset,
+        "onset_since": result.onset_since,
         "alpha": options.alpha,
         "sequential_test": options.sequential_test,
         "confound_adjust": options.confound_adjust,

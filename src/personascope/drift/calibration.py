@@ -1,15 +1,15 @@
 """How unusual a turn is for the assistant, and from which turn on "still the assistant" is rejected.
 
-Conformal p-value of a turn: (1 + number of the assistant's own responses that score <= the turn) / (n + 1). Were the
-turn one more such response, it would be <= any u with probability at most u, whatever the distribution. Small means
-further from the assistant than its own responses are. Two things keep this from being exact: the role responses
-are answers to single questions, while turns stand in a conversation; and responses to one question are alike, so that n
-responses are worth fewer where a question has several (simulated with five nearly alike: 5.5 % false alarms in place of
-5 % with 240 questions, 7 % with 24). `false_alarm_rate` measures what is left of the promise. Confounds are taken out
-by a straight line: for turns far longer than any response it is drawn beyond what it was fitted on.
+Conformal p-value of a turn: (1 + number of questions to which the assistant's own responses score <= the turn) /
+(Q + 1). A question with several responses counts with the share of them that do: they are alike, and to count each
+would promise too much (hierarchical conformal prediction; Lee, Barber and Willett, "Distribution-free inference with
+hierarchical data", 2023). Were the turn a response to one more such question, p would be <= any u with probability at
+most u, whatever the distribution. Small means further from the assistant than its own responses are. What stays an
+assumption is that turns are like role responses, which answer single questions; `false_alarm_rate` measures the rest.
+Confounds are taken out by a straight line: for turns far longer than any response it is drawn beyond what it was
+fitted on.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -19,6 +19,7 @@ import pandas as pd
 
 from personascope.block_sums import deal_questions
 from personascope.drift.reference import Reference
+from personascope.drift.sequential import SEQUENTIAL_TESTS, SequentialTest
 from personascope.drift.turns import MASS_METRICS
 from personascope.drift.types import DriftOptions, TurnScores
 from personascope.stats import proportion_interval
@@ -27,13 +28,6 @@ FOLDS = 5
 TINY = 1e-12
 PREFIXES = {False: "", True: "adjusted_"}  # of the columns without and with confounds taken out
 RANK = 1e-6  # of the largest singular value: regressors that say the same share one coefficient
-
-# alpha and number of turns T -> the share of alpha spent on each turn, float64 [T]; sums to at most alpha.
-SEQUENTIAL_TESTS: dict[str, Callable[[float, int], np.ndarray]] = {
-    "bonferroni": lambda alpha, n: np.full(n, alpha / max(n, 1)),
-    # Valid for a conversation that still goes on: the sum over all t of 1 / (t (t + 1)) is 1.
-    "spending": lambda alpha, n: alpha / (np.arange(1.0, n + 1) * np.arange(2.0, n + 2)),
-}
 
 _CALIBRATORS: WeakKeyDictionary[Reference, dict[str, "Calibrator"]] = WeakKeyDictionary()
 
@@ -53,15 +47,36 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Ranked:
+    """Scores float64 [n] in ascending order, and questions [n + 1]: how many of them the lowest k responses make up.
+
+    Each response makes up one k-th of its question, which has k.
+    """
+
+    scores: np.ndarray
+    questions: np.ndarray
+
+    @classmethod
+    def of(cls, scores: np.ndarray, question_id: np.ndarray) -> "Ranked":
+        _, place, counts = np.unique(question_id, return_inverse=True, return_counts=True)
+        order = np.argsort(scores)
+        return cls(scores[order], np.concatenate([[0.0], np.cumsum(1 / counts[place[order]])]))
+
+    @property
+    def n_questions(self) -> int:
+        return round(self.questions[-1])
+
+
+@dataclass(frozen=True)
 class Calibrator:
-    """Sorted reference scores float64: the assistant's and all others', as they are and with confounds taken out.
+    """Reference scores: the assistant's as they are and with confounds taken out, and all others' (sorted float64).
 
     Adjusted score = score - coefficients . (regressors - centre); centre is the assistant's mean regressors.
     """
 
-    assistant: np.ndarray
+    assistant: Ranked
     others: np.ndarray
-    adjusted_assistant: np.ndarray
+    adjusted_assistant: Ranked
     coefficients: np.ndarray
     centre: np.ndarray
 
@@ -103,9 +118,9 @@ def fit(sample: Sample) -> Calibrator:
         rows = fold[sample.is_assistant] == held
         adjusted[rows] -= (mine.regressors[rows] - centre) @ confound_slopes(sample[rest] if rest.any() else sample)
     return Calibrator(
-        assistant=np.sort(mine.scores),
+        assistant=Ranked.of(mine.scores, mine.question_id),
         others=np.sort(sample.scores[~sample.is_assistant]),
-        adjusted_assistant=np.sort(adjusted),
+        adjusted_assistant=Ranked.of(adjusted, mine.question_id),
         coefficients=confound_slopes(sample),
         centre=np.broadcast_to(centre, sample.regressors.shape[1:]),
     )
@@ -131,10 +146,10 @@ def _within(values: np.ndarray, role: np.ndarray) -> np.ndarray:
     return values - means[role]
 
 
-def conformal_p(scores: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """(1 + number of reference scores <= score) / (n + 1) of each score; `reference` sorted; NaN where the score is."""
-    p_values = (1 + np.searchsorted(reference, scores, side="right")) / (len(reference) + 1)
-    return np.where(np.isnan(scores), np.nan, p_values)
+def conformal_p(scores: np.ndarray, reference: Ranked) -> np.ndarray:
+    """(1 + number of reference questions that score <= the score) / (Q + 1) of each score; NaN where the score is."""
+    below = reference.questions[np.searchsorted(reference.scores, scores, side="right")]
+    return np.where(np.isnan(scores), np.nan, (1 + below) / (reference.n_questions + 1))
 
 
 def percentile(scores: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -149,32 +164,47 @@ def calibrate(turns: TurnScores, reference: Reference, options: DriftOptions) ->
     """(one row a turn, onset: the first turn that rejects "still the assistant", or None).
 
     Columns: assistant_turn; percentile_assistant, percentile_others (%); p_value; adjusted_score, adjusted_p_value;
-    threshold: the part of alpha spent on the turn; testable: whether so few responses can give a p-value that low;
-    rejects: p_value (adjusted_p_value with `confound_adjust`) <= threshold. Turns without tokens have no values, do not
-    reject, and nothing is spent on them.
+    evidence: what the test makes of p_value (adjusted_p_value with `confound_adjust`), nats, and evidence_since: the
+    turn from which on it was gathered; threshold; testable: whether the lowest of scores, here and before, would
+    reject; rejects: evidence >= threshold. Turns without tokens have no values and do not reject; the test skips them.
     """
-    calibrator = calibrator_of(reference, options)
-    tested = turns.n_tokens > 0
-    scores = np.where(tested, turns.scores[options.score_method], np.nan)
+    calibrator, test = calibrator_of(reference, options), SEQUENTIAL_TESTS[options.sequential_test]
+    tested = np.flatnonzero(turns.n_tokens > 0)
+    scores = np.full(len(turns.n_tokens), np.nan)
+    scores[tested] = turns.scores[options.score_method][tested]
     regressors = confound_regressors(turns.mass, turns.n_tokens)
     p_values = calibrator.p_values(scores, regressors)
-    threshold = np.full(len(scores), np.nan)
-    threshold[tested] = SEQUENTIAL_TESTS[options.sequential_test](options.alpha, int(tested.sum()))
-    rejects = p_values[options.confound_adjust] <= threshold
+    judged = _judged(p_values[options.confound_adjust][tested], test, options.alpha, calibrator.assistant.n_questions)
+    judged["evidence_since"] = tested[judged["evidence_since"]]
     table = pd.DataFrame(
         {
             "assistant_turn": np.arange(len(scores)),
-            "percentile_assistant": percentile(scores, calibrator.assistant),
+            "percentile_assistant": percentile(scores, calibrator.assistant.scores),
             "percentile_others": percentile(scores, calibrator.others),
             "p_value": p_values[False],
             "adjusted_score": calibrator.adjust(scores, regressors),
             "adjusted_p_value": p_values[True],
+        }
+    ).join(judged.set_index(tested))
+    table = table.fillna({"testable": False, "rejects": False}).astype({"testable": bool, "rejects": bool})
+    rejects = table["rejects"].to_numpy()
+    return table, int(np.argmax(rejects)) if rejects.any() else None
+
+
+def _judged(p_values: np.ndarray, test: SequentialTest, alpha: float, n_questions: int) -> pd.DataFrame:
+    """evidence, evidence_since, threshold, testable and rejects of p-values [T], a row each."""
+    evidence = test.evidence(p_values[None])[0]
+    threshold = test.threshold(alpha, len(p_values), n_questions)
+    lowest = np.full((1, len(p_values)), 1 / (n_questions + 1))
+    return pd.DataFrame(
+        {
+            "evidence": evidence,
+            "evidence_since": test.began(evidence),
             "threshold": threshold,
-            "testable": smallest_p(calibrator) <= threshold,
-            "rejects": rejects,
+            "testable": test.evidence(lowest)[0] >= threshold,
+            "rejects": evidence >= threshold,
         }
     )
-    return table, int(np.argmax(rejects)) if rejects.any() else None
 
 
 def calibrator_of(reference: Reference, options: DriftOptions) -> Calibrator:
@@ -183,11 +213,6 @@ def calibrator_of(reference: Reference, options: DriftOptions) -> Calibrator:
     if options.score_method not in made:
         made[options.score_method] = fit(sample_of(reference, options))
     return made[options.score_method]
-
-
-def smallest_p(calibrator: Calibrator) -> float:
-    """The smallest p-value that the assistant's responses can give: 1 / (n + 1)."""
-    return 1 / (len(calibrator.assistant) + 1)
 
 
 def false_alarm_rate(
@@ -253,22 +278,19 @@ class _Trials:
 
     def __init__(self, reference: Reference, options: DriftOptions, turns: int, repeats: int, seed: int) -> None:
         self.sample, self.turns, self.rng = sample_of(reference, options), turns, np.random.default_rng(seed)
-        self.thresholds = SEQUENTIAL_TESTS[options.sequential_test](options.alpha, turns)
+        self.test, self.alpha = SEQUENTIAL_TESTS[options.sequential_test], options.alpha
         mine = self.sample.question_id[self.sample.is_assistant]
         questions, counts = np.unique(mine, return_counts=True)
         half = len(questions) // 2
         # Questions may differ in their number of responses: the smallest halves that can be drawn count.
         self.n_conversations = int(np.sort(counts)[: len(counts) - half].sum()) // turns
-        self.reason = self._too_few(int(np.sort(counts)[:half].sum()))
+        self.reason = self._too_few(half)
         self.splits = [self._split(self.rng.permutation(questions), half) for _ in range(0 if self.reason else repeats)]
 
-    def _too_few(self, calibrating: int) -> str:
-        smallest, threshold = 1 / (calibrating + 1), self.thresholds.max()
-        if smallest > threshold:
-            return (
-                f"half of the assistant's questions have {calibrating} responses: "
-                f"the smallest p-value, {smallest:.2g}, is above the threshold, {threshold:.2g}"
-            )
+    def _too_few(self, n_questions: int) -> str:
+        lowest = np.full(self.turns, 1 / (n_questions + 1))
+        if not _judged(lowest, self.test, self.alpha, n_questions)["rejects"].to_numpy().any():
+            return f"half of the assistant's questions are {n_questions}: no conversation could be told from it by them"
         return "" if self.n_conversations else f"half of the questions have fewer than {self.turns} responses"
 
     def _split(self, questions: np.ndarray, half: int) -> tuple[Calibrator, np.ndarray]:
@@ -300,7 +322,11 @@ class _Trials:
         rows = np.concatenate([part[:n] for part in parts], axis=1)
         chosen = self.sample[rows.ravel()]
         p_values = calibrator.p_values(chosen.scores, chosen.regressors)
-        return {adjusted: values.reshape(rows.shape) <= self.thresholds for adjusted, values in p_values.items()}
+        threshold = self.test.threshold(self.alpha, self.turns, calibrator.assistant.n_questions)
+        return {
+            adjusted: self.test.evidence(values.reshape(rows.shape)) >= threshold
+            for adjusted, values in p_values.items()
+        }
 
     def _strung(self, among: np.ndarray, length: int) -> np.ndarray:
         """Rows [n, length] of the sample, each at most once, in random order."""

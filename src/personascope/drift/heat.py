@@ -163,6 +163,8 @@ def _facts(row: dict[str, Any], n_tokens: int, is_onset: bool) -> str:
         facts.append(f"p {_number(row, 'p_value', '.2g')}")
     if "adjusted_p_value" in row:
         facts.append(f"p {_number(row, 'adjusted_p_value', '.2g')} with confounds taken out")
+    if np.isfinite(row.get("evidence", np.nan)):
+        facts.append(f"evidence {_number(row, 'evidence', '.2g')} of {_number(row, 'threshold', '.2g')} nats")
     if row["rejects"]:
         facts.append('<span class="flag">\u25c6 the test rejects \u201cstill the assistant\u201d</span>')
     if is_onset:

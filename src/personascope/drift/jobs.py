@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,13 @@ import pandas as pd
 from personascope.aggregate import load_role_matrix
 from personascope.drift.analysis import analyze_in, check_options
 from personascope.drift.bundle import FILES, Run, arrays, run_meta, summary, ui_bundle
-from personascope.drift.canvas import message_figure
-from personascope.drift.display import escaped, page
-from personascope.drift.figures import DRIFT_FIGURES
-from personascope.drift.heat import heat_html
 from personascope.drift.overview import empty_overview, overview
 from personascope.drift.reference import Reference
 from personascope.drift.tables import tables
-from personascope.drift.trust import role_quartiles
 from personascope.drift.turns import role_space_of
 from personascope.drift.types import DriftOptions, DriftResult, RoleSpace
 from personascope.errors import UserError
-from personascope.figures import save_figure
-from personascope.files import write_json, write_text
+from personascope.files import write_json
 from personascope.storage import load_npz, save_npz, write_csv
 from personascope.token_features import read_activations, read_metadata
 
@@ -114,7 +107,7 @@ def run_drift(
     outputs: dict[str, str],
 ) -> dict[str, Any]:
     """Write conversation.json, summary.json and ui_bundle.json; a conversation that fails has its reason in them."""
-    case = _analyze(resources, inputs, options)
+    case = analyze_files(resources, inputs, options)
     result, knobs, run = case.result, case.analysis.options, _run(case.metadata, name)
     timestamp = datetime.now(UTC).isoformat()
     write_json(outputs["conversation"], run.conversation)
@@ -139,7 +132,7 @@ def run_tables(
     names: list[str],
 ) -> dict[str, Any]:
     """Write the named tables as CSV into `folder`, and arrays.npz."""
-    result = _analyze(resources, inputs, options).result
+    result = analyze_files(resources, inputs, options).result
     if isinstance(result, str):
         # A conversation without results has the same files, and its reason in them.
         made: dict[str, pd.DataFrame] = {name: pd.DataFrame({"error": [result]}) for name in names}
@@ -152,48 +145,10 @@ def run_tables(
     return {}
 
 
-def run_plot(
-    resources: Resources,
-    report: Report,
-    *,
-    inputs: dict[str, str],
-    options: dict[str, Any],
-    name: str,
-    figures: list[str],
-    heat: str,
-) -> dict[str, Any]:
-    """Draw figures, each named as its file, and the token heat page; a failed conversation gets ones that say why."""
-    case = _analyze(resources, inputs, options)
-    result, knobs, conversation = case.result, case.analysis.options, case.metadata["conversation"]
-    title = f"{conversation['name']}, {name}"
-    drawn = {figure: list(paths) for figure, paths in groupby(sorted(figures, key=_stem), key=_stem)}
-    if isinstance(result, str):
-        for paths in drawn.values():
-            save_figure(message_figure(result, title), *paths)
-        write_text(heat, page(title, "", f"<p>{escaped(result)}</p>"))
-        return {}
-    made, known = tables(result), resources.reference(case.analysis)
-    context = {
-        "title": title,
-        "assistant": knobs.assistant_role,
-        "references": None if known is None else role_quartiles(known, knobs.score_method),
-        "selected_turn": None if result.selected is None else result.transitions[result.selected].turn,
-        "warn": knobs.confound_warn_abs_corr,
-        "high": knobs.confound_high_abs_corr,
-    }
-    for figure, paths in drawn.items():
-        save_figure(DRIFT_FIGURES[figure](made, context), *paths)
-    messages = conversation["messages"]
-    write_text(heat, heat_html(made["q3_token_localization"], messages, made["turn_meta"], title))
-    return {}
+def analyze_files(resources: Resources, inputs: dict[str, str], knobs: dict[str, Any]) -> Case:
+    """One conversation under one analysis from files.
 
-
-def _stem(path: str) -> str:
-    return Path(path).stem
-
-
-def _analyze(resources: Resources, inputs: dict[str, str], knobs: dict[str, Any]) -> Case:
-    """inputs: files `tokens`, `matrix`, and `reference` where there is one. UserError for a wrong option, which is an
+    inputs: files `tokens`, `matrix`, and `reference` where there is one. UserError for a wrong option, which is an
     error of the analysis; a conversation fails alone."""
     analysis = Analysis(drift_options(knobs), inputs["matrix"], inputs.get("reference"))
     metadata = read_metadata(inputs["tokens"])
@@ -248,5 +203,4 @@ def _write_failure(run: Run, options: DriftOptions, error: str, timestamp: str, 
 OPERATIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "drift": run_drift,
     "drift_tables": run_tables,
-    "plot_drift": run_plot,
 }

@@ -20,6 +20,7 @@ NUMBERS = (
     "largest_drop_turn",
     "slope",
     "onset",
+    "onset_since",
     "min_p_value",
 )
 DETECTION = [
@@ -49,6 +50,7 @@ def overview(result: DriftResult, metadata: Mapping[str, Any]) -> dict[str, Any]
         "largest_drop_turn": drop and drop.turn,
         "slope": np.polyfit(filled, scores, 1)[0] if len(scores) > 1 else None,
         "onset": result.onset,
+        "onset_since": result.onset_since,
         "min_p_value": None if result.calibration is None else result.calibration["p_value"].min(),
         "confound_verdict": result.confound_verdict,
         "effect_strength": selected and selected.effect_strength,
@@ -77,11 +79,8 @@ def flags(result: DriftResult, metadata: Mapping[str, Any]) -> list[str]:
 
 
 def _testable(result: DriftResult) -> bool:
-    """Whether the reference is large enough to reject at every turn that has tokens (true without a reference)."""
-    if result.calibration is None:
-        return True
-    tested = result.calibration["threshold"].notna().to_numpy()
-    return bool(result.calibration["testable"].to_numpy()[tested].all())
+    """Whether the reference is large enough to reject at any turn, were its score low enough; true without one."""
+    return result.calibration is None or bool(result.calibration["testable"].any())
 
 
 def summary_table(summaries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

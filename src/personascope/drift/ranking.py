@@ -23,6 +23,7 @@ COLUMNS = {
     "conversation": "conversation",
     "fall": "fall",
     "onset": "onset",
+    "onset_since": "since",
     "min_p_value": "smallest p",
     "score_first": "first",
     "score_last": "last",
@@ -37,7 +38,7 @@ COLUMNS = {
     "nearest_role_end": "nearest role at the end",
     "flags": "flags",
 }
-WHOLE = ("onset", "largest_drop_turn", "n_turns", "n_tokens")
+WHOLE = ("onset", "onset_since", "largest_drop_turn", "n_turns", "n_tokens")
 TEXTS = ("conversation", "confound_verdict", "effect_strength", "nearest_role_end", "flags")
 FAILED = ("conversation", "analysis", "status", "reason")
 STYLE = """body { max-width: none; }

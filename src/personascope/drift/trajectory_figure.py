@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from personascope.drift.canvas import (
     BLACK,
@@ -52,12 +51,12 @@ def trajectory(
 
     references: role, q25, median, q75 of the scores of some roles' own responses. The assistant's middle half is a
     band behind the scores, every role's stands in a panel at the side. With calibration, a panel below shows the
-    p-values of "still the assistant" against the threshold of each turn.
+    evidence against "still the assistant" and what of it is enough to reject.
     """
     turns, scores = numbers(turn_meta, "assistant_turn"), numbers(turn_meta, "score")
     if not np.isfinite(scores).any():
         return message_figure("No assistant turn has a score.", title)
-    calibrated = np.isfinite(numbers(turn_meta, "p_value")).any()
+    calibrated = np.isfinite(numbers(turn_meta, "evidence")).any()
     roles = _shown_references(references, assistant)
     width = float(np.clip(4.5 + 0.16 * len(turns), 6.5, 13))
     side = 0.5 + 0.27 * len(roles)
@@ -76,7 +75,7 @@ def trajectory(
     below = ax
     if calibrated:
         below = figure.add_subplot(grid[1, 0], sharex=ax)
-        _draw_p_values(below, turn_meta)
+        _draw_evidence(below, turn_meta)
         ax.tick_params(labelbottom=False)
     if (onset := onset_turn(turn_meta)) is not None:
         for panel in {ax, below}:
@@ -166,29 +165,22 @@ def _draw_references(ax: Axes, roles: pd.DataFrame, assistant: str, *, room_belo
     clean(ax)
 
 
-def _draw_p_values(ax: Axes, turn_meta: pd.DataFrame) -> None:
-    turns, thresholds = numbers(turn_meta, "assistant_turn"), numbers(turn_meta, "threshold")
-    series = {"p_value": ("o", BLUE, "p"), "adjusted_p_value": ("s", "none", "p, confounds taken out")}
-    values = [numbers(turn_meta, column) for column in series]
-    for (marker, face, label), p in zip(series.values(), values, strict=True):
-        if np.isfinite(p).any():
-            ax.plot(turns, p, marker, color=BLUE, markerfacecolor=face, markersize=4.5, label=label, zorder=3)
-    positive = np.concatenate([*values, thresholds])
-    bottom = float(np.nanmin(positive[positive > 0], initial=1.0)) / 3
+def _draw_evidence(ax: Axes, turn_meta: pd.DataFrame) -> None:
+    """What speaks against "still the assistant" at each turn, and from where on it is enough to reject."""
+    turns, evidence = numbers(turn_meta, "assistant_turn"), numbers(turn_meta, "evidence")
+    thresholds = numbers(turn_meta, "threshold")
+    ax.vlines(turns, 0, evidence, color=BLUE, linewidth=3, zorder=3)
+    ax.plot(turns, evidence, "o", color=BLUE, markersize=4.5, label="evidence", zorder=3)
+    top = 1.25 * float(np.nanmax(np.concatenate([evidence, thresholds, [1.0]])))
     if np.isfinite(thresholds).any():
-        spent = pd.Series(thresholds).ffill().bfill().to_numpy()
+        needed = pd.Series(thresholds).ffill().bfill().to_numpy()
         edges = np.append(turns - 0.5, turns[-1] + 0.5)
-        fill = {"fill": True, "color": PALE_ORANGE, "alpha": 0.8, "label": "p small enough to reject"}
-        ax.stairs(spent, edges, baseline=bottom, zorder=0, **fill)
-        ax.stairs(spent, edges, baseline=None, color=ORANGE, linewidth=1.2, zorder=1)
-    ax.set_yscale("log")
-    ax.set_ylim(bottom, 1.5)
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda p, _: f"{p:g}"))
-    ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.set_ylabel("p of \u201cstill\nthe assistant\u201d", fontsize=9)
-    untestable = "testable" in turn_meta and (~truths(turn_meta, "testable") & np.isfinite(values[0])).any()
-    if untestable:
-        ax.set_title(
-            "too few reference responses for a p-value below the threshold", fontsize=8, loc="left", color=ORANGE
-        )
+        fill = {"fill": True, "color": PALE_ORANGE, "alpha": 0.8, "label": "enough to reject"}
+        ax.stairs(needed, edges, baseline=top, zorder=0, **fill)
+        ax.stairs(needed, edges, baseline=None, color=ORANGE, linewidth=1.2, zorder=1)
+    ax.set_ylim(0, top)
+    ax.set_ylabel("evidence against\n\u201cstill the assistant\u201d", fontsize=9)
+    if not truths(turn_meta, "testable").any():
+        told = "too few questions calibrate: no score could be low enough to reject"
+        ax.set_title(told, fontsize=8, loc="left", color=ORANGE)
     clean(ax)

@@ -20,7 +20,7 @@ class DriftOptions:
     """The knobs of one named analysis, called as in the published notebook, and ours below them.
 
     space, layer: SAE features, or the residual stream at the output of block `layer`.
-    alpha: false alarms a conversation that the drift onset may have; sequential_test: how alpha is spent over turns.
+    alpha: false alarms a conversation that the drift onset may have; sequential_test: how turns are taken together.
     confound_adjust: take length and activation mass out of the scores by regression over the reference responses.
     """
 
@@ -44,7 +44,7 @@ class DriftOptions:
     space: str = "sae"
     layer: int | None = None
     alpha: float = 0.05
-    sequential_test: str = "bonferroni"
+    sequential_test: str = "cusum"
     confound_adjust: bool = False
 
 
@@ -135,3 +135,10 @@ class DriftResult:
     def score(self) -> np.ndarray:
         """The score that the analysis selects, float64 [T]."""
         return self.turns.scores[self.options.score_method]
+
+    @property
+    def onset_since(self) -> int | None:
+        """The turn from which on the evidence that rejects at `onset` was gathered, or None."""
+        if self.calibration is None or self.onset is None:
+            return None
+        return int(self.calibration["evidence_since"].iloc[self.onset])
