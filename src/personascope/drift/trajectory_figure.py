@@ -80,11 +80,18 @@ def trajectory(
     if (onset := onset_turn(turn_meta)) is not None:
         for panel in {ax, below}:
             panel.axvline(onset, color=BLACK, linestyle=(0, (4, 2)), linewidth=1.1, zorder=1)
-        ax.plot([], [], color=BLACK, linestyle=(0, (4, 2)), linewidth=1.1, label=f"drift onset: turn {onset}")
+        label = f"drift onset: turn {onset}{_since(turn_meta, onset)}"
+        ax.plot([], [], color=BLACK, linestyle=(0, (4, 2)), linewidth=1.1, label=label)
     turn_ticks(below, turns)
     handles = [handle for panel in figure.axes for handle in panel.get_legend_handles_labels()[0]]
     figure.legend(handles=handles, loc="outside lower left", ncols=3, frameon=False, fontsize=8)
     return finish(figure, title)
+
+
+def _since(turn_meta: pd.DataFrame, onset: int) -> str:
+    at_onset = numbers(turn_meta, "assistant_turn") == onset
+    since = int(numbers(turn_meta, "evidence_since")[at_onset][0])
+    return "" if since == onset else f", by evidence since turn {since}"
 
 
 def _shown_references(references: pd.DataFrame, assistant: str) -> pd.DataFrame:
