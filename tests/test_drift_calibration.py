@@ -127,7 +127,8 @@ def test_low_turns_in_a_row_reject_where_none_of_them_does_alone() -> None:
     table, onset = calibrate(turns_of(scores), reference, CUSUM)
     assert alone is None and onset == 5
     assert table["evidence_since"].tolist() == [0, 1, 2, 2, 2, 2, 2, 2]
-    assert table["evidence"].tolist()[:2] == [0, 0] and table["evidence"][3] < table["evidence"][2]
+    evidence = table["evidence"].tolist()
+    assert evidence[:2] == [0, 0] and evidence[3] < evidence[2]
 
 
 @pytest.mark.parametrize("options", [BONFERRONI, SPENDING])
