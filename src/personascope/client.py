@@ -37,15 +37,29 @@ THREAD_VARIABLES = (
 
 
 def run_leader() -> psutil.Process:
-    """The process whose life bounds the host's: the topmost Snakemake above this process, else the parent.
+    """The process whose life bounds the host's: the Snakemake that runs the allocation, or the user's own run.
 
-    On a cluster node that is the Snakemake of the allocation's job script; locally the user's own. A job whose
-    Snakemake was just killed has been handed to init, which never ends: it leads itself.
+    In a SLURM job that is the one of the batch step: it starts each member of a group as a step of its own, outside
+    its process tree. Elsewhere it is the topmost Snakemake above this process, else the parent. A job whose Snakemake
+    was just killed has been handed to init, which never ends: it leads itself.
     """
+    if (job := os.environ.get("SLURM_JOB_ID")) and (leader := _batch_snakemake(job)):
+        return leader
     me = psutil.Process()
     above = [process for process in me.parents() if _is_snakemake(process)]
     parent = me.parent()
     return above[-1] if above else (parent if parent and parent.pid != 1 else me)
+
+
+def _batch_snakemake(job: str) -> psutil.Process | None:
+    """The Snakemake on this node that starts the steps of a SLURM job, or None outside Snakemake's executor."""
+    for process in psutil.process_iter():
+        try:
+            if "slurm-jobstep" in process.cmdline() and process.environ().get("SLURM_JOB_ID") == job:
+                return process
+        except (psutil.AccessDenied, psutil.ZombieProcess, psutil.NoSuchProcess):
+            continue
+    return None
 
 
 def _is_snakemake(process: psutil.Process) -> bool:
@@ -180,6 +194,7 @@ def _lock(path: Path) -> Iterator[None]:
 def _start(path: Path, leader: psutil.Process, host_log: Path, kind: str) -> subprocess.Popen[bytes]:
     host_log.parent.mkdir(parents=True, exist_ok=True)
     environment = {key: value for key, value in os.environ.items() if key not in THREAD_VARIABLES}
+    environment |= _allotted_threads(leader)
     command = [sys.executable, "-m", "personascope.host", "--kind", kind, "--socket", str(path)]
     command += ["--leader", str(leader.pid), "--started", repr(leader.create_time())]
     (path.parent / "leader").write_text(json.dumps([leader.pid, leader.create_time()]), encoding="utf-8")
@@ -188,6 +203,18 @@ def _start(path: Path, leader: psutil.Process, host_log: Path, kind: str) -> sub
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
         )
+
+
+def _allotted_threads(leader: psutil.Process) -> dict[str, str]:
+    """The threads that a SLURM allocation has room for; Snakemake hides what SLURM says of it from its jobs."""
+    if "SLURM_JOB_ID" not in os.environ:
+        return {}
+    try:
+        allocation = leader.environ()
+    except psutil.Error:
+        return {}
+    cpus = allocation.get("SLURM_CPUS_PER_TASK") or allocation.get("SLURM_CPUS_ON_NODE")
+    return {"OMP_NUM_THREADS": cpus} if cpus else {}
 
 
 def _tail(host_log: Path, lines: int = 3) -> str:

@@ -74,7 +74,7 @@ class Workspace:
     def make(cls, path: Path, *, with_model: bool) -> "Workspace":
         path.mkdir(parents=True)
         shutil.copy(REPO / "Snakefile", path)
-        for name in ("workflow", "config", "resources", "envs"):
+        for name in ("workflow", "config", "resources", "envs", "slurm"):
             shutil.copytree(REPO / name, path / name, ignore=shutil.ignore_patterns("saes"))
         for folder, texts in (("talks", TALKS), ("scripts", SCRIPTS)):
             (path / folder).mkdir()
@@ -108,7 +108,8 @@ class Workspace:
             return subprocess.Popen(
                 [sys.executable, "-m", "snakemake", *args],
                 cwd=self.path,
-                env=os.environ | {"HF_HUB_OFFLINE": "1"} | (env or {}),
+                # Threads that wait without spinning: tests share their cores, and torch would come to a halt.
+                env=os.environ | {"HF_HUB_OFFLINE": "1", "GOMP_SPINCOUNT": "1000"} | (env or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

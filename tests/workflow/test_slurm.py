@@ -1,0 +1,208 @@
+"""`snakemake --profile slurm` on a real SLURM with two GPU nodes, and what goes wrong on clusters.
+
+Whatever happens, the end state is that of an undisturbed run, nothing that was finished is done again, and no
+process, lock or socket stays.
+"""
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from slurm_cluster import NODES, Cluster, why_not
+from workspace import MODEL, RESPONSES, Workspace, wait_for
+
+pytestmark = [pytest.mark.workflow, pytest.mark.slurm]
+
+ROLES = ["assistant", "default", "pirate", "teacher"]
+QUESTIONS, GROUP = 6, 2
+CONFIG = {
+    "roles": {"select": ROLES},
+    "questions": {"select": QUESTIONS},
+    "generation": {"variants": [0], "max_tokens": 16, "backend_options": {"batch_size": 2}},
+}
+TOTAL = len(ROLES) * QUESTIONS
+PROFILE = (
+    *("--profile", "slurm", "--configfile", "overlay.yaml", "--slurm-no-account", "--latency-wait", "5"),
+    *("--seconds-between-status-checks", "2", "--slurm-init-seconds-before-status-checks", "2"),
+    *("--group-components", f"generate={GROUP}", f"extract={GROUP}"),
+)
+RUN = ("responses", *PROFILE)
+HOSTS = Path(tempfile.gettempdir()) / f"personascope-{os.getuid()}"
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    if reason := why_not():
+        assert "CI" not in os.environ, reason
+        pytest.skip(reason)
+    cluster = Cluster(tmp_path_factory.mktemp("slurm"))
+    try:
+        cluster.up()
+        yield cluster
+    finally:
+        cluster.down()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, model: object) -> Workspace:
+    """The same responses, made on this machine without a cluster."""
+    workspace = Workspace.make(tmp_path_factory.mktemp("undisturbed") / "w", with_model=True)
+    workspace.overlay(CONFIG)
+    workspace.snakemake("responses", "--cores", "2", "--configfile", "overlay.yaml")
+    return workspace
+
+
+@pytest.fixture
+def working(cluster: Cluster, workspace: Workspace) -> Iterator["Working"]:
+    """A run on the cluster in the middle of generation: some responses are in the store, others are to come."""
+    prepare(workspace)
+    working = Working(cluster, workspace, workspace.start(*RUN))
+    try:
+        wait_for(lambda: workspace.count_records() or working.run.poll() is not None, 120)
+        assert 0 < workspace.count_records() < TOTAL, workspace.read("run.log")
+        yield working
+    finally:
+        working.run.kill()
+        working.run.wait()
+        cluster.run("scancel", "--user=root", check=False)
+        wait_for(lambda: not cluster.jobs(), 30)
+
+
+def prepare(workspace: Workspace) -> None:
+    """The model on a CPU takes a GPU all the same, and one CPU: two hosts with more would wait for each other."""
+    workspace.overlay(CONFIG)
+    workspace.edit("slurm/profile.yaml", "cpus_per_task: 4", "cpus_per_task: 1\n    gpu: 1")
+
+
+class Working:
+    """A run that is going on, and the job whose model host is at work."""
+
+    def __init__(self, cluster: Cluster, workspace: Workspace, run: subprocess.Popen[str]) -> None:
+        self.cluster, self.workspace, self.run = cluster, workspace, run
+        self.killed = time.monotonic()
+
+    def host(self) -> psutil.Process:
+        found = self.workspace.find_process("personascope.host")
+        assert found, self.workspace.read("run.log")
+        return found
+
+    def job(self) -> dict[str, str]:
+        """The SLURM job of that host."""
+        number = self.host().environ()["SLURM_JOB_ID"]
+        return next(job for job in self.cluster.jobs() if job["id"] == number)
+
+    def ends_well(self, undisturbed: Workspace) -> None:
+        assert self.run.wait(timeout=240) == 0, self.workspace.read("run.log")
+        same_as(self.workspace, undisturbed)
+        nothing_left(self.workspace, self.cluster)
+
+
+def same_as(workspace: Workspace, undisturbed: Workspace) -> None:
+    assert workspace.files(RESPONSES) == undisturbed.files(RESPONSES)
+    # Every response is in the store once: nothing that was finished was generated again.
+    records = workspace.records()
+    assert {role: (len(keys), len(set(keys))) for role, keys in records.items()} == dict.fromkeys(
+        ROLES, (QUESTIONS, QUESTIONS)
+    )
+
+
+def nothing_left(workspace: Workspace, cluster: Cluster) -> None:
+    assert wait_for(lambda: not workspace.processes(), 15), [p.cmdline() for p in workspace.processes()]
+    assert wait_for(lambda: not cluster.jobs(), 15), cluster.jobs()
+    assert workspace.leftovers() == []
+    assert not list(HOSTS.glob("*/socket")), "a model host's socket is left"
+
+
+def loads(workspace: Workspace) -> int:
+    return workspace.read("logs/model_host.log").count("loaded model")
+
+
+def test_a_run_loads_the_model_once_a_group_and_uses_both_nodes(
+    cluster: Cluster, workspace: Workspace, undisturbed: Workspace
+) -> None:
+    prepare(workspace)
+    workspace.snakemake(*RUN)
+    same_as(workspace, undisturbed)
+    assert loads(workspace) == len(ROLES) / GROUP
+    used = [job for job in cluster.jobs("all") if job["partition"] == "gpu"][-2:]
+    assert {job["node"] for job in used} == {"gpu1", "gpu2"} and {job["state"] for job in used} == {"COMPLETED"}
+    nothing_left(workspace, cluster)
+    assert workspace.counts(*RUN) == {}
+
+    (workspace.path / RESPONSES / "pirate.jsonl").unlink()
+    assert workspace.counts(*RUN) == {"generate": 1}
+    workspace.snakemake(*RUN)
+    same_as(workspace, undisturbed)
+    assert loads(workspace) == len(ROLES) / GROUP, "what the store holds needs no model"
+
+
+def test_a_member_that_fails_once(working: Working, undisturbed: Workspace) -> None:
+    member = working.workspace.find_process("generate.py")
+    assert member
+    member.kill()
+    working.ends_well(undisturbed)
+
+
+def test_the_model_host_is_killed(working: Working, undisturbed: Workspace) -> None:
+    working.host().kill()
+    working.ends_well(undisturbed)
+
+
+def test_the_job_is_cancelled(working: Working, undisturbed: Workspace) -> None:
+    working.cluster.run("scancel", working.job()["id"])
+    working.ends_well(undisturbed)
+
+
+def test_the_job_runs_out_of_time(working: Working, undisturbed: Workspace) -> None:
+    working.host().suspend()
+    working.cluster.run("scontrol", "update", f"JobId={working.job()['id']}", "TimeLimit=1")
+    working.ends_well(undisturbed)
+
+
+def test_the_node_dies_and_comes_back(working: Working, undisturbed: Workspace) -> None:
+    node = working.job()["node"]
+    working.cluster.kill_node(node)
+    wait_for(lambda: not working.cluster.node_states()[node].startswith("idle"), 5)
+    working.cluster.start_node(node)
+    working.ends_well(undisturbed)
+
+
+def test_the_job_is_preempted_and_requeued(working: Working, undisturbed: Workspace) -> None:
+    job = working.job()
+    urgent = ("sbatch", "--parsable", "-p", "gpu_hi", "-w", job["node"], "--gpus=1", "-o", "/dev/null")
+    number = working.cluster.run(*urgent, "--wrap", "sleep 5").strip()
+    done = {"id": number, "state": "COMPLETED"}
+    assert wait_for(lambda: any(j | done == j for j in working.cluster.jobs("all")), 90), working.cluster.jobs("all")
+    working.ends_well(undisturbed)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill", "ctrl-c"])
+def test_snakemake_is_killed_and_started_again(how: int, working: Working, undisturbed: Workspace) -> None:
+    working.run.send_signal(how)
+    working.run.wait(timeout=60)
+    if how == signal.SIGINT:
+        assert wait_for(lambda: not working.cluster.jobs(), 30), "Ctrl-C cancels the jobs"
+    workspace = working.workspace
+    workspace.snakemake("--unlock", "--cores", "1", "--configfile", "overlay.yaml")
+    workspace.snakemake(*RUN)
+    same_as(workspace, undisturbed)
+    wait_for(lambda: not working.cluster.jobs(), 60)
+    nothing_left(workspace, working.cluster)
+
+
+def test_a_second_snakemake_is_refused(working: Working, undisturbed: Workspace) -> None:
+    again = psutil.Process(working.run.pid).cmdline()
+    second = subprocess.run(again, cwd=working.workspace.path, capture_output=True, text=True, check=False)
+    assert second.returncode != 0 and "lock" in second.stderr
+    working.ends_well(undisturbed)
+
+
+def test_all_nodes_come_back(cluster: Cluster) -> None:
+    assert wait_for(lambda: cluster.node_states() == dict.fromkeys(NODES, "idle"), 60)
+    assert MODEL
