@@ -56,7 +56,9 @@ def test_a_server_that_cannot_start_is_told_with_its_log(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     broken = program(tmp_path, "import sys; print('no libcuda here', sys.argv[3][:6]); sys.exit(1)")
     backend = VLLMServerBackend("m", [2], python=broken)
-    assert failure(backend) == f"the vLLM server could not start. Last lines of {backend.log_file}: no libcuda here --uds="
+    assert (
+        failure(backend) == f"the vLLM server could not start. Last lines of {backend.log_file}: no libcuda here --uds="
+    )
     assert psutil.Process().children() == []
     assert not Path(backend.socket).parent.exists()
 
