@@ -1,6 +1,6 @@
 """Run by the environment that has vLLM: answer requests with the offline engine.
 
-    python -m tests.vllm.offline WORK.json ANSWERS.json
+python -m tests.vllm.offline WORK.json ANSWERS.json
 """
 
 import json
