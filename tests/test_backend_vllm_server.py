@@ -7,11 +7,42 @@ from typing import Any
 import psutil
 import pytest
 
-from personascope.backends import Request, Sampling, make_backend
+from personascope.backends import Completion, Request, Sampling, make_backend
 from personascope.backends.vllm_server import VLLMServerBackend, server_flags
 from personascope.errors import UserError
 
 REQUESTS = [Request([1, 2, 3], seed=0, max_tokens=4)]
+# A server in a few lines: it gives each prompt back as the answer, and ends on a prompt of one token.
+SERVER = """
+import json, os, sys
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingUnixStreamServer
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if len(asked["prompt"]) == 1:
+            print("CUDA ran out of it", flush=True)
+            os._exit(1)
+        choice = {"text": "", "token_ids": asked["prompt"], "finish_reason": "length"}
+        data = json.dumps({"choices": [choice]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def address_string(self):
+        return "somebody"
+
+    def log_message(self, *args):
+        pass
+
+ThreadingUnixStreamServer(sys.argv[3].removeprefix("--uds="), Handler).serve_forever()
+"""
 
 
 def failure(backend: Any) -> str:
@@ -59,6 +90,31 @@ def test_a_server_that_cannot_start_is_told_with_its_log(tmp_path: Path, monkeyp
     assert (
         failure(backend) == f"the vLLM server could not start. Last lines of {backend.log_file}: no libcuda here --uds="
     )
+    assert psutil.Process().children() == []
+    assert not Path(backend.socket).parent.exists()
+
+
+def test_the_first_error_in_the_log_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = "INFO no XError: here\\nValueError: too little memory\\nRuntimeError: see above"
+    backend = VLLMServerBackend("m", [2], python=program(tmp_path, f"import sys; sys.exit(' {lines}')"))
+    assert failure(backend).endswith(f"could not start. {backend.log_file} says: ValueError: too little memory")
+
+
+def test_a_server_s_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It starts once, answers, is closed to others, is replaced when it died, and is gone when it is closed."""
+    monkeypatch.chdir(tmp_path)
+    backend = VLLMServerBackend("m", [2], python=program(tmp_path, SERVER), start_timeout_s=60)
+    expected = [(0, Completion([1, 2, 3], "length"))]
+    assert list(backend.generate(REQUESTS, Sampling())) == expected
+    first = backend.socket
+    assert Path(first).parent.stat().st_mode & 0o077 == 0
+    assert list(backend.generate(REQUESTS, Sampling())) == expected and backend.socket == first
+    with pytest.raises(UserError, match=r"ended while it worked; .* CUDA ran out of it"):
+        list(backend.generate([Request([1], 0, 1)], Sampling()))
+    assert not Path(first).parent.exists()
+    assert list(backend.generate(REQUESTS, Sampling())) == expected and backend.socket != first
+    backend.close()
     assert psutil.Process().children() == []
     assert not Path(backend.socket).parent.exists()
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -30,6 +31,7 @@ MAX_SOCKET_PATH = 100
 WATCH_EVERY = 0.2
 LONGEST_END_S = 20.0
 LONGEST_REPLY_S = 3600.0
+LONGEST_QUOTE = 500
 # What the backend itself decides; a second opinion would cut it off from its server.
 OWN_FLAGS = {"model", "served-model-name", "uds", "host", "port", "api-key", "root-path"}
 
@@ -43,7 +45,7 @@ class VLLMServerBackend:
     start_timeout_s: seconds until the server must have loaded the model
 
     The server is started by the first call of `generate`, and again by a later one when it has died.
-    Its log is logs/vllm_server.{node}.{process}.log. Raises UserError, with the end of that log, where it cannot
+    Its log is logs/vllm_server.{node}.{process}.log. Raises UserError, with what that log says, where it cannot
     start or dies.
     """
 
@@ -84,6 +86,7 @@ class VLLMServerBackend:
         self.log_file = LOGS / f"vllm_server.{socket.gethostname()}.{os.getpid()}.log"
         self._guard: subprocess.Popen[bytes] | None = None
         self.socket = ""
+        self._log_start = 0
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
         """Yield (index, completion) as replies come; closing the iterator cancels what is in flight."""
@@ -107,7 +110,7 @@ class VLLMServerBackend:
                 raise
             self.close()
             raise UserError(
-                f"the vLLM server ended while it worked; finished work is kept, run again. {log_tail(self.log_file)}"
+                f"the vLLM server ended while it worked; finished work is kept, run again. {self._cause()}"
             ) from None
 
     def close(self) -> None:
@@ -133,6 +136,7 @@ class VLLMServerBackend:
         environment |= {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_RPC_BASE_PATH": folder}
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("ab") as output:
+            self._log_start = output.tell()
             # A session of its own, so that what is left of it can be found by its number.
             self._guard = subprocess.Popen(
                 guarded, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
@@ -145,12 +149,12 @@ class VLLMServerBackend:
         while not self._healthy():
             if guard.poll() is not None:
                 self.close()
-                raise UserError(f"the vLLM server could not start. {log_tail(self.log_file)}")
+                raise UserError(f"the vLLM server could not start. {self._cause()}")
             if time.monotonic() - started > self.start_timeout_s:
                 self.close()
                 raise UserError(
                     f"generation.backend_options.start_timeout_s: the vLLM server was not ready after "
-                    f"{self.start_timeout_s:g} s. {log_tail(self.log_file)}"
+                    f"{self.start_timeout_s:g} s. {self._cause()}"
                 )
             time.sleep(WATCH_EVERY)
         log.info("the vLLM server is ready after %.1f s", time.monotonic() - started)
@@ -161,6 +165,16 @@ class VLLMServerBackend:
                 return client.get(f"{BASE_URL}/health").is_success
             except httpx.TransportError:
                 return False
+
+    def _cause(self) -> str:
+        """The first error in the server's log (the last ones say only that it ended), else the end of the log."""
+        with self.log_file.open("rb") as file:
+            file.seek(self._log_start)
+            lines = file.read().decode(errors="replace").splitlines()
+        for line in lines:
+            if re.search(r"\b(\w+Error|error): ", line) and not re.search(r" (INFO|WARNING) ", line):
+                return f"{self.log_file} says: {line.strip()[:LONGEST_QUOTE]}"
+        return log_tail(self.log_file)
 
 
 def server_flags(options: dict[str, Any]) -> list[str]:
