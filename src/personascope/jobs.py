@@ -77,8 +77,7 @@ def run_generate(
     missing = [i for i, key in enumerate(keys) if key not in done]
     report(f"{role.name}: {len(keys)} responses, {len(keys) - len(missing)} of them in the store")
     if missing:
-        limits = {"max_model_len": max_model_len} if backend == "vllm" else {}
-        loaded = resources.backend(backend, spec, limits | backend_options)
+        loaded = resources.backend(backend, spec, max_model_len, backend_options)
         progress = Progress(report, role.name, len(missing))
         todo, asked = [prompts[i] for i in missing], [requests[i] for i in missing]
         with records.writer() as append:
@@ -225,8 +224,7 @@ def run_simulate(
             keys = [content_key([common, asdict(request)]) for request in requests]
             missing = [i for i, key in enumerate(keys) if key not in done]
             if missing:
-                limits = {"max_model_len": max_model_len} if backend == "vllm" else {}
-                loaded = resources.backend(backend, spec, limits | backend_options)
+                loaded = resources.backend(backend, spec, max_model_len, backend_options)
                 for i, made in zip(missing, in_order(loaded, [requests[i] for i in missing], sampling), strict=True):
                     append(keys[i], asdict(made))
                     done.add(keys[i])

@@ -30,13 +30,13 @@ class Resources:
         check_fit(sae, self.model(model))
         return sae
 
-    def backend(self, name: str, spec: ModelSpec, options: dict[str, Any]) -> Backend:
-        key = content_key([name, asdict(spec), options])
+    def backend(self, name: str, spec: ModelSpec, max_model_len: int, options: dict[str, Any]) -> Backend:
+        key = content_key([name, asdict(spec), max_model_len, options])
         if key not in self._backends:
-            self._backends[key] = self._make_backend(name, spec, options)
+            self._backends[key] = self._make_backend(name, spec, max_model_len, options)
         return self._backends[key]
 
-    def _make_backend(self, name: str, spec: ModelSpec, options: dict[str, Any]) -> Backend:
+    def _make_backend(self, name: str, spec: ModelSpec, max_model_len: int, options: dict[str, Any]) -> Backend:
         stops = stop_ids(spec, self.tokenizer(spec))
         if name == "transformers":
             return make_backend(name, self.model(spec), stops, **options)
@@ -44,6 +44,7 @@ class Resources:
             served = {"model": spec.id} | options
             return make_backend(name, served.pop("model"), stops, tokenizer=self.tokenizer(spec), **served)
         engine = {"revision": spec.revision, "dtype": spec.dtype, "trust_remote_code": spec.trust_remote_code}
+        engine["max_model_len"] = max_model_len
         return make_backend(name, spec.id, stops, **engine, **options)
 
 

@@ -47,6 +47,7 @@ BACKENDS = {
     "transformers": ("personascope.backends.local", "TransformersBackend"),
     "openai": ("personascope.backends.openai", "OpenAIBackend"),
     "vllm": ("personascope.backends.vllm", "VLLMBackend"),
+    "vllm_server": ("personascope.backends.vllm_server", "VLLMServerBackend"),
 }
 
 

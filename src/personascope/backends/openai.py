@@ -67,6 +67,7 @@ class OpenAIBackend:
     backoff_s: wait before the first of them; it doubles each time, up to 60 s; a longer Retry-After is honoured
     tokenizer: encodes the text where a reply has no token ids
     vllm_extensions: send `return_token_ids`, `stop_token_ids` and the like, which strict servers refuse
+    uds: path of a Unix socket to go through; of base_url only the path counts then
 
     Raises UserError where the endpoint is down, refuses a request, or answers something else than completions.
     """
@@ -85,6 +86,7 @@ class OpenAIBackend:
         backoff_s: float = 0.5,
         tokenizer: Any = None,
         vllm_extensions: bool = True,
+        uds: str | None = None,
     ):
         if max_concurrency < 1:
             raise UserError(f"max_concurrency: {max_concurrency} requests at a time are none; give 1 or more")
@@ -98,6 +100,7 @@ class OpenAIBackend:
         self.backoff_s = backoff_s
         self.tokenizer = tokenizer
         self.vllm_extensions = vllm_extensions
+        self.uds = uds
         self._pace = _Pace(requests_per_minute)
         self._key = _read_key(api_key_env)
 
@@ -141,10 +144,12 @@ class OpenAIBackend:
             raise errors.exceptions[0] from None
 
     def _client(self) -> httpx.AsyncClient:
+        limits = httpx.Limits(max_connections=self.max_concurrency)
         return httpx.AsyncClient(
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
             timeout=None,  # one deadline over the whole try, in `_post`
-            limits=httpx.Limits(max_connections=self.max_concurrency),
+            limits=limits,
+            transport=httpx.AsyncHTTPTransport(uds=self.uds, limits=limits) if self.uds else None,
             # A proxy from the environment cannot reach this machine's loopback.
             trust_env=not _is_loopback(self.url),
         )

@@ -1,0 +1,91 @@
+"""What the tests against a real vLLM share; it lives in an environment of its own, made by `make test-vllm`."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from personascope.backends import Completion, Request, Sampling
+from personascope.backends.vllm_server import VLLMServerBackend
+from tests.workflow.workspace import MODEL_FOLDER, REPO
+
+VLLM_PYTHON = REPO / ".venv-vllm/bin/python"
+# Small and quick to start: no compilation, 1 GiB of keys and values.
+ENGINE_OPTIONS = {"enforce-eager": True, "max-num-seqs": 64, "kv-cache-memory-bytes": "1G"}
+MAX_MODEL_LEN = 1024
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    if not VLLM_PYTHON.exists():
+        for item in items:
+            if Path(__file__).parent in item.path.parents:
+                item.add_marker(pytest.mark.skip(reason="no .venv-vllm here; `make test-vllm` makes it"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def environment() -> Iterator[None]:
+    """vLLM on a CPU that others use as well: it stays on the cores it may use, and its threads wait quietly."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("OMP_WAIT_POLICY", "passive")
+        patch.setenv("VLLM_CPU_OMP_THREADS_BIND", ",".join(map(str, sorted(os.sched_getaffinity(0)))))
+        yield
+
+
+@pytest.fixture(scope="session")
+def model() -> Path:
+    """The embedded model, made once in the repo by the workflow's own rule."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "all", "--nolock", "model"]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    return REPO / MODEL_FOLDER
+
+
+@pytest.fixture(scope="session")
+def resources() -> Any:
+    from personascope.resources import Resources
+
+    return Resources()
+
+
+@pytest.fixture(scope="session")
+def spec(model: Path) -> Any:
+    from personascope.models import ModelSpec
+
+    return ModelSpec(str(model), dtype="float32", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def requests(resources: Any, spec: Any) -> list[Request]:
+    """16 prompts of 4 shipped roles, 48 new tokens each."""
+    from personascope.generate import build_requests
+    from personascope.roles import build_prompts, read_questions, read_role, select_questions
+
+    questions = select_questions(read_questions(REPO / "resources/questions.jsonl"), 4)
+    roles = [read_role(REPO / f"resources/roles/{name}.json") for name in ("assistant", "default", "ghost", "pirate")]
+    prompts = [prompt for role in roles for prompt in build_prompts(role, [0], questions, "SmolLM2")]
+    return build_requests(resources.tokenizer(spec), prompts, seed=0, max_tokens=48, max_model_len=MAX_MODEL_LEN)
+
+
+@pytest.fixture(scope="session")
+def greedy(resources: Any, spec: Any, requests: list[Request]) -> list[Completion]:
+    """What the embedded engine answers greedily."""
+    backend = resources.backend("transformers", spec, MAX_MODEL_LEN, {})
+    done = dict(backend.generate(requests, Sampling(temperature=0)))
+    return [done[i] for i in range(len(requests))]
+
+
+@pytest.fixture(scope="module")
+def server(resources: Any, spec: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VLLMServerBackend]:
+    """One server for the tests of a module; it starts with the first request."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("server"))
+        options = {"python": str(VLLM_PYTHON), "engine_options": ENGINE_OPTIONS}
+        backend = resources.backend("vllm_server", spec, MAX_MODEL_LEN, options)
+        backend.log_file = backend.log_file.absolute()
+    yield backend
+    backend.close()
