@@ -68,6 +68,8 @@ def dry_run(
     snakefile = next((path for path in (Path("Snakefile"), Path("workflow/Snakefile")) if path.is_file()), None)
     if snakefile is None:
         raise UserError(f"no Snakefile in {Path.cwd()}; run this in the folder of the workflow")
+    if missing := [file for file in configfiles if not Path(file).is_file()]:
+        raise UserError(f"--configfile {missing[0]}: no such file")
     with tempfile.TemporaryDirectory(prefix="personascope-plan-") as folder:
         wrapper, answer = Path(folder) / "Snakefile", Path(folder) / "settings.json"
         wrapper.write_text(WRAPPER.format(snakefile=str(snakefile.resolve()), answer=str(answer)), encoding="utf-8")
@@ -85,22 +87,29 @@ def dry_run(
 
 
 def parse_jobs(text: str) -> list[Job]:
-    """The jobs that a dry-run lists, without the named targets (local rules, which only ask for files)."""
+    """The jobs that a dry-run lists, without the named targets, which only ask for files."""
     jobs: list[Job] = []
-    group, groups, rule = None, 0, None
+    rule, wildcards, makes, group, groups = "", {}, False, None, 0
+
+    def finish() -> None:
+        if makes:
+            jobs.append(Job(rule, wildcards, group))
+
     for line in text.splitlines():
-        inside = line.startswith("    ")
-        if header := HEADER.match(line.strip()):
+        field = line.strip()
+        if header := HEADER.match(field):
+            finish()
+            rule, wildcards, makes = header["name"], {}, False
             if header["kind"] == "Group job":
-                group, groups, rule = groups, groups + 1, None
-                continue
-            group = group if inside else None
-            rule = None if header["kind"] == "localrule" else header["name"]
-            if rule:
-                jobs.append(Job(rule, {}, group))
-        elif rule and line.strip().startswith("wildcards: "):
-            pairs = line.strip().removeprefix("wildcards: ").split(", ")
-            jobs[-1] = Job(rule, dict(pair.split("=", 1) for pair in pairs), group)
+                group, groups = groups, groups + 1
+            elif not line.startswith(" "):
+                group = None
+        elif field.startswith("output: "):
+            makes = True
+        elif field.startswith("wildcards: "):
+            pairs = field.removeprefix("wildcards: ").split(", ")
+            wildcards = dict(pair.split("=", 1) for pair in pairs)
+    finish()
     return jobs
 
 
