@@ -3,9 +3,10 @@
 import argparse
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
-from personascope import plan
+from personascope import costs, plan, status
 from personascope.errors import one_line_errors
 from personascope.export import export_npz
 from personascope.roles import import_roles
@@ -41,6 +42,16 @@ def _plan(arguments: argparse.Namespace) -> None:
     _print(result, plan.show(result), as_json=arguments.json)
 
 
+def _costs(arguments: argparse.Namespace) -> None:
+    result = costs.costs(arguments.benchmarks, arguments.logs)
+    _print(result, costs.show(result), as_json=arguments.json)
+
+
+def _status(arguments: argparse.Namespace) -> None:
+    result = status.status()
+    _print(result, status.show(result), as_json=arguments.json)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="personascope", description=__doc__)
@@ -65,6 +76,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     store.set_defaults(run=_store)
     _add_plan(commands)
+
+    watch = commands.add_parser("status", help="what the run here has done, is doing, and what failed")
+    watch.add_argument("--json", action="store_true", help="print JSON")
+    watch.set_defaults(run=_status)
+
+    after = commands.add_parser("costs", help="what the jobs here took: time, memory, tokens, SLURM's accounting")
+    after.add_argument("--benchmarks", type=Path, default=Path("benchmarks"), help="folder (default: benchmarks)")
+    after.add_argument("--logs", type=Path, default=Path("logs"), help="folder of the jobs' logs (default: logs)")
+    after.add_argument("--json", action="store_true", help="print JSON")
+    after.set_defaults(run=_costs)
     return parser
 
 

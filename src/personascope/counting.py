@@ -55,6 +55,11 @@ class TokenCounter:
 
         return min(len(encode_conversation(self.tokenizer, messages).ids), self.context or 2**62)
 
+    def closing(self) -> float:
+        """Tokens that the chat template writes behind an answer."""
+        question = {"role": "user", "content": "Who are you?"}
+        return self.conversation([question, {"role": "assistant", "content": ""}]) - self.prompt([question])
+
 
 def _characters(messages: Messages) -> float:
     return sum(len(message["content"]) / CHARACTERS_A_TOKEN + 4 for message in messages)

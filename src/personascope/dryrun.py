@@ -53,9 +53,9 @@ class DryRun:
         """{rule: number of jobs}"""
         return Counter(job.rule for job in self.jobs)
 
-    def allocations(self, rule: str) -> int:
-        """How many groups, and jobs outside any, hold a job of this rule."""
-        mine = [job for job in self.jobs if job.rule == rule]
+    def allocations(self, *rules: str) -> int:
+        """How many groups, and jobs outside any, hold a job of these rules (of any rule where none is named)."""
+        mine = [job for job in self.jobs if job.rule in rules or not rules]
         return len({job.group for job in mine if job.group is not None}) + sum(job.group is None for job in mine)
 
 

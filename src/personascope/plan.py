@@ -48,6 +48,7 @@ class Texts:
     prompts_note: str
     answer: float
     answer_note: str
+    closing: float  # what the chat template writes behind an answer
     scripts: dict[str, Script]
     counter: TokenCounter
 
@@ -64,7 +65,9 @@ def plan(targets: Sequence[str], configfiles: Sequence[str], profile: str | None
         "model": whole.settings["model"],
         "sae": whole.settings["sae"],
         "gpu": config["model"]["device"].startswith("cuda"),
+        "profile": profile,
         "jobs": _jobs(whole, left),
+        "allocations": left.allocations(),
         "model_loads": _loads(left, cluster=profile is not None),
         "tokens": tokens,
         "notes": {"prompt": texts.prompts_note, "output": texts.answer_note},
@@ -87,7 +90,7 @@ def _texts(run: DryRun) -> Texts:
     names = {job.wildcards["script"] for job in run.jobs if job.rule == "simulate"}
     prompts, prompts_note = count_prompts(counter, settings)
     counted = {name: count_script(counter, scripts / f"{name}.json", answer) for name in sorted(names)}
-    return Texts(prompts, prompts_note, answer, note, counted, counter)
+    return Texts(prompts, prompts_note, answer, note, counter.closing(), counted, counter)
 
 
 def tokens_of(run: DryRun, texts: Texts) -> dict[str, float]:
@@ -103,7 +106,7 @@ def tokens_of(run: DryRun, texts: Texts) -> dict[str, float]:
         "prompt": sum(p.n * p.mean for p in generated) + samples * sum(s.prompt for s in scripts),
         "output": responses * texts.answer + samples * sum(s.output for s in scripts),
         "extracted_responses": sum(p.n for p in extracted),
-        "extraction": sum(p.n * (p.mean + texts.answer) for p in extracted),
+        "extraction": sum(p.n * (p.mean + texts.answer + texts.closing) for p in extracted),
         "conversations": _conversation_tokens(run, texts, [job["conversation"] for job in by_rule[HOSTED[2]]]),
     }
 
@@ -120,16 +123,16 @@ def _jobs(whole: DryRun, left: DryRun) -> list[dict[str, Any]]:
     remaining = left.counts()
     return [
         {"rule": rule, "all": n, "left": remaining[rule], "groups": left.allocations(rule)}
-        for rule, n in (whole.counts() | (remaining - whole.counts())).items()
+        for rule, n in whole.counts().items()
     ]
 
 
 def _loads(left: DryRun, *, cluster: bool) -> int:
     """How often the model is loaded: once an allocation; without a cluster once for all, and once to train an SAE."""
-    mine = [job for job in left.jobs if job.rule in MODEL_RULES]
     if cluster:
-        return len({job.group for job in mine if job.group is not None}) + sum(job.group is None for job in mine)
-    return int(any(job.rule in HOSTED for job in mine)) + sum(job.rule == "train_sae" for job in mine)
+        return left.allocations(*MODEL_RULES)
+    counts = left.counts()
+    return int(any(counts[rule] for rule in HOSTED)) + counts["train_sae"]
 
 
 def _hours(result: dict[str, Any], settings: dict[str, Any], given: Given) -> dict[str, Any]:
@@ -213,13 +216,7 @@ def _api(tokens: dict[str, Any], given: Given) -> dict[str, Any]:
 
 def show(result: dict[str, Any]) -> str:
     """The plan as text tables."""
-    jobs = [
-        [job["rule"], *(f"{n:,}" for n in (job["all"], job["all"] - job["left"], job["left"], job["groups"]))]
-        for job in result["jobs"]
-    ]
-    total = [sum(job[key] for job in result["jobs"]) for key in ("all", "left", "groups")]
-    jobs.append(["total", *(f"{n:,}" for n in (total[0], total[0] - total[1], total[1], total[2]))])
-    parts = [table(["jobs", "all", "done", "left", "submitted as"], jobs), f"model loads: {result['model_loads']}"]
+    parts = [_jobs_text(result), f"model loads: {result['model_loads']}"]
     names = {
         "responses": ("responses", ""),
         "prompt": ("prompt tokens", result["notes"]["prompt"]),
@@ -241,6 +238,16 @@ def show(result: dict[str, Any]) -> str:
         sent = f"{api['prompt_tokens']:,.0f} prompt tokens, {api['output_tokens']:,.0f} output tokens"
         parts.append(f"API: {sent}; cost: {cost}")
     return "\n\n".join(parts)
+
+
+def _jobs_text(result: dict[str, Any]) -> str:
+    """Jobs by rule; with a profile, how many jobs of the cluster they make (a group counts under each of its rules)."""
+    rows = [[job["rule"], job["all"], job["all"] - job["left"], job["left"], job["groups"]] for job in result["jobs"]]
+    sums = [sum(row[i] for row in rows) for i in (1, 2, 3)]
+    rows.append(["total", *sums, result["allocations"]])
+    columns = 5 if result["profile"] else 4
+    text = [[row[0], *(f"{n:,}" for n in row[1:])] for row in rows]
+    return table(["jobs", "all", "done", "left", "submitted as"][:columns], [row[:columns] for row in text])
 
 
 def _hours_text(hours: float | None) -> str:
