@@ -21,7 +21,8 @@ class TokenCounter:
 
     def __init__(self, model: dict[str, Any]):
         self.tokenizer: Any = None
-        self.context = self.d_model = None
+        self.context: int | None = None
+        self.d_model: int | None = None
         try:
             from transformers import AutoConfig
 

@@ -170,9 +170,10 @@ def _disk(left: DryRun, texts: Texts, tokens: dict[str, Any]) -> dict[str, Any]:
     cell = f"{settings['model']}_{settings['sae']}"
     features = results / "features" / mode / cell
     layers = len(settings["config"]["extraction"]["residual_layers"])
-    vectors = 4 * layers * texts.counter.d_model if texts.counter.d_model or not layers else None
+    width = texts.counter.d_model if layers else 0
+    vectors = None if width is None else 4.0 * layers * width
     prompt = sum(p.n * p.mean for p in texts.prompts.values()) / max(sum(p.n for p in texts.prompts.values()), 1)
-    kinds = {
+    kinds: dict[str, tuple[float, float | None, float | None]] = {
         "responses": (
             tokens["responses"]["left"],
             bytes_a_line(result_files(results / "responses" / mode / settings["model"], ".jsonl")),
@@ -194,7 +195,11 @@ def _disk(left: DryRun, texts: Texts, tokens: dict[str, Any]) -> dict[str, Any]:
             vectors + FEATURES_A_TOKEN * FEATURE_BYTES if vectors is not None else None,
         ),
     }
-    return {name: _bytes(*parts, "token" if name == "conversations" else "response") for name, parts in kinds.items()}
+    units = {"conversations": "token"}
+    return {
+        name: _bytes(n, measured, estimate, units.get(name, "response"))
+        for name, (n, measured, estimate) in kinds.items()
+    }
 
 
 def _bytes(n: float, measured: float | None, estimate: float | None, unit: str) -> dict[str, Any]:

@@ -28,11 +28,11 @@ FORGOTTEN = 86400.0  # and after which its file is removed
 SHOWN = 10  # failed jobs
 
 
-def note_run(settings: dict[str, Any], snakemake_log: str) -> None:
+def note_run(settings: dict[str, Any], logs: Iterable[str | Path]) -> None:
     """Write down what a run that starts now is asked for; called by the workflow."""
     me = psutil.Process()
     process = {"node": socket.gethostname(), "pid": me.pid, "process_started": me.create_time()}
-    write_json(RUN, settings | process | {"started": time.time(), "log": snakemake_log})
+    write_json(RUN, settings | process | {"started": time.time(), "log": ", ".join(map(str, logs))})
 
 
 def status(*, now: float | None = None) -> dict[str, Any]:
