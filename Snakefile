@@ -24,6 +24,11 @@ include: "workflow/rules/drift_summary.smk"
 report: "workflow/report/workflow.rst"
 
 
+# For `personascope status`.
+onstart:
+    note_run(RUN, log)
+
+
 # Named targets. Each asks for the files of its own stage and of the stages before it: a deleted features file
 # would otherwise not be missed while the matrix that was made from it is newer.
 rule all:

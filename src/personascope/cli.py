@@ -1,8 +1,12 @@
-"""The command `personascope`: import roles, export dense features, look after the store."""
+"""The command `personascope`: plan a run, watch it, sum it up; roles, dense features and the store."""
 
 import argparse
+import json
 import logging
+from pathlib import Path
+from typing import Any
 
+from personascope import costs, plan, status
 from personascope.errors import one_line_errors
 from personascope.export import export_npz
 from personascope.roles import import_roles
@@ -25,6 +29,27 @@ def _store(arguments: argparse.Namespace) -> None:
         print(f"freed {freed / 1e6:.1f} MB")
     for part in usage(arguments.store):
         print(f"{part.part:<10} {part.entries:>9,} entries {part.bytes / 1e6:>10.1f} MB")
+
+
+def _print(result: dict[str, Any], text: str, *, as_json: bool) -> None:
+    print(json.dumps(result, indent=2) if as_json else text)
+
+
+def _plan(arguments: argparse.Namespace) -> None:
+    rates = (arguments.generation_rate, arguments.extraction_rate)
+    given = plan.Given(*rates, arguments.price_prompt, arguments.price_output)
+    result = plan.plan(arguments.targets, arguments.configfile, arguments.profile, given)
+    _print(result, plan.show(result), as_json=arguments.json)
+
+
+def _costs(arguments: argparse.Namespace) -> None:
+    result = costs.costs(arguments.benchmarks, arguments.logs)
+    _print(result, costs.show(result), as_json=arguments.json)
+
+
+def _status(arguments: argparse.Namespace) -> None:
+    result = status.status()
+    _print(result, status.show(result), as_json=arguments.json)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -50,7 +75,40 @@ def build_parser() -> argparse.ArgumentParser:
         "--unused-days", type=float, default=30, help="prune what was not used for so long (default: 30)"
     )
     store.set_defaults(run=_store)
+    _add_plan(commands)
+
+    watch = commands.add_parser("status", help="what the run here has done, is doing, and what failed")
+    watch.add_argument("--json", action="store_true", help="print JSON")
+    watch.set_defaults(run=_status)
+
+    after = commands.add_parser("costs", help="what the jobs here took: time, memory, tokens, SLURM's accounting")
+    after.add_argument("--benchmarks", type=Path, default=Path("benchmarks"), help="folder (default: benchmarks)")
+    after.add_argument("--logs", type=Path, default=Path("logs"), help="folder of the jobs' logs (default: logs)")
+    after.add_argument("--json", action="store_true", help="print JSON")
+    after.set_defaults(run=_costs)
     return parser
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no number over 0")
+    return value
+
+
+def _add_plan(commands: Any) -> None:
+    parser = commands.add_parser("plan", help="what a run will take: jobs, model loads, tokens, hours, disk, price")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="what to make (default: all)")
+    parser.add_argument("--configfile", nargs="+", action="extend", default=[], metavar="FILE", help="overlays")
+    parser.add_argument("--profile", help="Snakemake profile of the run, for example slurm")
+    for name in ("generation", "extraction"):
+        told = f"tokens/s of one job of {name}, instead of what was measured here"
+        parser.add_argument(f"--{name}-rate", type=_positive, metavar="RATE", help=told)
+    for name in ("prompt", "output"):
+        told = f"$ a million {name} tokens of the endpoint"
+        parser.add_argument(f"--price-{name}", type=float, metavar="PRICE", help=told)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=_plan)
 
 
 def main() -> None:

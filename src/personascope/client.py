@@ -197,6 +197,7 @@ def _start(path: Path, leader: psutil.Process, host_log: Path, kind: str) -> sub
     environment |= _allotted_threads(leader)
     command = [sys.executable, "-m", "personascope.host", "--kind", kind, "--socket", str(path)]
     command += ["--leader", str(leader.pid), "--started", repr(leader.create_time())]
+    command += ["--status", str(host_log.parent / "hosts")]
     (path.parent / "leader").write_text(json.dumps([leader.pid, leader.create_time()]), encoding="utf-8")
     with host_log.open("ab") as output:
         # A session of its own: Ctrl-C in the terminal reaches Snakemake, and the host follows Snakemake.

@@ -1,10 +1,15 @@
 """The one exception that means "the input is wrong", and how a job or command reports it."""
 
+import json
 import logging
+import os
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+FAILURES = Path("logs/failures.jsonl")  # of the working directory; `personascope status` reads it
 
 
 class UserError(Exception):
@@ -54,4 +59,17 @@ def job(log_file: str | Path) -> Iterator[None]:
                 in_file.emit(logging.makeLogRecord({"msg": f"error: {told}", "levelno": logging.ERROR}))
             else:
                 logging.exception("the job failed")
+            _note_failure(Path(log_file), str(told) if told else f"{type(error).__name__}: {error}")
             raise
+
+
+def _note_failure(log_file: Path, error: str) -> None:
+    """Append one line about a failed job: a single write, so that lines of jobs side by side stay whole."""
+    with suppress(OSError):
+        told = {"time": time.time(), "log": str(log_file), "written": log_file.stat().st_mtime, "error": error[:1000]}
+        FAILURES.parent.mkdir(exist_ok=True)
+        handle = os.open(FAILURES, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            os.write(handle, json.dumps(told).encode() + b"\n")
+        finally:
+            os.close(handle)

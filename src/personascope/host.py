@@ -22,11 +22,15 @@ import struct
 import threading
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from personascope.client import is_alive, remove_folder
 from personascope.errors import UserError, as_user_error
+from personascope.files import write_json
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +38,10 @@ log = logging.getLogger(__name__)
 KINDS = {"model": "personascope.jobs", "analysis": "personascope.drift.jobs"}
 MAX_REQUEST = 1 << 20
 WATCH_EVERY = 0.5
+NEWS_EVERY = 2.0  # seconds between two changes of the status file
+HEARTBEAT = 30.0  # it is written again after so long without any
+# The argument of an operation that names what it works on.
+SUBJECTS = ("role_file", "responses", "conversation", "script", "name")
 IDLE_LIMIT = 1800.0
 
 
@@ -50,8 +58,10 @@ def keep_freed_memory() -> None:
 class Host:
     """Serves requests one at a time: two forward passes side by side only slow each other down."""
 
-    def __init__(self, kind: str, leader: int, started: float):
+    def __init__(self, kind: str, leader: int, started: float, status: Path | None = None):
         self.kind, self.leader, self.started = kind, leader, started
+        self.status = status / f"{socket.gethostname()}-{os.getpid()}.json" if status else None
+        self.doing: dict[str, Any] = {}
         self.turn = threading.Lock()
         self.busy = 0
         self.last_used = time.monotonic()
@@ -71,14 +81,33 @@ class Host:
             threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
 
     def _watch(self, path: Path) -> None:
+        me = {"kind": self.kind, "node": socket.gethostname(), "pid": os.getpid()}
+        me |= {"started": psutil.Process().create_time()}
+        told, told_at = None, 0.0
         while is_alive(self.leader, self.started):
+            news, silent = self.doing | {"waiting": max(self.busy - 1, 0)}, time.monotonic() - told_at
+            if (news != told and silent > NEWS_EVERY) or silent > HEARTBEAT:
+                self._tell(me | news | {"updated": time.time()})
+                told, told_at = news, time.monotonic()
             if not self.busy and time.monotonic() - self.last_used > IDLE_LIMIT:
                 log.info("nothing was asked for %.0f s: the host ends", IDLE_LIMIT)
                 path.unlink(missing_ok=True)
-                os._exit(0)
+                self._end()
             time.sleep(WATCH_EVERY)
         log.info("the run has ended: the host ends")
         remove_folder(path.parent)
+        self._end()
+
+    def _tell(self, news: dict[str, Any]) -> None:
+        """Say in a small file what the host is doing, for `personascope status`; work never fails for it."""
+        if self.status:
+            with suppress(OSError):
+                write_json(self.status, news)
+
+    def _end(self) -> None:
+        if self.status:
+            with suppress(OSError):
+                self.status.unlink(missing_ok=True)
         os._exit(0)
 
     def _answer(self, connection: socket.socket) -> None:
@@ -118,10 +147,23 @@ class Host:
             if request["op"] not in jobs.OPERATIONS:
                 raise UserError(f"{self.kind} host: unknown operation {request['op']!r}")
             self._resources = self._resources or jobs.Resources()
-            run = jobs.OPERATIONS[request["op"]]
-            return run(self._resources, lambda text: send({"progress": text}), **request["args"])
+            run, subject = jobs.OPERATIONS[request["op"]], _subject(request["args"])
+
+            def report(text: str) -> None:
+                self.doing = {"op": request["op"], "subject": subject, "said": text}
+                send({"progress": text})
+
+            self.doing = {"op": request["op"], "subject": subject, "said": ""}
+            return run(self._resources, report, **request["args"])
         finally:
+            self.doing = {}
             self.turn.release()
+
+
+def _subject(args: dict[str, Any]) -> str:
+    """The role, conversation or analysis that a request is about."""
+    found = (args[key] for key in SUBJECTS if isinstance(args.get(key), str))
+    return Path(next(found, "")).stem
 
 
 def _read_request(stream: Any) -> dict[str, Any]:
@@ -158,12 +200,13 @@ def main() -> None:
     parser.add_argument("--socket", type=Path, required=True)
     parser.add_argument("--leader", type=int, required=True)
     parser.add_argument("--started", type=float, required=True)
+    parser.add_argument("--status", type=Path, help="folder for the file that says what this host is doing")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     keep_freed_memory()
     log.info("%s host %d serves the run led by process %d", arguments.kind, os.getpid(), arguments.leader)
-    Host(arguments.kind, arguments.leader, arguments.started).serve(arguments.socket)
+    Host(arguments.kind, arguments.leader, arguments.started, arguments.status).serve(arguments.socket)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Models, tokenizers, SAEs and engines are loaded once and kept for the next reque
 """
 
 import itertools
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +23,7 @@ from personascope.files import iter_jsonl
 from personascope.generate import build_requests, generate
 from personascope.models import LAYER_CONVENTION, ModelSpec, context_length, d_model
 from personascope.pooling import Pooled
-from personascope.resources import Progress, Report, Resources
+from personascope.resources import Progress, Report, Resources, took
 from personascope.roles import build_prompts, questions_for, read_questions, read_role, select_questions
 from personascope.saes import LoadedSAE, SAESpec
 from personascope.simulate import in_order, simulate
@@ -182,10 +183,12 @@ def run_extract_conversation(
             "error": None,
         }
         options = ExtractOptions(tuple(residual_layers), chunk_tokens=chunk_tokens)
+        started = time.perf_counter()
         with token_writer(path, metadata, d_model(network)) as write:
             for block in token_blocks(network, loaded, tokenizer, encoded, options):
                 write(block)
-    report(f"{read.name}: {metadata['n_tokens']} tokens, {len(encoded.spans)} assistant turns")
+    seconds = time.perf_counter() - started
+    report(f"{read.name}: {len(encoded.spans)} assistant turns, {took(metadata['n_tokens'], seconds)}")
     return {"key": key}
 
 

@@ -10,6 +10,7 @@ from personascope.backends import Backend, make_backend
 from personascope.models import ModelSpec, choose_device, load_model, load_tokenizer, model_identity, stop_ids
 from personascope.saes import LoadedSAE, SAESpec, check_fit, load_sae, sae_identity
 from personascope.store import content_key
+from personascope.text import duration
 
 Report = Callable[[str], None]
 
@@ -49,7 +50,7 @@ class Resources:
 
 
 class Progress:
-    """Reports done/total, tokens a second and the time left, at most every two seconds."""
+    """Reports done/total, tokens a second and the time left, at most every two seconds; at the end what it took."""
 
     def __init__(self, report: Report, name: str, total: int, every: float = 2.0):
         self.report, self.name, self.total, self.every = report, name, total, every
@@ -63,7 +64,14 @@ class Progress:
         if now - self.reported < self.every and self.done < self.total:
             return
         self.reported = now
-        elapsed = max(now - self.started, 1e-9)
-        left = elapsed / self.done * (self.total - self.done)
-        rate = self.tokens / elapsed
-        self.report(f"{self.name}: {self.done}/{self.total} responses, {rate:.0f} tokens/s, {left:.0f} s left")
+        elapsed, counted = max(now - self.started, 1e-9), f"{self.name}: {self.done}/{self.total} responses"
+        if self.done < self.total:
+            left = duration(elapsed / self.done * (self.total - self.done))
+            self.report(f"{counted}, {self.tokens / elapsed:.0f} tokens/s, {left} left")
+        else:
+            self.report(f"{counted}, {took(self.tokens, elapsed)}")
+
+
+def took(tokens: int, seconds: float) -> str:
+    """What a job's log says of its work at the end; `personascope plan` and `costs` read it there."""
+    return f"{tokens} tokens in {seconds:.1f} s, {tokens / seconds:.0f} tokens/s"

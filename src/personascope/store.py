@@ -210,13 +210,23 @@ class Usage:
 
 
 def usage(store: str | Path) -> list[Usage]:
-    """Entries and size of each part of the store."""
-    logs = sorted((Path(store) / "responses").rglob("*.log"))
-    folders = _feature_folders(store)
-    return [
-        Usage("responses", sum(len(RecordLog(path).keys()) for path in logs), sum(p.stat().st_size for p in logs)),
-        Usage("features", sum(not f.name.startswith(".") for f in folders), sum(map(_folder_bytes, folders))),
-    ]
+    """Entries and size of each part of the store; reads every response, so that damaged ones are not counted."""
+    sizes = disk_usage(store)
+    responses = sum(len(RecordLog(path).keys()) for path in _response_logs(store))
+    features = sum(not folder.name.startswith(".") for folder in _feature_folders(store))
+    return [Usage("responses", responses, sizes["responses"]), Usage("features", features, sizes["features"])]
+
+
+def disk_usage(store: str | Path) -> dict[str, int]:
+    """Bytes of each part of the store, from the sizes of its files (a few a role or conversation)."""
+    return {
+        "responses": sum(map(_file_bytes, _response_logs(store))),
+        "features": sum(map(_folder_bytes, _feature_folders(store))),
+    }
+
+
+def _response_logs(store: str | Path) -> list[Path]:
+    return sorted((Path(store) / "responses").rglob("*.log"))
 
 
 def _feature_folders(store: str | Path) -> list[Path]:
@@ -225,7 +235,18 @@ def _feature_folders(store: str | Path) -> list[Path]:
 
 
 def _folder_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    try:
+        return sum(map(_file_bytes, folder.iterdir()))
+    except FileNotFoundError:
+        return 0
+
+
+def _file_bytes(file: Path) -> int:
+    """The size of a file, none where a job has just renamed or removed it."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def prune(store: str | Path, *, unused_days: float) -> int:
@@ -235,7 +256,7 @@ def prune(store: str | Path, *, unused_days: float) -> int:
     """
     limit = time.time() - unused_days * 86400
     freed = 0
-    for path in sorted((Path(store) / "responses").rglob("*.log")):
+    for path in _response_logs(store):
         if path.stat().st_mtime <= limit:
             freed += path.stat().st_size
             path.unlink()

@@ -18,6 +18,7 @@ from personascope.roles import (
     select_questions,
     select_roles,
 )
+from personascope.status import note_run
 
 SCHEMA = workflow.source_path("../schemas/config.schema.yaml")
 EMBEDDED = "SmolLM2-135M-Instruct"
@@ -223,6 +224,17 @@ DRIFT_EXTRAS = collect(
 DRIFT_SUMMARY = collect(
     "<results>/drift_summary/{cell}/drift_summary.parquet", cell=CELL if CONVERSATIONS else []
 )
+
+RUN = {
+    "model": MODEL,
+    "sae": SAE,
+    "mode": MODE,
+    "roles": ROLES,
+    "conversations": list(CONVERSATIONS),
+    "analyses": ANALYSES,
+    "results": workflow.pathvars.apply("<results>"),
+    "store": config["store"],
+}
 
 
 wildcard_constraints:

@@ -1,0 +1,121 @@
+"""What a run would do, asked of Snakemake itself: a real dry-run in a process of its own, and its output read.
+
+The dry-run is of a small Snakefile that includes the workflow's and writes down the configuration as the workflow
+sees it: overlays merged, defaults filled in.
+"""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from personascope.errors import UserError
+
+WRAPPER = """
+include: {snakefile!r}
+
+import json, pathlib
+
+pathlib.Path({answer!r}).write_text(json.dumps({{
+    "config": config, "model": MODEL, "sae": SAE, "mode": MODE, "roles": ROLES,
+    "conversations": {{name: workflow.pathvars.apply(path) for name, path in CONVERSATIONS.items()}},
+    "folders": {{name: workflow.pathvars.get(name) for name in ("results", "logs", "benchmarks")}},
+}}))
+"""
+HEADER = re.compile(r"(?:\[[^]]*\] )?(?P<kind>Group job|rule|localrule|checkpoint) (?P<name>[A-Za-z0-9_]+)(?: \(|:$)")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of the DAG; `group` numbers the allocation it shares with others, None where it has its own."""
+
+    rule: str
+    wildcards: dict[str, str]
+    group: int | None
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """The jobs of a run, and the workflow's `settings`: config, model, sae, mode, roles, conversations, folders."""
+
+    jobs: list[Job]
+    settings: dict[str, Any]
+
+    def counts(self) -> Counter[str]:
+        """{rule: number of jobs}"""
+        return Counter(job.rule for job in self.jobs)
+
+    def allocations(self, *rules: str) -> int:
+        """How many groups, and jobs outside any, hold a job of these rules (of any rule where none is named)."""
+        mine = [job for job in self.jobs if job.rule in rules or not rules]
+        return len({job.group for job in mine if job.group is not None}) + sum(job.group is None for job in mine)
+
+
+def dry_run(
+    targets: Sequence[str], configfiles: Sequence[str], profile: str | None, *, everything: bool = False
+) -> DryRun:
+    """What is left to do, or `everything` there is; UserError with Snakemake's reason where it refuses."""
+    if importlib.util.find_spec("snakemake") is None:
+        raise UserError("snakemake is not installed here; the extra `workflow` brings it")
+    snakefile = next((path for path in (Path("Snakefile"), Path("workflow/Snakefile")) if path.is_file()), None)
+    if snakefile is None:
+        raise UserError(f"no Snakefile in {Path.cwd()}; run this in the folder of the workflow")
+    if missing := [file for file in configfiles if not Path(file).is_file()]:
+        raise UserError(f"--configfile {missing[0]}: no such file")
+    with tempfile.TemporaryDirectory(prefix="personascope-plan-") as folder:
+        wrapper, answer = Path(folder) / "Snakefile", Path(folder) / "settings.json"
+        wrapper.write_text(WRAPPER.format(snakefile=str(snakefile.resolve()), answer=str(answer)), encoding="utf-8")
+        command = [sys.executable, "-m", "snakemake", *(targets or ["all"]), "--snakefile", str(wrapper)]
+        command += ["--dry-run", "--nolock", "--nocolor", "--quiet", "host"]
+        command += ["--forceall"] if everything else []
+        command += ["--configfile", *configfiles] if configfiles else []
+        command += ["--profile", profile] if profile else []
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+        if done.returncode:
+            raise UserError(f"snakemake --dry-run: {_reason(done.stdout)}")
+        return DryRun(parse_jobs(done.stdout), json.loads(answer.read_text(encoding="utf-8")))
+
+
+def parse_jobs(text: str) -> list[Job]:
+    """The jobs that a dry-run lists, without the named targets, which only ask for files."""
+    jobs: list[Job] = []
+    rule, wildcards, makes, group, groups = "", {}, False, None, 0
+
+    def finish() -> None:
+        if makes:
+            jobs.append(Job(rule, wildcards, group))
+
+    for line in text.splitlines():
+        field = line.strip()
+        if header := HEADER.match(field):
+            finish()
+            rule, wildcards, makes = header["name"], {}, False
+            if header["kind"] == "Group job":
+                group, groups = groups, groups + 1
+            elif not line.startswith(" "):
+                group = None
+        elif field.startswith("output: "):
+            makes = True
+        elif field.startswith("wildcards: "):
+            pairs = field.removeprefix("wildcards: ").split(", ")
+            wildcards = dict(pair.split("=", 1) for pair in pairs)
+    finish()
+    return jobs
+
+
+def _reason(output: str) -> str:
+    """The last thing that a failed Snakemake says, as one line."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    start = max((i for i, line in enumerate(lines) if re.match(r"\w*(Error|Exception)\b", line)), default=-3)
+    kept = [line for line in lines[start:] if not line.startswith(("File ", os.path.sep))]
+    return " ".join(kept)[:500] or "it failed without a word"
