@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores all
 
-.PHONY: demo test test-vllm bench lint format install clean
+.PHONY: demo test test-slurm test-vllm bench lint format install clean
 
 install: .venv/installed
 
@@ -21,6 +21,10 @@ demo: install
 
 test: install
 	$(BIN)/pytest
+
+# On a real SLURM of this machine (root, and Debian's slurm-wlm and munge); `make test` runs these too where it can.
+test-slurm: install
+	$(BIN)/pytest -m slurm
 
 # Against a real vLLM, a build for CPUs in an environment of its own (3 GB).
 test-vllm: install .venv-vllm/installed

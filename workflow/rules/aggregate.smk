@@ -14,8 +14,8 @@ rule aggregate:
     conda:
         "../../envs/analysis.yaml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=scaled(2000),
+        runtime=scaled(30),
     params:
         roles=ROLES,
         code=code_hash("aggregate"),
@@ -39,8 +39,8 @@ rule aggregate_residuals:
     conda:
         "../../envs/analysis.yaml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=scaled(2000),
+        runtime=scaled(30),
     params:
         roles=ROLES,
         code=code_hash("aggregate"),

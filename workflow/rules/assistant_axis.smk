@@ -24,8 +24,8 @@ rule assistant_axis:
     conda:
         "../../envs/analysis.yaml"
     resources:
-        mem_mb=2000,
-        runtime=15,
+        mem_mb=scaled(2000),
+        runtime=scaled(15),
     params:
         options=config["axis"],
         code=code_hash("assistant_axis"),
@@ -49,8 +49,8 @@ rule plot_axis:
     conda:
         "../../envs/analysis.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=scaled(1000),
+        runtime=scaled(10),
     params:
         assistant=config["axis"]["assistant_role"],
         code=code_hash("plot_axis"),

@@ -10,8 +10,8 @@ rule block_sums:
     conda:
         "../../envs/analysis.yaml"
     resources:
-        mem_mb=2000,
-        runtime=15,
+        mem_mb=scaled(2000),
+        runtime=scaled(15),
     params:
         blocks=config["drift"]["uncertainty"]["blocks"],
         code=code_hash("block_sums"),

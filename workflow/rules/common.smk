@@ -41,16 +41,18 @@ def check_config():
 
 
 def check_inputs():
-    """Read every role and the questions before anything runs; return the names of the roles."""
+    """Read every role and the questions before anything runs; names of the roles, most prompts that one has."""
     try:
         folder, generation = Path(config["roles"]["folder"]), config["generation"]
         names = select_roles(folder, config["roles"]["select"])
         shared = read_questions(config["questions"]["file"])
         chosen = select_questions(shared, config["questions"]["select"])
+        prompts = 0
         for name in names:
             role = read_role(folder / f"{name}.json")
             questions = questions_for(role, generation["question_mode"], chosen)
-            build_prompts(role, generation["variants"], questions, "")
+            made = build_prompts(role, generation["variants"], questions, "")
+            prompts = max(prompts, len(made))
         assistant = config["axis"]["assistant_role"].strip().lower()
         if assistant not in (name.lower() for name in names):
             logger.warning(
@@ -58,7 +60,24 @@ def check_inputs():
             )
     except UserError as error:
         raise WorkflowError(str(error))
-    return names
+    return names, prompts
+
+
+def scaled(amount):
+    """A resource that grows with each attempt at a job."""
+    return lambda wildcards, attempt: attempt * amount
+
+
+def model_memory(wildcards, attempt):
+    """MB of main memory for a job that loads the model: its weights, twice over while they are read, and room."""
+    return attempt * round(4000 + 2 * WEIGHTS_MB)
+
+
+def billion_parameters():
+    """The model's size by config, else by its files, else a guess."""
+    weights = Path(config["model"]["id"]).glob("*.safetensors")
+    on_disk = sum(file.stat().st_size for file in weights) / BYTES["bfloat16"] / 1e9
+    return config["model"]["billion_parameters"] or on_disk or (0.135 if MODEL == EMBEDDED else 8)
 
 
 def check_conversations():
@@ -81,6 +100,15 @@ def check_conversations():
             f"config, drift: {both[0]} is the name of a file and of a simulation; rename the file"
         )
     return {name: str(path) for name, path in found.items()} | made
+
+
+def check_gpus():
+    """Stop where an engine wants more GPUs than its job asks for."""
+    engine = config["generation"]["backend_options"].get("tensor_parallel_size", 1)
+    if GPU and engine > GPU:
+        raise WorkflowError(
+            f"config, generation.backend_options.tensor_parallel_size: {engine} GPUs, but model.gpus is {GPU}"
+        )
 
 
 def check_analyses():
@@ -144,7 +172,7 @@ def spec(block, *keys):
 
 
 check_config()
-ROLES = check_inputs()
+ROLES, PROMPTS = check_inputs()
 MODE = config["generation"]["question_mode"]
 MODEL = config["model"].get("name") or Path(config["model"]["id"]).name
 SAE = re.sub(r"[^A-Za-z0-9._-]+", "_", config["sae"]["id"] or Path(config["sae"]["path"]).name)
@@ -158,7 +186,15 @@ ENGINE = {
     for key, value in config["generation"]["backend_options"].items()
     if key in ("model", "base_url", "engine_options", "vllm_extensions")
 }
-GPU = int(config["model"]["device"].startswith("cuda"))
+GPU = config["model"]["gpus"] if config["model"]["device"].startswith("cuda") else 0
+# What jobs ask of a scheduler: rough and on the safe side, doubled by a second attempt. A GPU of 2023 generates some
+# 30,000 tokens/s for each billion parameters, a few cores 10; reading them goes four times as fast.
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+BILLIONS = billion_parameters()
+WEIGHTS_MB = 1000 * BILLIONS * BYTES[config["model"]["dtype"]]
+TOKENS = PROMPTS * config["generation"]["max_tokens"]
+GENERATE_MINUTES = 5 + round(TOKENS * BILLIONS / (30_000 if GPU else 10) / 60)
+EXTRACT_MINUTES = 5 + round(TOKENS * BILLIONS / (120_000 if GPU else 40) / 60)
 
 RESPONSES = collect(
     "<results>/responses/{mode}/{model}/{role}.jsonl", mode=MODE, model=MODEL, role=ROLES
@@ -177,6 +213,7 @@ AXIS_FIGURES = ["role_projections", "pca_spectrum", "role_similarity"]
 AXIS = collect("<results>/axis/{cell}/{name}.png", cell=CELL, name=AXIS_FIGURES)
 AXIS += collect("<results>/axis/{cell}/{name}.csv", cell=CELL, name=AXIS_TABLES)
 
+check_gpus()
 check_analyses()
 CONVERSATIONS = check_conversations()
 SAMPLES = list(range(config["drift"]["simulations"]["samples"]))
@@ -248,8 +285,10 @@ wildcard_constraints:
     analysis=r"[A-Za-z0-9][A-Za-z0-9_-]*",
 
 
+# The model is fetched where Snakemake runs: the nodes of many clusters do not reach the network.
 localrules:
     all,
+    fetch_model,
     model,
     sae,
     responses,

@@ -27,8 +27,8 @@ rule drift_reference:
         "../../envs/analysis.yaml"
     threads: 2
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=scaled(4000),
+        runtime=scaled(30),
     params:
         roles=ROLES,
         options=analysis_options,

@@ -29,8 +29,8 @@ rule drift_summary:
     conda:
         "../../envs/analysis.yaml"
     resources:
-        mem_mb=1000,
-        runtime=15,
+        mem_mb=scaled(1000),
+        runtime=scaled(15),
     params:
         code=code_hash("drift_summary"),
     script:

@@ -16,8 +16,8 @@ rule extract:
     conda:
         "../../envs/extraction.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=model_memory,
+        runtime=scaled(EXTRACT_MINUTES),
         gpu=GPU,
     params:
         model=MODEL_SPEC,

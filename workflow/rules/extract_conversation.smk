@@ -13,8 +13,8 @@ rule extract_conversation:
     conda:
         "../../envs/extraction.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=model_memory,
+        runtime=scaled(30),
         gpu=GPU,
     params:
         model=MODEL_SPEC,

@@ -10,8 +10,8 @@ rule fetch_model:
     conda:
         "../../envs/extraction.yaml"
     resources:
-        mem_mb=3000,
-        runtime=15,
+        mem_mb=scaled(3000),
+        runtime=scaled(15),
     params:
         code=code_hash("fetch_model"),
     script:

@@ -13,8 +13,8 @@ rule generate:
     conda:
         "../../envs/generation.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=model_memory,
+        runtime=scaled(GENERATE_MINUTES),
         gpu=GPU,
     params:
         model=MODEL_SPEC,

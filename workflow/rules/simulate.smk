@@ -14,8 +14,8 @@ rule simulate:
     conda:
         "../../envs/generation.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=model_memory,
+        runtime=scaled(60),
         gpu=GPU,
     params:
         model=MODEL_SPEC,

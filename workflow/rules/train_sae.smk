@@ -20,8 +20,8 @@ rule train_sae:
         "../../envs/extraction.yaml"
     threads: 8
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=model_memory,
+        runtime=scaled(240),
         gpu=GPU,
     params:
         model=MODEL_SPEC,
