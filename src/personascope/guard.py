@@ -5,6 +5,9 @@
 The kernel can kill a process with its parent (PR_SET_PDEATHSIG), but it takes the end of the THREAD that started it
 for the end of the parent, and spares the processes below. So this one stands in between: it watches the process
 PARENT, adopts what the command leaves behind, ends all of it, and removes FOLDER. SIGTERM asks it to end early.
+
+A guard that is killed itself takes the command with it; what that has started is the parent's to end (the session of
+the guard). Where both are killed in the same moment, nobody is left to do it but a scheduler that owns the job.
 """
 
 import ctypes

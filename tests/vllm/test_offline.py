@@ -28,7 +28,7 @@ def test_the_engine_in_the_process(
     }
     (tmp_path / "work.json").write_text(json.dumps(work), encoding="utf-8")
     command = [VLLM_PYTHON, "-m", "tests.vllm.offline", tmp_path / "work.json", tmp_path / "answers.json"]
-    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=400, check=False)
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     answers = json.loads((tmp_path / "answers.json").read_text(encoding="utf-8"))
     cold, warm, again = ([Completion(**completion) for completion in run] for run in answers)
