@@ -64,7 +64,7 @@ def check_inputs():
 
 
 def scaled(amount):
-    """A resource that grows with each attempt at a job."""
+    """A resource that grows with each attempt at a job; too slow to look up for jobs by the thousand."""
     return lambda wildcards, attempt: attempt * amount
 
 

@@ -13,8 +13,8 @@ rule drift_conversation:
     conda:
         "../../envs/analysis.yaml"
     resources:
-        mem_mb=scaled(1000),
-        runtime=scaled(10),
+        mem_mb=1000,
+        runtime=10,
     params:
         options=analysis_options,
         code=code_hash("drift_conversation"),
@@ -39,8 +39,8 @@ rule drift_tables:
     conda:
         "../../envs/analysis.yaml"
     resources:
-        mem_mb=scaled(1000),
-        runtime=scaled(10),
+        mem_mb=1000,
+        runtime=10,
     params:
         options=analysis_options,
         code=code_hash("drift_conversation"),
@@ -81,8 +81,8 @@ rule plot_drift:
     conda:
         "../../envs/analysis.yaml"
     resources:
-        mem_mb=scaled(1000),
-        runtime=scaled(10),
+        mem_mb=1000,
+        runtime=10,
     params:
         options=analysis_options,
         code=code_hash("drift_conversation", "plot_drift"),
