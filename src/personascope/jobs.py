@@ -188,7 +188,7 @@ def run_extract_conversation(
             for block in token_blocks(network, loaded, tokenizer, encoded, options):
                 write(block)
     seconds = time.perf_counter() - started
-    report(f"{read.name}: {len(encoded.spans)} assistant turns, {took(metadata['n_tokens'], seconds)}")
+    report(f"{read.name}: {len(encoded.spans)} assistant turns, {took(len(encoded.encoded.ids), seconds)}")
     return {"key": key}
 
 

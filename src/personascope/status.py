@@ -146,6 +146,6 @@ def _host_line(host: dict[str, Any]) -> str:
     doing = "waits for work"
     if host.get("op"):
         doing = f"{host['op']}: {host['said'] or host['subject'] or 'at work'}"
-    waiting = f"; {host['waiting']} jobs wait for it" if host.get("waiting") else ""
+    waiting = f"; jobs waiting for it: {host['waiting']}" if host.get("waiting") else ""
     silent = f"; no news for {duration(host['silent_s'])}, probably gone" if host["silent_s"] > SILENT else ""
     return f"  {host['kind']} host {host['pid']} on {host['node']}: {doing}{waiting}{silent}"
