@@ -4,6 +4,7 @@ Whatever happens, the end state is that of an undisturbed run, nothing that was 
 process, lock or socket stays.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +17,8 @@ import psutil
 import pytest
 from slurm_cluster import NODES, Cluster, why_not
 from workspace import MODEL, RESPONSES, Workspace, wait_for
+
+from personascope.client import is_alive
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slurm]
 
@@ -116,7 +119,12 @@ def nothing_left(workspace: Workspace, cluster: Cluster) -> None:
     assert wait_for(lambda: not workspace.processes(), 15), [p.cmdline() for p in workspace.processes()]
     assert wait_for(lambda: not cluster.jobs(), 15), cluster.jobs()
     assert workspace.leftovers() == []
-    assert not list(HOSTS.glob("*/socket")), "a model host's socket is left"
+    assert wait_for(lambda: not orphans(), 5), "sockets of model hosts whose run is over"
+
+
+def orphans() -> list[Path]:
+    """Folders of hosts (of any run on this machine) whose leader is gone."""
+    return [file.parent for file in HOSTS.glob("*/leader") if not is_alive(*json.loads(file.read_text()))]
 
 
 def loads(workspace: Workspace) -> int:
