@@ -79,7 +79,7 @@ def tree(tmp_path: Path) -> Iterator[Tree]:
     tree.process.wait()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_all_ends_with_the_parent(tree: Tree, number: int):
     assert len(tree.left()) == 3
     tree.parent.send_signal(number)
