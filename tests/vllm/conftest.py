@@ -1,8 +1,6 @@
 """What the tests against a real vLLM share; it lives in an environment of its own, made by `make test-vllm`."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ import pytest
 
 from personascope.backends import Completion, Request, Sampling
 from personascope.backends.vllm_server import VLLMServerBackend
-from tests.workflow.workspace import MODEL_FOLDER, REPO
+from tests.workflow.workspace import REPO, embedded_model
 
 VLLM_PYTHON = REPO / ".venv-vllm/bin/python"
 # Small and quick to start: no compilation, 1 GiB of keys and values.
@@ -38,11 +36,7 @@ def environment() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def model() -> Path:
-    """The embedded model, made once in the repo by the workflow's own rule."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "all", "--nolock", "model"]
-    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr
-    return REPO / MODEL_FOLDER
+    return embedded_model()
 
 
 @pytest.fixture(scope="session")

@@ -1,23 +1,17 @@
 """Working copies of the workflow: as after a clone, with the model, and with a tiny experiment finished."""
 
 import stat
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from workspace import MODEL, MODEL_FOLDER, REPO, TINY, Workspace, wait_for
+from workspace import MODEL, TINY, Workspace, embedded_model, wait_for
 
 
 @pytest.fixture(scope="session")
 def model() -> Path:
-    """The embedded model, made once in the repo by the workflow's own rule."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "all", "--nolock", "model"]
-    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr
-    return REPO / MODEL_FOLDER
+    return embedded_model()
 
 
 @pytest.fixture

@@ -174,6 +174,14 @@ class Workspace:
         return sum(map(len, self.records().values()))
 
 
+def embedded_model() -> Path:
+    """The embedded model, made once in the repo by the workflow's own rule."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "all", "--nolock", "model"]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    return REPO / MODEL_FOLDER
+
+
 TARGETS = ("all", "model", "sae", "responses", "features", "role_matrix", "axis", "conversations", "drift")
 
 
