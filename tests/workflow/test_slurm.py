@@ -100,8 +100,14 @@ class Working:
         number = self.host().environ()["SLURM_JOB_ID"]
         return next(job for job in self.cluster.jobs() if job["id"] == number)
 
+    def skip_the_wait(self, job: str) -> None:
+        """SLURM lets a requeued job wait for 2 minutes: this is known, and tests have better things to do."""
+        requeued = {"id": job, "state": "PENDING"}
+        assert wait_for(lambda: any(j | requeued == j for j in self.cluster.jobs()), 120), self.cluster.jobs("all")
+        self.cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
+
     def ends_well(self, undisturbed: Workspace) -> None:
-        assert self.run.wait(timeout=240) == 0, self.workspace.read("run.log")
+        assert self.run.wait(timeout=600) == 0, self.workspace.read("run.log")
         same_as(self.workspace, undisturbed)
         nothing_left(self.workspace, self.cluster)
 
@@ -174,10 +180,10 @@ def test_the_job_runs_out_of_time(working: Working, undisturbed: Workspace) -> N
 
 
 def test_the_node_dies_and_comes_back(working: Working, undisturbed: Workspace) -> None:
-    node = working.job()["node"]
-    working.cluster.kill_node(node)
-    wait_for(lambda: not working.cluster.node_states()[node].startswith("idle"), 5)
-    working.cluster.start_node(node)
+    job = working.job()
+    working.cluster.kill_node(job["node"])
+    working.cluster.start_node(job["node"])
+    working.skip_the_wait(job["id"])
     working.ends_well(undisturbed)
 
 
@@ -186,7 +192,8 @@ def test_the_job_is_preempted_and_requeued(working: Working, undisturbed: Worksp
     urgent = ("sbatch", "--parsable", "-p", "gpu_hi", "-w", job["node"], "--gpus=1", "-o", "/dev/null")
     number = working.cluster.run(*urgent, "--wrap", "sleep 5").strip()
     done = {"id": number, "state": "COMPLETED"}
-    assert wait_for(lambda: any(j | done == j for j in working.cluster.jobs("all")), 90), working.cluster.jobs("all")
+    assert wait_for(lambda: any(j | done == j for j in working.cluster.jobs("all")), 120), working.cluster.jobs("all")
+    working.skip_the_wait(job["id"])
     working.ends_well(undisturbed)
 
 
