@@ -6,6 +6,7 @@ import pytest
 
 from personascope.costs import costs, show, submitted, summed
 from personascope.errors import UserError
+from personascope.measured import load_seconds, note_load
 
 HEADER = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
 
@@ -30,6 +31,16 @@ def test_costs_by_rule(tmp_path: Path):
     assert result["rules"]["fetch_model"]["wall_s"] == 38
     text = show(result)
     assert "576" in text and "no SLURM jobs" in text
+
+
+def test_loads_of_the_model_are_among_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_seconds() is None
+    for seconds in (9.0, 3.0, 4.0):
+        note_load("google/gemma-3-27b-it", seconds)
+    assert load_seconds() == 4.0
+    found = costs(tmp_path / "benchmarks", tmp_path / "logs")["rules"]["load_model"]
+    assert found["jobs"] == 3 and found["wall_s"] == 16.0 and found["max_memory_mb"] > 10
 
 
 def test_a_folder_without_benchmarks_is_told(tmp_path: Path):

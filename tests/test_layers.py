@@ -10,7 +10,7 @@ import pytest
 SRC = Path(__file__).parents[1] / "src" / "personascope"
 FILES = sorted(SRC.rglob("*.py"))
 LIGHT = ["storage", "store", "roles", "code_hash", "aggregate", "axis", "export", "figures", "client", "cli"]
-LIGHT += ["text", "dryrun", "measured", "counting", "plan", "costs", "status"]
+LIGHT += ["text", "dryrun", "measured", "counting", "plan", "costs", "status", "integrity", "workflow_job"]
 LIGHT += [
     "conversations",
     "token_features",

@@ -15,10 +15,11 @@ from typing import Any
 import psutil
 import pytest
 
-from personascope.errors import FAILURES, UserError, job
+from personascope.errors import UserError
 from personascope.files import read_json, write_json
 from personascope.status import HOSTS, hosts, note_run, show, status
 from personascope.store import feature_files
+from personascope.workflow_job import FAILURES, job
 
 RUN: dict[str, Any] = {
     "model": "m",
@@ -32,8 +33,9 @@ RUN: dict[str, Any] = {
 }
 FAIL = """
 import sys
-from personascope.errors import UserError, job
-with job(sys.argv[1]):
+from personascope.errors import UserError
+from personascope.workflow_job import job
+with job(sys.argv[1], []):
     raise UserError("role pirate: no room") if sys.argv[2] == "user" else ValueError("odd")
 """
 
@@ -123,7 +125,7 @@ def test_a_line_that_cannot_be_written_changes_nothing_for_the_job(folder: Path)
 
 
 def test_a_job_that_succeeds_leaves_no_line(folder: Path):
-    with job("logs/fine.log"):
+    with job("logs/fine.log", []):
         logging.info("fine")
     assert not FAILURES.exists()
 

@@ -59,6 +59,16 @@ def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def append_line(path: str | Path, line: str) -> None:
+    """Append a line in a single write, so that lines of processes side by side stay whole."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        os.write(handle, line.encode() + b"\n")
+    finally:
+        os.close(handle)
+
+
 def log_tail(path: str | Path, lines: int = 3) -> str:
     """The last lines of a log in one line, to go with an error message."""
     try:

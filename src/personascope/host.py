@@ -34,7 +34,7 @@ from personascope.files import write_json
 
 log = logging.getLogger(__name__)
 
-# Where a kind of host finds its OPERATIONS, and the Resources that they share.
+# Where a kind of host finds its OPERATIONS, and make_resources() for what they share.
 KINDS = {"model": "personascope.jobs", "analysis": "personascope.drift.jobs"}
 MAX_REQUEST = 1 << 20
 WATCH_EVERY = 0.5
@@ -146,7 +146,7 @@ class Host:
             jobs = importlib.import_module(KINDS[self.kind])
             if request["op"] not in jobs.OPERATIONS:
                 raise UserError(f"{self.kind} host: unknown operation {request['op']!r}")
-            self._resources = self._resources or jobs.Resources()
+            self._resources = self._resources or jobs.make_resources()
             run, subject = jobs.OPERATIONS[request["op"]], _subject(request["args"])
 
             def report(text: str) -> None:

@@ -21,6 +21,7 @@ from personascope.extract import ExtractOptions, Item, extract, layers_available
 from personascope.extract_conversation import encode_within, token_blocks
 from personascope.files import iter_jsonl
 from personascope.generate import build_requests, generate
+from personascope.measured import note_load
 from personascope.models import LAYER_CONVENTION, ModelSpec, context_length, d_model
 from personascope.pooling import Pooled
 from personascope.resources import Progress, Report, Resources, took
@@ -302,6 +303,11 @@ def _feature_rows(rows: Sequence[dict[str, Any]], pooled: Sequence[Pooled]) -> F
         mean=np.concatenate([p.mean for p in pooled]),
         max=np.concatenate([p.max for p in pooled]),
     )
+
+
+def make_resources() -> Resources:
+    """What a model host starts with; each load of a model is counted among the benchmark files."""
+    return Resources(loaded=note_load)
 
 
 OPERATIONS: dict[str, Callable[..., dict[str, Any]]] = {

@@ -1,20 +1,24 @@
-"""What earlier runs in this folder measured: tokens a second from logs, tokens and bytes a response from results."""
+"""What runs in this folder measure: loads of the model, tokens a second, tokens and bytes a response."""
 
 import os
 import re
+import socket
+import statistics
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 
 from personascope.errors import UserError
-from personascope.files import iter_jsonl
+from personascope.files import iter_jsonl, write_text
 from personascope.roles import GOLDEN_RATIO
 from personascope.token_features import read_metadata
 
 TOOK = re.compile(r"(\d+) tokens in ([\d.]+) s, \d+ tokens/s$")  # as resources.took writes it
-LOADED = re.compile(r"loaded model .* in ([\d.]+) s$")
+LOADS = Path("benchmarks/load_model")  # of the working directory: a file a load, in the form of Snakemake's own
 TAIL = 4096  # bytes at the end of a log that are looked at
 FILES = 16  # result files that a mean is taken over
 
@@ -48,10 +52,19 @@ def log_work(logs: Iterable[Path]) -> Work:
     return Work(tokens, seconds, jobs)
 
 
-def load_seconds(host_log: Path) -> float | None:
-    """Seconds the model host took to load the model, the last time."""
-    found = [m for line in _tail(host_log) if (m := LOADED.search(line))]
-    return float(found[-1][1]) if found else None
+def note_load(model: str, seconds: float) -> None:
+    """Count a load of the model by this process, a model host."""
+    memory = psutil.Process().memory_info().rss / 2**20
+    row = {"s": f"{seconds:.2f}", "max_rss": f"{memory:.2f}", "model": model, "node": socket.gethostname()}
+    row |= {"slurm_job": os.environ.get("SLURM_JOB_ID", "-")}
+    lines = ("\t".join(values) + "\n" for values in (row.keys(), row.values()))
+    write_text(LOADS / f"{socket.gethostname()}-{time.time_ns()}.tsv", "".join(lines))
+
+
+def load_seconds() -> float | None:
+    """Seconds that loading the model takes: the median of the loads in this folder."""
+    rows = [file.read_text(encoding="utf-8").splitlines()[1] for file in sorted(LOADS.glob("*.tsv"))]
+    return statistics.median(float(row.split("\t")[0]) for row in rows) if rows else None
 
 
 def _tail(path: Path) -> list[str]:

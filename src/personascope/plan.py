@@ -147,7 +147,7 @@ def _hours(result: dict[str, Any], settings: dict[str, Any], given: Given) -> di
     hours: dict[str, Any] = {}
     for name, (tokens, folder, rate) in folders.items():
         hours[name] = _at_rate(result["tokens"][tokens]["left"], rate, log_work(result_files(folder, ".log")))
-    if (each := load_seconds(Path("logs/model_host.log"))) is not None and result["model_loads"]:
+    if (each := load_seconds()) is not None and result["model_loads"]:
         note = f"{each:.0f} s each, measured"
         hours["loading"] = {"hours": result["model_loads"] * each / 3600, "note": note}
     return hours

@@ -13,17 +13,25 @@ from personascope.store import content_key
 from personascope.text import duration
 
 Report = Callable[[str], None]
+Loaded = Callable[[str, float], None]
 
 
 class Resources:
-    """What is loaded; every loader runs once per distinct specification."""
+    """What is loaded; every loader runs once per distinct specification. `loaded` is told of models: name, seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, loaded: Loaded = lambda name, seconds: None) -> None:
+        self.loaded = loaded
         self.tokenizer = lru_cache(load_tokenizer)
-        self.model = lru_cache(load_model)
+        self.model = lru_cache(self._load_model)
         self.identity = lru_cache(model_identity)
         self.sae_identity = lru_cache(sae_identity)
         self._backends: dict[str, Backend] = {}
+
+    def _load_model(self, spec: ModelSpec) -> Any:
+        started = time.perf_counter()
+        model = load_model(spec)
+        self.loaded(spec.id, time.perf_counter() - started)
+        return model
 
     @lru_cache  # noqa: B019 - one Resources a process
     def sae(self, spec: SAESpec, model: ModelSpec) -> LoadedSAE:
@@ -46,7 +54,11 @@ class Resources:
             return make_backend(name, served.pop("model"), stops, tokenizer=self.tokenizer(spec), **served)
         engine = {"revision": spec.revision, "dtype": spec.dtype, "trust_remote_code": spec.trust_remote_code}
         engine["max_model_len"] = max_model_len
-        return make_backend(name, spec.id, stops, **engine, **options)
+        started = time.perf_counter()
+        backend = make_backend(name, spec.id, stops, **engine, **options)
+        if name == "vllm":  # the server counts its own starts
+            self.loaded(spec.id, time.perf_counter() - started)
+        return backend
 
 
 class Progress:

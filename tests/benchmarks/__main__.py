@@ -8,7 +8,18 @@ Machines are noisy: figures are ratios of medians, and both sides of a ratio are
 import sys
 from collections.abc import Callable, Iterator
 
-from tests.benchmarks import aggregation, bootstrap, conversations, demo, drift, extraction, generation, memory, storage
+from tests.benchmarks import (
+    aggregation,
+    bootstrap,
+    cluster,
+    conversations,
+    demo,
+    drift,
+    extraction,
+    generation,
+    memory,
+    storage,
+)
 from tests.benchmarks.common import Row
 
 BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
@@ -20,6 +31,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
     "bootstrap": bootstrap.run,
     "conversations": conversations.run,
     "memory": memory.run,
+    "cluster": cluster.run,
     "demo": demo.run,
 }
 

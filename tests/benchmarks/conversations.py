@@ -17,6 +17,7 @@ CELL = "SmolLM2-135M-Instruct_layer_15_width_4096"
 TALK = "tutor-slope-of-a-hill"  # 9 turns, 679 assistant tokens
 LENGTHS = (2000, 4000, 8000)
 MANY, SOME = 500, 60
+LARGE_ROLES, LARGE_TALKS = 276 * 3, 2000  # a study: 276 roles of 3 models in one DAG, 3 analyses
 
 
 class Workflow:
@@ -57,6 +58,60 @@ def dag() -> Iterator[Row]:
         took = times[len(times) // 2]
         detail = f"{MANY} conversations x 2 analyses, Snakemake's start and printing included"
         yield Row("dry-run of many conversations", f"{took:.1f} s", "< 10 s", took < 10, detail)
+
+
+def large_dag() -> Iterator[Row]:
+    """Snakemake's own share is that of a workflow with the same jobs and nothing in its rules but one file each."""
+    with TemporaryDirectory() as name:
+        workflow = Workflow(Path(name) / "w", LARGE_TALKS)
+        roles = workflow.folder / "resources/roles"
+        for i in range(LARGE_ROLES - len(list(roles.glob("*.json")))):
+            shutil.copy(roles / "pirate.json", roles / f"more{i:03}.json")
+        overlay = yaml.safe_load((workflow.folder / "talks.yaml").read_text())
+        overlay["drift"]["analyses"] |= {"cosine": {"score_method": "cos_axis"}}
+        (workflow.folder / "talks.yaml").write_text(yaml.safe_dump(overlay))
+        (Path(name) / "Snakefile").write_text(BARE)
+        command = [sys.executable, "-m", "snakemake", "all", "-n", "--quiet", "--cores", "all"]
+        times, bare, memory = [], [], 0.0
+        for _ in range(ROUNDS):
+            times.append(seconds(lambda: workflow.snakemake("all", "-n", "--quiet")))
+            bare.append(seconds(lambda: subprocess.run(command, cwd=name, check=True, capture_output=True)))
+        memory = peak_of([*command, "--configfile", "talks.yaml"], workflow.folder)
+    took, floor = sorted(times)[ROUNDS // 2], sorted(bare)[ROUNDS // 2]
+    what = f"{LARGE_ROLES} roles, {LARGE_TALKS} conversations x 3 analyses"
+    detail = f"{what}, --quiet; rules of one file each: {floor:.1f} s"
+    yield Row("dry-run of a large study", f"{took:.1f} s", "< 15 s", took < 15, detail)
+    yield Row("its memory", f"{memory:.0f} MB", "< 500 MB", memory < 500, what)
+
+
+def peak_of(command: list[str], folder: Path) -> float:
+    """Peak memory of a command in MB."""
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return usage.ru_maxrss * 1024 / 1e6
+
+
+BARE = f"""
+ROLES = range({LARGE_ROLES})
+TALKS = range({LARGE_TALKS})
+rule all:
+    input: expand("c/{{r}}", r=ROLES), expand("e/{{a}}/{{t}}", a="xyz", t=TALKS)
+rule a:
+    output: "a/{{r}}"
+rule b:
+    input: "a/{{r}}"
+    output: "b/{{r}}"
+rule c:
+    input: "b/{{r}}"
+    output: "c/{{r}}"
+rule d:
+    output: "d/{{t}}"
+rule e:
+    input: "d/{{t}}"
+    output: "e/{{a}}/{{t}}"
+"""
 
 
 def jobs() -> Iterator[Row]:

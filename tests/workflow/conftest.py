@@ -1,11 +1,13 @@
 """Working copies of the workflow: as after a clone, with the model, and with a tiny experiment finished."""
 
+import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from slurm_cluster import Cluster, why_not
 from workspace import MODEL, TINY, Workspace, embedded_model, wait_for
 
 
@@ -61,3 +63,16 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Itera
 def finished(finished_run: Finished, tmp_path: Path) -> Workspace:
     """A copy of the finished experiment; its configuration is overlay.yaml."""
     return finished_run.workspace.copy(tmp_path / "w")
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    if reason := why_not():
+        assert "CI" not in os.environ, reason
+        pytest.skip(reason)
+    cluster = Cluster(tmp_path_factory.mktemp("slurm"))
+    try:
+        cluster.up()
+        yield cluster
+    finally:
+        cluster.down()

@@ -169,9 +169,9 @@ class Cluster:
         return dict(line.split() for line in lines if line.strip())
 
     def jobs(self, states: str = "PENDING,RUNNING,COMPLETING,SUSPENDED,REQUEUED") -> list[dict[str, str]]:
-        """Jobs in these states: id, state, node, partition and name."""
-        names = ("id", "state", "node", "partition", "name")
-        lines = self.run("squeue", "-h", "-t", states, "-o", "%A|%T|%N|%P|%j", check=False).splitlines()
+        """Jobs in these states: id, state, node, partition and working directory."""
+        names = ("id", "state", "node", "partition", "folder")
+        lines = self.run("squeue", "-h", "-t", states, "-o", "%A|%T|%N|%P|%Z", check=False).splitlines()
         return [dict(zip(names, line.split("|", 4), strict=True)) for line in lines]
 
     def down(self) -> None:

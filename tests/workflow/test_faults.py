@@ -1,10 +1,11 @@
 """Processes killed while they work: nothing keeps running, nothing half-written stays, nothing is done twice."""
 
+import os
 import signal
 from collections.abc import Iterator
 
 import pytest
-from workspace import MODEL, RESPONSES, Workspace, wait_for
+from workspace import CELL, MODEL, RESPONSES, Workspace, wait_for
 
 pytestmark = pytest.mark.workflow
 
@@ -83,3 +84,25 @@ def test_torn_record_is_generated_again(undisturbed: Workspace, tmp_path):
         f"logs/generate/general/{MODEL}/pirate.log"
     )
     assert len(workspace.records()["pirate"]) == QUESTIONS
+
+
+def test_truncated_outputs_are_made_again(finished: Workspace):
+    """One of every stage, under its old time, as after a crash of the machine."""
+    names = [
+        f"{RESPONSES}/pirate.jsonl",
+        f"results/features/{CELL}/pirate.parquet",
+        f"results/aggregated/{CELL}/mean/per_role.npz",
+        f"results/conversations/{CELL.removeprefix('general/')}/at-sea.parquet",
+        f"results/drift/{CELL}/pc1/at-sea/summary.json",
+    ]
+    before = {name: (finished.path / name).read_bytes() for name in names}
+    for name in names:
+        path = finished.path / name
+        status = path.stat()
+        path.write_bytes(before[name][:-10])
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    text = finished.snakemake("all", "--cores", "2", "--configfile", "overlay.yaml").text
+    for name in names:
+        assert f"{name}: not what its job wrote" in text
+        assert (finished.path / name).read_bytes() == before[name]
+    assert finished.counts("--configfile", "overlay.yaml") == {}

@@ -66,7 +66,8 @@ def test_a_target_may_ask_for_a_role_s_own_questions(finished: Workspace):
 
 
 def test_the_model_is_loaded_once(finished: Workspace):
-    assert finished.read("logs/model_host.log").count("loaded model") == 1
+    loads = (finished.path / "benchmarks/load_model").glob("*.tsv")
+    assert [pd.read_csv(file, sep="\t").model[0] for file in loads] == [f"results/models/{MODEL}"]
 
 
 def test_the_host_is_private_and_ends_with_the_run(finished_run: Any):
@@ -82,10 +83,10 @@ def test_deleted_results_come_back_from_the_store(finished: Workspace):
     before = finished.files("results/responses/general") | finished.files("results/features")
     shutil.rmtree(finished.path / "results/responses")
     shutil.rmtree(finished.path / "results/features")
-    (finished.path / "logs/model_host.log").unlink()
+    shutil.rmtree(finished.path / "benchmarks/load_model")
     finished.snakemake("features", "--cores", "2", "--configfile", "overlay.yaml")
     assert finished.files("results/responses") | finished.files("results/features") == before
-    assert "loaded model" not in finished.read("logs/model_host.log")
+    assert not (finished.path / "benchmarks/load_model").exists()
     for role in ROLES:
         assert f"{ROWS} responses, {ROWS} of them in the store" in finished.read(
             f"logs/generate/general/{MODEL}/{role}.log"

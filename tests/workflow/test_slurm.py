@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from slurm_cluster import NODES, Cluster, why_not
+from slurm_cluster import NODES, Cluster
 from workspace import MODEL, RESPONSES, Workspace, wait_for
 
 from personascope.client import is_alive
@@ -30,6 +30,7 @@ CONFIG = {
     "generation": {"variants": [0], "max_tokens": 16, "backend_options": {"batch_size": 2}},
 }
 TOTAL = len(ROLES) * QUESTIONS
+DISK = 256 * 1024
 PROFILE = (
     *("--profile", "slurm", "--configfile", "overlay.yaml", "--slurm-no-account", "--latency-wait", "5"),
     *("--seconds-between-status-checks", "2", "--slurm-init-seconds-before-status-checks", "2"),
@@ -37,19 +38,6 @@ PROFILE = (
 )
 RUN = ("responses", *PROFILE)
 HOSTS = Path(tempfile.gettempdir()) / f"personascope-{os.getuid()}"
-
-
-@pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    if reason := why_not():
-        assert "CI" not in os.environ, reason
-        pytest.skip(reason)
-    cluster = Cluster(tmp_path_factory.mktemp("slurm"))
-    try:
-        cluster.up()
-        yield cluster
-    finally:
-        cluster.down()
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +101,8 @@ class Working:
 
 
 def same_as(workspace: Workspace, undisturbed: Workspace) -> None:
-    assert workspace.files(RESPONSES) == undisturbed.files(RESPONSES)
+    made = {name: text for name, text in workspace.files(RESPONSES).items() if not name.endswith(".damaged")}
+    assert made == undisturbed.files(RESPONSES)
     # Every response is in the store once: nothing that was finished was generated again.
     records = workspace.records()
     assert {role: (len(keys), len(set(keys))) for role, keys in records.items()} == dict.fromkeys(
@@ -134,26 +123,70 @@ def orphans() -> list[Path]:
 
 
 def loads(workspace: Workspace) -> int:
-    return workspace.read("logs/model_host.log").count("loaded model")
+    return len(list((workspace.path / "benchmarks/load_model").glob("*.tsv")))
+
+
+@pytest.fixture(scope="module")
+def ran(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory, model: object) -> Workspace:
+    """A run on the cluster that nothing disturbed. Copy it before changing anything."""
+    workspace = Workspace.make(tmp_path_factory.mktemp("ran") / "w", with_model=True)
+    prepare(workspace)
+    workspace.snakemake(*RUN)
+    return workspace
 
 
 def test_a_run_loads_the_model_once_a_group_and_uses_both_nodes(
-    cluster: Cluster, workspace: Workspace, undisturbed: Workspace
+    cluster: Cluster, ran: Workspace, undisturbed: Workspace
 ) -> None:
-    prepare(workspace)
-    workspace.snakemake(*RUN)
-    same_as(workspace, undisturbed)
-    assert loads(workspace) == len(ROLES) / GROUP
-    used = [job for job in cluster.jobs("all") if job["partition"] == "gpu"][-2:]
+    same_as(ran, undisturbed)
+    assert loads(ran) == len(ROLES) / GROUP
+    used = [job for job in cluster.jobs("all") if job["partition"] == "gpu" and str(ran.path) in job["folder"]]
     assert {job["node"] for job in used} == {"gpu1", "gpu2"} and {job["state"] for job in used} == {"COMPLETED"}
-    nothing_left(workspace, cluster)
-    assert workspace.counts(*RUN) == {}
+    nothing_left(ran, cluster)
+    assert ran.counts(*RUN) == {}
 
-    (workspace.path / RESPONSES / "pirate.jsonl").unlink()
-    assert workspace.counts(*RUN) == {"generate": 1}
+
+def test_a_truncated_output_and_a_damaged_store_entry(
+    cluster: Cluster, ran: Workspace, undisturbed: Workspace, tmp_path: Path
+) -> None:
+    workspace = ran.copy(tmp_path / "w")
+    cut(workspace.path / RESPONSES / "pirate.jsonl")
     workspace.snakemake(*RUN)
     same_as(workspace, undisturbed)
     assert loads(workspace) == len(ROLES) / GROUP, "what the store holds needs no model"
+
+    cut(workspace.path / RESPONSES / "pirate.jsonl")
+    cut(workspace.path / f"store/responses/{MODEL}/pirate.log")
+    assert workspace.counts(*RUN) == {"generate": 1}
+    workspace.snakemake(*RUN)
+    same_as(workspace, undisturbed)
+    assert loads(workspace) == len(ROLES) / GROUP + 1
+    nothing_left(workspace, cluster)
+
+
+def cut(path: Path) -> None:
+    """Cut a few bytes off the end, as a crash may."""
+    os.truncate(path, path.stat().st_size - 10)
+
+
+def test_the_disk_is_full(cluster: Cluster, workspace: Workspace, undisturbed: Workspace) -> None:
+    prepare(workspace)
+    store = workspace.path / "store"
+    store.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(store)], check=True)
+    try:
+        ballast = store / "ballast"
+        ballast.write_bytes(bytes(DISK - 2 * os.sysconf("SC_PAGESIZE")))  # room for responses of two roles
+        failed = workspace.snakemake(*RUN, "--retries", "0", check=False)
+        assert failed.code != 0
+        assert "No space left" in "".join(log.read_text() for log in workspace.path.glob("logs/generate/*/*/*.log"))
+        assert 0 < workspace.count_records() < TOTAL
+        ballast.unlink()
+        workspace.snakemake(*RUN)
+        same_as(workspace, undisturbed)
+        nothing_left(workspace, cluster)
+    finally:
+        subprocess.run(["umount", "--lazy", str(store)], check=True)
 
 
 def test_a_member_that_fails_once(working: Working, undisturbed: Workspace) -> None:

@@ -10,6 +10,7 @@ from yaml import safe_load
 from personascope.code_hash import code_hash
 from personascope.conversations import find_conversations
 from personascope.errors import UserError
+from personascope.integrity import set_aside_damaged
 from personascope.roles import (
     build_prompts,
     questions_for,
@@ -171,6 +172,9 @@ def spec(block, *keys):
     return {key: config[block][key] for key in keys}
 
 
+if workflow.is_main_process:
+    for line in set_aside_damaged():
+        logger.warning(line)
 check_config()
 ROLES, PROMPTS = check_inputs()
 MODE = config["generation"]["question_mode"]

@@ -1,7 +1,7 @@
 from personascope.aggregate import aggregate_features
-from personascope.errors import job
+from personascope.workflow_job import job
 
-with job(snakemake.log[0]):
+with job(snakemake.log[0], snakemake.output):
     files = dict(zip(snakemake.params.roles, snakemake.input.features, strict=True))
     for pooling, matrix in aggregate_features(files).items():
         matrix.save(snakemake.output[pooling])

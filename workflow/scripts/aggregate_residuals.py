@@ -1,7 +1,7 @@
 from personascope.aggregate import aggregate_residuals
-from personascope.errors import job
+from personascope.workflow_job import job
 
-with job(snakemake.log[0]):
+with job(snakemake.log[0], snakemake.output):
     files = dict(zip(snakemake.params.roles, snakemake.input.residuals, strict=True))
     matrix, layers = aggregate_residuals(files)
     matrix.save(snakemake.output.vectors, layers=layers)

@@ -1,10 +1,10 @@
 from pathlib import Path
 
 from personascope.axis import AxisOptions, axes_of_spaces, axis_arrays, axis_tables
-from personascope.errors import job
 from personascope.storage import save_npz, write_csv
+from personascope.workflow_job import job
 
-with job(snakemake.log[0]):
+with job(snakemake.log[0], snakemake.output):
     options = AxisOptions(
         **snakemake.params.options | {"roleplay_subset": tuple(snakemake.params.options["roleplay_subset"])}
     )

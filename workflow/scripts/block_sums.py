@@ -1,6 +1,6 @@
 from personascope.block_sums import block_sums
-from personascope.errors import job
+from personascope.workflow_job import job
 
-with job(snakemake.log[0]):
+with job(snakemake.log[0], snakemake.output):
     sums = block_sums(snakemake.input.features, snakemake.input.residuals, snakemake.params.blocks)
     sums.save(snakemake.output.sums)

@@ -1,7 +1,7 @@
 from personascope import client
-from personascope.errors import job
+from personascope.workflow_job import job
 
-with job(snakemake.log[0]):
+with job(snakemake.log[0], snakemake.output):
     request = {
         "inputs": dict(snakemake.input.items()),
         "options": snakemake.params.options,

@@ -2,10 +2,10 @@ from personascope.block_sums import BlockSums
 from personascope.drift.jobs import drift_options
 from personascope.drift.reference import build
 from personascope.drift.trust import calibration_report
-from personascope.errors import job
 from personascope.files import write_json
+from personascope.workflow_job import job
 
-with job(snakemake.log[0]):
+with job(snakemake.log[0], snakemake.output):
     params, roles = snakemake.params, snakemake.params.roles
     options = drift_options(params.options)
     features = dict(zip(roles, snakemake.input.features, strict=True))

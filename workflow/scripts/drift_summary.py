@@ -1,11 +1,11 @@
 from personascope.drift.overview import detection_table, read_summaries, summary_table
 from personascope.drift.ranking import ranking_figure, ranking_html
-from personascope.errors import job
 from personascope.figures import save_figure
 from personascope.files import write_text
 from personascope.storage import write_csv, write_table
+from personascope.workflow_job import job
 
-with job(snakemake.log[0]):
+with job(snakemake.log[0], snakemake.output):
     table = summary_table(read_summaries(snakemake.input.summaries))
     write_table(snakemake.output.table, table)
     write_csv(snakemake.output.csv, table)

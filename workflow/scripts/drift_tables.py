@@ -1,9 +1,9 @@
 from pathlib import Path
 
 from personascope import client
-from personascope.errors import job
+from personascope.workflow_job import job
 
-with job(snakemake.log[0]):
+with job(snakemake.log[0], snakemake.output):
     request = {
         "inputs": dict(snakemake.input.items()),
         "options": snakemake.params.options,

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from personascope.embedded import fetch_embedded_model
-from personascope.errors import job
+from personascope.workflow_job import job
 
-with job(snakemake.log[0]):
+with job(snakemake.log[0], snakemake.output):
     fetch_embedded_model(Path(snakemake.output.weights).parent)

@@ -1,8 +1,8 @@
-from personascope.errors import job
 from personascope.figures import AXIS_FIGURES, save_figure
 from personascope.storage import read_csv
+from personascope.workflow_job import job
 
-with job(snakemake.log[0]):
+with job(snakemake.log[0], snakemake.output):
     draw = AXIS_FIGURES[snakemake.wildcards.figure]
     figure = draw(read_csv(snakemake.input.table), snakemake.params.assistant)
     save_figure(figure, snakemake.output.png, snakemake.output.svg)

@@ -1,7 +1,7 @@
 from personascope.drift.plot import plot_conversation
-from personascope.errors import job
+from personascope.workflow_job import job
 
-with job(snakemake.log[0]):
+with job(snakemake.log[0], snakemake.output):
     plot_conversation(
         dict(snakemake.input.items()),
         snakemake.params.options,

@@ -1,11 +1,11 @@
 from pathlib import Path
 
-from personascope.errors import job
 from personascope.files import iter_jsonl
 from personascope.models import ModelSpec, load_model, load_tokenizer
 from personascope.train_sae import TrainOptions, train_sae
+from personascope.workflow_job import job
 
-with job(snakemake.log[0]):
+with job(snakemake.log[0], snakemake.output):
     spec = ModelSpec(**snakemake.params.model, device=snakemake.config["model"]["device"])
     train_sae(
         load_tokenizer(spec),

@@ -22,6 +22,7 @@ from personascope.backends import Completion, Request, Sampling
 from personascope.backends.openai import OpenAIBackend
 from personascope.errors import UserError
 from personascope.files import log_tail
+from personascope.measured import note_load
 
 log = logging.getLogger(__name__)
 
@@ -158,6 +159,7 @@ class VLLMServerBackend:
                 )
             time.sleep(WATCH_EVERY)
         log.info("the vLLM server is ready after %.1f s", time.monotonic() - started)
+        note_load(self.model, time.monotonic() - started)
 
     def _healthy(self) -> bool:
         with httpx.Client(transport=httpx.HTTPTransport(uds=self.socket), trust_env=False) as client:

@@ -200,6 +200,7 @@ def _write_failure(run: Run, options: DriftOptions, error: str, timestamp: str, 
     write_json(outputs["ui_bundle"], nothing)
 
 
+make_resources = Resources
 OPERATIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "drift": run_drift,
     "drift_tables": run_tables,

@@ -1,0 +1,79 @@
+"""Whether results are still what their jobs wrote: size, time and sha256 of every output, noted when its job ends.
+
+Snakemake looks at times alone, and would build upon a file that a crash or a full disk has cut short. What differs is
+set aside before the DAG is built, so that it is missing and made again (from the store, where the model made it).
+"""
+
+import json
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from personascope.files import append_line
+from personascope.store import file_digest
+
+NOTES = Path(
+    "logs/outputs"
+)  # of the working directory: a file a node, since appends of several can overwrite each other
+LOCKS = Path(".snakemake/locks")  # of a run that is going on, or was killed: its jobs may be writing
+SUFFIX = ".damaged"
+KEYS = {"path", "size", "mtime_ns", "sha256", "time"}
+
+Note = dict[str, Any]
+
+
+def note_outputs(paths: Iterable[str | Path]) -> None:
+    """Note what a job has written."""
+    for path in map(Path, paths):
+        if path.is_file():
+            _note(path, file_digest(path))
+
+
+def _note(path: Path, digest: str) -> None:
+    status = path.stat()
+    told = {"path": str(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": digest}
+    append_line(NOTES / f"{socket.gethostname()}.jsonl", json.dumps(told | {"time": time.time()}))
+
+
+def set_aside_damaged() -> list[str]:
+    """Rename outputs that are not what their jobs wrote to `*.damaged`; a line about each.
+
+    A file with another time is read to the end once; one that is gone, or that no job has noted, is left to Snakemake.
+    """
+    if LOCKS.is_dir() and any(LOCKS.iterdir()):
+        return []
+    damaged = [path for path, note in _latest().items() if not _is_intact(path, note)]
+    for path in damaged:
+        path.replace(f"{path}{SUFFIX}")
+    return [f"{path}: not what its job wrote; set aside as *{SUFFIX}, and made again" for path in damaged]
+
+
+def _latest() -> dict[Path, Note]:
+    notes = sorted((note for file in NOTES.glob("*.jsonl") for note in _notes(file)), key=lambda note: note["time"])
+    return {Path(note["path"]): note for note in notes}
+
+
+def _notes(file: Path) -> Iterator[Note]:
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            with suppress(ValueError):  # the last line of a node that lost its power
+                note = json.loads(line)
+                if isinstance(note, dict) and note.keys() >= KEYS:
+                    yield note
+
+
+def _is_intact(path: Path, note: Note) -> bool:
+    try:
+        status = path.stat()
+    except OSError:
+        return True
+    if status.st_size != note["size"]:
+        return False
+    if status.st_mtime_ns == note["mtime_ns"]:
+        return True
+    if intact := file_digest(path) == note["sha256"]:
+        _note(path, note["sha256"])
+    return intact

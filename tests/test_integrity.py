@@ -1,0 +1,72 @@
+"""Outputs that are not what their jobs wrote are found and set aside."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from personascope.integrity import LOCKS, NOTES, note_outputs, set_aside_damaged
+
+
+@pytest.fixture
+def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A noted output of a run that is over."""
+    monkeypatch.chdir(tmp_path)
+    path = Path("results/pirate.jsonl")
+    path.parent.mkdir()
+    path.write_bytes(b"a response\nanother\n")
+    note_outputs([path])
+    return path
+
+
+def later(path: Path) -> None:
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 10**9))
+
+
+def test_what_a_job_wrote_stays(output: Path) -> None:
+    assert set_aside_damaged() == []
+    assert output.read_bytes() == b"a response\nanother\n"
+
+
+@pytest.mark.parametrize("now", [b"a response\nano", b"", b"a response\nanotheR\n"], ids=["cut", "empty", "changed"])
+def test_what_it_did_not_write_is_set_aside(output: Path, now: bytes) -> None:
+    output.write_bytes(now)
+    later(output)
+    [told] = set_aside_damaged()
+    assert told.startswith(f"{output}: not what its job wrote") and not output.exists()
+    assert Path(f"{output}.damaged").read_bytes() == now
+    assert set_aside_damaged() == [], "once"
+
+
+def test_a_new_time_alone_is_no_damage_and_read_once(output: Path) -> None:
+    later(output)
+    assert set_aside_damaged() == []
+    lines = [line for file in NOTES.iterdir() for line in file.read_text().splitlines()]
+    assert len(lines) == 2
+    assert set_aside_damaged() == []
+    assert sum(len(file.read_text().splitlines()) for file in NOTES.iterdir()) == 2
+
+
+def test_a_job_that_ran_again_is_what_counts(output: Path) -> None:
+    output.write_bytes(b"a longer response\n")
+    note_outputs([output])
+    assert set_aside_damaged() == []
+
+
+def test_a_run_that_is_going_on_is_left_alone(output: Path) -> None:
+    output.write_bytes(b"")
+    LOCKS.mkdir(parents=True)
+    (LOCKS / "0.input.lock").write_text("results/pirate.jsonl\n")
+    assert set_aside_damaged() == [] and output.exists()
+
+
+def test_other_nodes_and_torn_lines(output: Path) -> None:
+    [own] = NOTES.iterdir()
+    other = NOTES / "elsewhere.jsonl"
+    own.rename(other)
+    with other.open("a") as file:
+        file.write('7\n{"path": "results/pir')
+    output.unlink()
+    assert set_aside_damaged() == [], "what is gone is Snakemake's to make"
+    output.write_bytes(b"a")
+    assert len(set_aside_damaged()) == 1
