@@ -29,6 +29,14 @@ onstart:
     note_run(RUN, log)
 
 
+onsuccess:
+    note_times()
+
+
+onerror:
+    note_times()
+
+
 # Named targets. Each asks for the files of its own stage and of the stages before it: a deleted features file
 # would otherwise not be missed while the matrix that was made from it is newer.
 rule all:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from personascope.integrity import LOCKS, NOTES, note_outputs, set_aside_damaged
+from personascope.integrity import LOCKS, NOTES, note_outputs, note_times, set_aside_damaged
 
 
 @pytest.fixture
@@ -44,7 +44,18 @@ def test_a_new_time_alone_is_no_damage_and_read_once(output: Path) -> None:
     lines = [line for file in NOTES.iterdir() for line in file.read_text().splitlines()]
     assert len(lines) == 2
     assert set_aside_damaged() == []
-    assert sum(len(file.read_text().splitlines()) for file in NOTES.iterdir()) == 2
+    assert lines == [line for file in NOTES.iterdir() for line in file.read_text().splitlines()]
+
+
+def test_times_at_the_end_of_a_run_are_believed(output: Path) -> None:
+    later(output)
+    note_times()
+    before = [file.read_bytes() for file in NOTES.iterdir()]
+    assert set_aside_damaged() == []
+    assert [file.read_bytes() for file in NOTES.iterdir()] == before, "not read again"
+    output.write_bytes(b"a response\n")
+    note_times()
+    assert len(set_aside_damaged()) == 1, "another size is never believed"
 
 
 def test_a_job_that_ran_again_is_what_counts(output: Path) -> None:

@@ -1,16 +1,13 @@
 """A group's members on a real SLURM: what each of them takes beyond its work."""
 
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.benchmarks.common import ROOT, ROUNDS, Row
-
-sys.path.insert(0, str(ROOT / "tests/workflow"))
-from slurm_cluster import Cluster, why_not
-from workspace import RESPONSES, Workspace
+from tests.benchmarks.common import ROUNDS, Row
+from tests.workflow.slurm_cluster import Cluster, why_not
+from tests.workflow.workspace import RESPONSES, Workspace
 
 ROLES = ["assistant", "default", "pirate", "teacher", "doctor", "engineer", "spy", "student", "zealot"]
 CONFIG = {

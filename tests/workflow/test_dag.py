@@ -73,7 +73,9 @@ def test_rulegraph_and_lint(clone: Workspace):
 
 
 def test_a_finished_experiment_has_nothing_left_to_do(finished: Workspace):
+    noted = finished.files("logs/outputs")
     assert finished.counts("--configfile", "overlay.yaml") == {}
+    assert finished.files("logs/outputs") == noted != {}, "no result had to be read again to see that it is intact"
 
 
 @pytest.mark.parametrize(

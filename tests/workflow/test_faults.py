@@ -93,7 +93,7 @@ def test_truncated_outputs_are_made_again(finished: Workspace):
         f"results/features/{CELL}/pirate.parquet",
         f"results/aggregated/{CELL}/mean/per_role.npz",
         f"results/conversations/{CELL.removeprefix('general/')}/at-sea.parquet",
-        f"results/drift/{CELL}/pc1/at-sea/summary.json",
+        f"results/drift/{CELL}/pc1/at-sea/turn_meta.csv",
     ]
     before = {name: (finished.path / name).read_bytes() for name in names}
     for name in names:

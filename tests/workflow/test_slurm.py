@@ -5,6 +5,7 @@ process, lock or socket stays.
 """
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -12,11 +13,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from slurm_cluster import NODES, Cluster
-from workspace import MODEL, RESPONSES, Workspace, wait_for
+from workspace import CELL, MODEL, RESPONSES, TINY, Workspace, wait_for
 
 from personascope.client import is_alive
 
@@ -34,7 +36,6 @@ DISK = 256 * 1024
 PROFILE = (
     *("--profile", "slurm", "--configfile", "overlay.yaml", "--slurm-no-account", "--latency-wait", "5"),
     *("--seconds-between-status-checks", "2", "--slurm-init-seconds-before-status-checks", "2"),
-    *("--group-components", f"generate={GROUP}", f"extract={GROUP}"),
 )
 RUN = ("responses", *PROFILE)
 HOSTS = Path(tempfile.gettempdir()) / f"personascope-{os.getuid()}"
@@ -65,10 +66,12 @@ def working(cluster: Cluster, workspace: Workspace) -> Iterator["Working"]:
         wait_for(lambda: not cluster.jobs(), 30)
 
 
-def prepare(workspace: Workspace) -> None:
+def prepare(workspace: Workspace, config: dict[str, Any] = CONFIG) -> None:
     """The model on a CPU takes a GPU all the same, and one CPU: two hosts with more would wait for each other."""
-    workspace.overlay(CONFIG)
+    workspace.overlay(config)
     workspace.edit("slurm/profile.yaml", "cpus_per_task: 4", "cpus_per_task: 1\n    gpu: 1")
+    for stage in ("generate", "extract"):
+        workspace.edit("slurm/profile.yaml", f"- {stage}=16", f"- {stage}={GROUP}")
 
 
 class Working:
@@ -101,8 +104,7 @@ class Working:
 
 
 def same_as(workspace: Workspace, undisturbed: Workspace) -> None:
-    made = {name: text for name, text in workspace.files(RESPONSES).items() if not name.endswith(".damaged")}
-    assert made == undisturbed.files(RESPONSES)
+    assert workspace.files(RESPONSES) == undisturbed.files(RESPONSES)
     # Every response is in the store once: nothing that was finished was generated again.
     records = workspace.records()
     assert {role: (len(keys), len(set(keys))) for role, keys in records.items()} == dict.fromkeys(
@@ -128,40 +130,52 @@ def loads(workspace: Workspace) -> int:
 
 @pytest.fixture(scope="module")
 def ran(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory, model: object) -> Workspace:
-    """A run on the cluster that nothing disturbed. Copy it before changing anything."""
+    """Every stage on the cluster, undisturbed. Copy it before changing anything."""
     workspace = Workspace.make(tmp_path_factory.mktemp("ran") / "w", with_model=True)
-    prepare(workspace)
-    workspace.snakemake(*RUN)
+    prepare(workspace, TINY)
+    workspace.snakemake("all", *PROFILE)
     return workspace
 
 
-def test_a_run_loads_the_model_once_a_group_and_uses_both_nodes(
-    cluster: Cluster, ran: Workspace, undisturbed: Workspace
+def test_every_stage_has_one_load_a_group_and_the_results_of_one_machine(
+    cluster: Cluster, ran: Workspace, finished_run: Any
 ) -> None:
-    same_as(ran, undisturbed)
-    assert loads(ran) == len(ROLES) / GROUP
-    used = [job for job in cluster.jobs("all") if job["partition"] == "gpu" and str(ran.path) in job["folder"]]
+    here = finished_run.workspace
+    made, expected = (workspace.files("results").keys() for workspace in (ran, here))
+    assert made == {name for name in expected if "role_specific" not in name}
+    # Analyses note when they were made, and activations depend on the number of threads in the last bit.
+    for folder in ("responses/general", "features", "aggregated", "axis"):
+        assert ran.files(f"results/{folder}") == here.files(f"results/{folder}"), folder
+    groups = len(TINY["roles"]["select"]) / GROUP
+    assert loads(ran) == 2 * math.ceil(groups) + 2, "generate and extract; conversations; simulations"
+    used = [job for job in cluster.jobs("all") if job["partition"] == "gpu" and job["folder"] == str(ran.path)]
     assert {job["node"] for job in used} == {"gpu1", "gpu2"} and {job["state"] for job in used} == {"COMPLETED"}
     nothing_left(ran, cluster)
-    assert ran.counts(*RUN) == {}
+    assert ran.counts("all", *PROFILE) == {}
 
 
-def test_a_truncated_output_and_a_damaged_store_entry(
-    cluster: Cluster, ran: Workspace, undisturbed: Workspace, tmp_path: Path
-) -> None:
+def test_a_truncated_output_and_a_damaged_store_entry(cluster: Cluster, ran: Workspace, tmp_path: Path) -> None:
     workspace = ran.copy(tmp_path / "w")
+    features = f"results/features/{CELL}"
     cut(workspace.path / RESPONSES / "pirate.jsonl")
-    workspace.snakemake(*RUN)
-    same_as(workspace, undisturbed)
-    assert loads(workspace) == len(ROLES) / GROUP, "what the store holds needs no model"
+    cut(workspace.path / features / "pirate.parquet")
+    workspace.snakemake("features", *PROFILE)
+    assert undamaged(workspace, RESPONSES) == ran.files(RESPONSES)
+    assert undamaged(workspace, features) == ran.files(features)
+    assert loads(workspace) == loads(ran), "what the store holds needs no model"
 
     cut(workspace.path / RESPONSES / "pirate.jsonl")
     cut(workspace.path / f"store/responses/{MODEL}/pirate.log")
-    assert workspace.counts(*RUN) == {"generate": 1}
-    workspace.snakemake(*RUN)
-    same_as(workspace, undisturbed)
-    assert loads(workspace) == len(ROLES) / GROUP + 1
+    assert workspace.counts("responses", *PROFILE) == {"generate": 1}
+    workspace.snakemake("responses", *PROFILE)
+    assert undamaged(workspace, RESPONSES) == ran.files(RESPONSES)
+    assert loads(workspace) == loads(ran) + 1
+    assert len(workspace.records()["pirate"]) == TINY["questions"]["select"]
     nothing_left(workspace, cluster)
+
+
+def undamaged(workspace: Workspace, folder: str) -> dict[str, bytes]:
+    return {name: text for name, text in workspace.files(folder).items() if not name.endswith(".damaged")}
 
 
 def cut(path: Path) -> None:

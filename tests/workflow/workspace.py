@@ -119,7 +119,7 @@ class Workspace:
     def snakemake(self, *args: str, check: bool = True, env: dict[str, str] | None = None) -> Outcome:
         """Run Snakemake to its end; with `check` it must succeed."""
         process = self.start(*args, env=env)
-        code = process.wait(timeout=300)
+        code = process.wait(timeout=900)
         outcome = Outcome(code, self.read("run.log"))
         assert not check or code == 0, outcome.text
         return outcome

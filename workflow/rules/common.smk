@@ -10,7 +10,7 @@ from yaml import safe_load
 from personascope.code_hash import code_hash
 from personascope.conversations import find_conversations
 from personascope.errors import UserError
-from personascope.integrity import set_aside_damaged
+from personascope.integrity import note_times, set_aside_damaged
 from personascope.roles import (
     build_prompts,
     questions_for,
