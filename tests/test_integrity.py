@@ -55,7 +55,20 @@ def test_times_at_the_end_of_a_run_are_believed(output: Path) -> None:
     assert [file.read_bytes() for file in NOTES.iterdir()] == before, "not read again"
     output.write_bytes(b"a response\n")
     note_times()
+    note_times()
     assert len(set_aside_damaged()) == 1, "another size is never believed"
+
+
+def test_the_end_of_a_run_leaves_a_line_for_each_output_that_is_there(output: Path) -> None:
+    gone = output.with_name("ghost.jsonl")
+    gone.write_bytes(b"boo\n")
+    for _ in range(3):
+        note_outputs([output, gone])
+    gone.unlink()
+    note_times()
+    [line] = [line for file in NOTES.iterdir() for line in file.read_text().splitlines()]
+    assert str(output) in line
+    assert set_aside_damaged() == [] and output.exists()
 
 
 def test_a_job_that_ran_again_is_what_counts(output: Path) -> None:

@@ -13,12 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from personascope.files import append_line
+from personascope.files import append_line, write_text
 from personascope.store import file_digest
 
-NOTES = Path(
-    "logs/outputs"
-)  # of the working directory: a file a node, since appends of several can overwrite each other
+# Of the working directory; a file a node, since appends of several nodes can overwrite each other.
+NOTES = Path("logs/outputs")
 LOCKS = Path(".snakemake/locks")  # of a run that is going on, or was killed: its jobs may be writing
 SUFFIX = ".damaged"
 KEYS = {"path", "size", "mtime_ns", "sha256", "time"}
@@ -30,20 +29,29 @@ def note_outputs(paths: Iterable[str | Path]) -> None:
     """Note what a job has written."""
     for path in map(Path, paths):
         if path.is_file():
-            _note(path, path.stat(), file_digest(path))
+            append_line(_own_file(), json.dumps(_note(path, path.stat(), file_digest(path))))
 
 
 def note_times() -> None:
-    """Note the times that intact outputs have at the end of a run: Snakemake touches them when their jobs are over."""
+    """Note the times that outputs have at the end of a run: Snakemake touches them when their jobs are over.
+
+    This node's file then holds one line for each output that is there, and none of what was noted before.
+    """
+    lines = []
     for path, note in _latest().items():
-        status = _status(path)
-        if status and status.st_size == note["size"] and status.st_mtime_ns != note["mtime_ns"]:
-            _note(path, status, note["sha256"])
+        if status := _status(path):
+            same = status.st_size == note["size"]
+            lines.append(json.dumps(_note(path, status, note["sha256"]) if same else note) + "\n")
+    write_text(_own_file(), "".join(lines))
 
 
-def _note(path: Path, status: os.stat_result, digest: str) -> None:
+def _own_file() -> Path:
+    return NOTES / f"{socket.gethostname()}.jsonl"
+
+
+def _note(path: Path, status: os.stat_result, digest: str) -> Note:
     told = {"path": str(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": digest}
-    append_line(NOTES / f"{socket.gethostname()}.jsonl", json.dumps(told | {"time": time.time()}))
+    return told | {"time": time.time()}
 
 
 def set_aside_damaged() -> list[str]:
@@ -82,7 +90,7 @@ def _is_intact(path: Path, note: Note) -> bool:
     if status.st_mtime_ns == note["mtime_ns"]:
         return True
     if intact := file_digest(path) == note["sha256"]:
-        _note(path, status, note["sha256"])
+        append_line(_own_file(), json.dumps(_note(path, status, note["sha256"])))
     return intact
 
 
