@@ -7,9 +7,10 @@ Models, tokenizers, SAEs and engines are loaded once and kept for the next reque
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -33,6 +34,7 @@ from personascope.storage import FeatureRows, residual_writer, write_features
 from personascope.store import content_key, feature_files, file_digest, response_log
 from personascope.token_features import token_writer, write_failure
 
+T = TypeVar("T")
 WINDOW = 256  # responses extracted before they are written: bounds memory, and pads are few among so many
 
 
@@ -89,6 +91,15 @@ def run_generate(
     return {"log": str(records.path), "keys": keys}
 
 
+def one_ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, each made in a thread while the one before it is used: the model never waits for files."""
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = thread.submit(next, items, None)
+            yield item
+
+
 def run_extract(
     resources: Resources,
     report: Report,
@@ -124,17 +135,21 @@ def run_extract(
 
     with files.add(key) as folder, residual_writer(folder / "residuals.parquet", residual_layers, metadata) as keep:
 
-        def blocks() -> Iterator[FeatureRows]:
+        def windows() -> Iterator[tuple[list[dict[str, Any]], list[Item]]]:
             rows = enumerate(iter_jsonl(responses))
             while window := list(itertools.islice(rows, WINDOW)):
                 items = [_item(tokenizer, f"{responses}, row {i}", row, token_selection, context) for i, row in window]
+                yield [row for _, row in window], items
+
+        def blocks() -> Iterator[FeatureRows]:
+            for rows, items in one_ahead(windows()):
                 pooled = extract(network, loaded, items, options)
-                block = _feature_rows([row for _, row in window], pooled)
+                block = _feature_rows(rows, pooled)
                 keep(block, np.stack([p.residual_means for p in pooled]))
-                progress.add(sum(len(item.ids) for item in items), len(window))
+                progress.add(sum(len(item.ids) for item in items), len(rows))
                 yield block
 
-        write_features(folder / "features.parquet", blocks(), metadata)
+        write_features(folder / "features.parquet", one_ahead(blocks()), metadata)
     return {"key": key}
 
 

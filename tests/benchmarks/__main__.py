@@ -17,6 +17,7 @@ from tests.benchmarks import (
     drift,
     extraction,
     generation,
+    gpu,
     memory,
     storage,
 )
@@ -32,6 +33,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
     "conversations": conversations.run,
     "memory": memory.run,
     "cluster": cluster.run,
+    "gpu": gpu.run,
     "demo": demo.run,
 }
 

@@ -60,7 +60,7 @@ def baseline(model: Any, sae: LoadedSAE, items: list[Item]) -> list[tuple[np.nda
     for item in items:
         cache: dict[str, torch.Tensor] = {}
         with hooks(model, {sae.point}, lambda point, h, cache=cache: cache.update(h=h.detach())):
-            model(torch.tensor([item.ids]))
+            model(torch.tensor([item.ids], device=model.device))
         features = sae.sae.encode(cache["h"].to(sae.dtype)).squeeze(0).float().cpu().numpy()
         (start, end), *_ = item.ranges
         results.append((features[start:end].mean(0), features[start:end].max(0)))
