@@ -42,7 +42,8 @@ def note_times() -> None:
         if status := _status(path):
             same = status.st_size == note["size"]
             lines.append(json.dumps(_note(path, status, note["sha256"]) if same else note) + "\n")
-    write_text(_own_file(), "".join(lines))
+    with suppress(OSError):  # a full disk: they are read again, then
+        write_text(_own_file(), "".join(lines))
 
 
 def _own_file() -> Path:
