@@ -38,6 +38,7 @@ PROFILE = (
     *("--seconds-between-status-checks", "2", "--slurm-init-seconds-before-status-checks", "2"),
 )
 RUN = ("responses", *PROFILE)
+STAGES = ("axis", "conversations", *(f"results/drift/{CELL}/pc1/{name}/arrays.npz" for name in ("at-sea", "plain-0")))
 HOSTS = Path(tempfile.gettempdir()) / f"personascope-{os.getuid()}"
 
 
@@ -133,7 +134,7 @@ def ran(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory, model: objec
     """Every stage on the cluster, undisturbed. Copy it before changing anything."""
     workspace = Workspace.make(tmp_path_factory.mktemp("ran") / "w", with_model=True)
     prepare(workspace, TINY)
-    workspace.snakemake("all", *PROFILE)
+    workspace.snakemake(*STAGES, *PROFILE)
     return workspace
 
 
@@ -141,17 +142,16 @@ def test_every_stage_has_one_load_a_group_and_the_results_of_one_machine(
     cluster: Cluster, ran: Workspace, finished_run: Any
 ) -> None:
     here = finished_run.workspace
-    made, expected = (workspace.files("results").keys() for workspace in (ran, here))
-    assert made == {name for name in expected if "role_specific" not in name}
+    assert all((ran.path / target).is_file() for target in STAGES[2:])
     # Analyses note when they were made, and activations depend on the number of threads in the last bit.
     for folder in ("responses/general", "features", "aggregated", "axis"):
-        assert ran.files(f"results/{folder}") == here.files(f"results/{folder}"), folder
+        assert ran.files(f"results/{folder}") == here.files(f"results/{folder}") != {}, folder
     groups = len(TINY["roles"]["select"]) / GROUP
     assert loads(ran) == 2 * math.ceil(groups) + 2, "generate and extract; conversations; simulations"
     used = [job for job in cluster.jobs("all") if job["partition"] == "gpu" and job["folder"] == str(ran.path)]
     assert {job["node"] for job in used} == {"gpu1", "gpu2"} and {job["state"] for job in used} == {"COMPLETED"}
     nothing_left(ran, cluster)
-    assert ran.counts("all", *PROFILE) == {}
+    assert ran.counts(*STAGES, *PROFILE) == {}
 
 
 def test_a_truncated_output_and_a_damaged_store_entry(cluster: Cluster, ran: Workspace, tmp_path: Path) -> None:
