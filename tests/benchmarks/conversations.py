@@ -24,6 +24,7 @@ class Workflow:
     """A copy of the workflow with the demo's results, and a folder `talks` with copies of one conversation."""
 
     def __init__(self, folder: Path, conversations: int, *configs: str) -> None:
+        folder.mkdir(exist_ok=True)
         self.folder, self.configs = folder, [*configs, "talks.yaml"]
         for part in ("Snakefile", "workflow", "config", "resources", "envs"):
             source = ROOT / part
@@ -169,6 +170,7 @@ def memory() -> Iterator[Row]:
 
 def run() -> Iterator[Row]:
     yield from dag()
+    yield from large_dag()
     yield from jobs()
     yield from memory()
 
