@@ -7,6 +7,8 @@ import pytest
 
 from personascope.integrity import LOCKS, NOTES, note_outputs, note_times, set_aside_damaged
 
+JOB = "logs/generate/pirate.log"
+
 
 @pytest.fixture
 def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -15,7 +17,7 @@ def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = Path("results/pirate.jsonl")
     path.parent.mkdir()
     path.write_bytes(b"a response\nanother\n")
-    note_outputs([path])
+    note_outputs(JOB, [path])
     return path
 
 
@@ -63,7 +65,7 @@ def test_the_end_of_a_run_leaves_a_line_for_each_output_that_is_there(output: Pa
     gone = output.with_name("ghost.jsonl")
     gone.write_bytes(b"boo\n")
     for _ in range(3):
-        note_outputs([output, gone])
+        note_outputs(JOB, [output, gone])
     gone.unlink()
     note_times()
     [line] = [line for file in NOTES.iterdir() for line in file.read_text().splitlines()]
@@ -73,7 +75,7 @@ def test_the_end_of_a_run_leaves_a_line_for_each_output_that_is_there(output: Pa
 
 def test_a_job_that_ran_again_is_what_counts(output: Path) -> None:
     output.write_bytes(b"a longer response\n")
-    note_outputs([output])
+    note_outputs(JOB, [output])
     assert set_aside_damaged() == []
 
 
@@ -94,3 +96,15 @@ def test_other_nodes_and_torn_lines(output: Path) -> None:
     assert set_aside_damaged() == [], "what is gone is Snakemake's to make"
     output.write_bytes(b"a")
     assert len(set_aside_damaged()) == 1
+
+
+def test_what_the_same_job_wrote_goes_with_it(output: Path) -> None:
+    """Snakemake would not miss it alone, where something else asks for the others only."""
+    sibling, other = output.with_name("pirate.parquet"), output.with_name("ghost.jsonl")
+    for path in (sibling, other):
+        path.write_bytes(b"whole")
+    note_outputs(JOB, [sibling])
+    note_outputs("logs/generate/ghost.log", [other])
+    output.write_bytes(b"")
+    assert len(set_aside_damaged()) == 1
+    assert not sibling.exists() and Path(f"{sibling}.damaged").read_bytes() == b"whole" and other.exists()

@@ -20,16 +20,16 @@ from personascope.store import file_digest
 NOTES = Path("logs/outputs")
 LOCKS = Path(".snakemake/locks")  # of a run that is going on, or was killed: its jobs may be writing
 SUFFIX = ".damaged"
-KEYS = {"path", "size", "mtime_ns", "sha256", "time"}
+KEYS = {"job", "path", "size", "mtime_ns", "sha256", "time"}
 
 Note = dict[str, Any]
 
 
-def note_outputs(paths: Iterable[str | Path]) -> None:
-    """Note what a job has written."""
+def note_outputs(job: str | Path, paths: Iterable[str | Path]) -> None:
+    """Note what a job, known by its log file, has written."""
     for path in map(Path, paths):
         if path.is_file():
-            append_line(_own_file(), json.dumps(_note(path, path.stat(), file_digest(path))))
+            append_line(_own_file(), json.dumps(_note(str(job), path, path.stat(), file_digest(path))))
 
 
 def note_times() -> None:
@@ -41,7 +41,7 @@ def note_times() -> None:
     for path, note in _latest().items():
         if status := _status(path):
             same = status.st_size == note["size"]
-            lines.append(json.dumps(_note(path, status, note["sha256"]) if same else note) + "\n")
+            lines.append(json.dumps(_note(note["job"], path, status, note["sha256"]) if same else note) + "\n")
     with suppress(OSError):  # a full disk: they are read again, then
         write_text(_own_file(), "".join(lines))
 
@@ -50,22 +50,29 @@ def _own_file() -> Path:
     return NOTES / f"{socket.gethostname()}.jsonl"
 
 
-def _note(path: Path, status: os.stat_result, digest: str) -> Note:
-    told = {"path": str(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": digest}
+def _note(job: str, path: Path, status: os.stat_result, digest: str) -> Note:
+    told = {"job": job, "path": str(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": digest}
     return told | {"time": time.time()}
 
 
 def set_aside_damaged() -> list[str]:
     """Rename outputs that are not what their jobs wrote to `*.damaged`; a line about each.
 
-    A file with another time is read to the end once; one that is gone, or that no job has noted, is left to Snakemake.
+    The job's other outputs go with them: of several, Snakemake only misses those that something else asks for. A file
+    with another time is read to the end once; one that is gone, or that no job has noted, is left to Snakemake.
     """
     if LOCKS.is_dir() and any(LOCKS.iterdir()):
         return []
-    damaged = [path for path, note in _latest().items() if not _is_intact(path, note)]
-    for path in damaged:
-        path.replace(f"{path}{SUFFIX}")
-    return [f"{path}: not what its job wrote; set aside as *{SUFFIX}, and made again" for path in damaged]
+    notes = _latest()
+    damaged = [path for path, note in notes.items() if not _is_intact(path, note)]
+    jobs = {notes[path]["job"] for path in damaged}
+    for path, note in notes.items():
+        if note["job"] in jobs and path.exists():
+            path.replace(f"{path}{SUFFIX}")
+    return [
+        f"{path}: not what its job wrote; all that this job wrote is set aside as *{SUFFIX}, and made again when needed"
+        for path in damaged
+    ]
 
 
 def _latest() -> dict[Path, Note]:
@@ -91,7 +98,7 @@ def _is_intact(path: Path, note: Note) -> bool:
     if status.st_mtime_ns == note["mtime_ns"]:
         return True
     if intact := file_digest(path) == note["sha256"]:
-        append_line(_own_file(), json.dumps(_note(path, status, note["sha256"])))
+        append_line(_own_file(), json.dumps(_note(note["job"], path, status, note["sha256"])))
     return intact
 
 

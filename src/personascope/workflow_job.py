@@ -27,7 +27,7 @@ def job(log_file: str | Path, outputs: Iterable[str | Path]) -> Iterator[None]:
     with one_line_errors():
         try:
             yield
-            note_outputs(outputs)
+            note_outputs(log_file, outputs)
         except Exception as error:
             if told := as_user_error(error):
                 in_file.emit(logging.makeLogRecord({"msg": f"error: {told}", "levelno": logging.ERROR}))

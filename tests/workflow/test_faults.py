@@ -106,3 +106,14 @@ def test_truncated_outputs_are_made_again(finished: Workspace):
         assert f"{name}: not what its job wrote" in text
         assert (finished.path / name).read_bytes() == before[name]
     assert finished.counts("--configfile", "overlay.yaml") == {}
+
+
+def test_a_truncated_output_that_nothing_asks_for_is_made_again(finished: Workspace):
+    axis, run = f"results/axis/{CELL}/axis.npz", f"results/drift/{CELL}/pc1/at-sea/conversation.json"
+    before = (finished.path / axis).read_bytes()
+    for name in (axis, run):
+        os.truncate(finished.path / name, 20)
+    assert finished.counts("--configfile", "overlay.yaml").keys() >= {"assistant_axis", "drift_conversation"}
+    finished.snakemake("all", "--cores", "2", "--configfile", "overlay.yaml")
+    assert (finished.path / axis).read_bytes() == before
+    assert (finished.path / run).stat().st_size > 20
