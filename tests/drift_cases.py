@@ -7,7 +7,8 @@ import numpy as np
 from personascope.axis import unit
 from personascope.drift.reference import Reference
 from personascope.drift.turns import role_space_of, score_vectors
-from personascope.drift.types import DriftOptions, TokenActivations
+from personascope.drift.types import DriftOptions
+from personascope.formats.tokens import TokenActivations
 
 # Pieces that a tokenizer may well give: markup, a byte-level piece, right-to-left, a control character, a template's.
 PIECES = ["Hello", "▁world", "Ġ<b>", "א", "\x07", "<|im_end|>", "é", "{{", '"', "\n"]

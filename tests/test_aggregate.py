@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from personascope.aggregate import SAME, RoleMatrix, aggregate_features, aggregate_residuals, load_role_matrix
+from personascope.aggregate import SAME, aggregate_features, aggregate_residuals
 from personascope.errors import UserError
-from personascope.storage import residual_writer, save_npz, write_features
-from tests.sparse_rows import random_dense, to_rows
+from personascope.formats.features import residual_writer, write_features
+from personascope.formats.role_matrix import RoleMatrix, load_role_matrix
+from personascope.formats.tables import save_npz
+from tests.helpers.sparse_rows import random_dense, to_rows
 
 D_SAE, D_MODEL = 50, 6
 METADATA = {

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from personascope.aggregate import RoleMatrix
 from personascope.axis import (
     TRANSFORMS,
     AxisOptions,
@@ -23,7 +22,8 @@ from personascope.axis import (
     unit,
 )
 from personascope.errors import UserError
-from personascope.storage import load_npz, save_npz
+from personascope.formats.role_matrix import RoleMatrix
+from personascope.formats.tables import load_npz, save_npz
 
 RAW = AxisOptions(transform="raw")
 # others' mean = [1, 2]; diff = [2, -2] / sqrt(8); covariance of the rows ~ [[1, -1], [-1, 4]].

@@ -9,8 +9,8 @@ import pytest
 from personascope.aggregate import aggregate_features, aggregate_residuals
 from personascope.block_sums import BlockSums, block_sums, deal_questions
 from personascope.errors import UserError
-from personascope.storage import FeatureRows, residual_writer, write_features
-from tests.sparse_rows import random_dense, to_rows
+from personascope.formats.features import FeatureRows, residual_writer, write_features
+from tests.helpers.sparse_rows import random_dense, to_rows
 
 D_SAE, D_MODEL = 40, 5
 VARIANTS, QUESTIONS = (0, 2, 7), (3, 5, 11, 40, 41, 99, 100)

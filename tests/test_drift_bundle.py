@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 
 from personascope.drift import DriftOptions, DriftResult, analyze
-from personascope.drift.bundle import Run, arrays, conversation_hash, plain, run_meta, summary, ui_bundle
+from personascope.drift.bundle import Run, arrays, conversation_hash, run_meta, summary, ui_bundle
 from personascope.drift.turns import SCORE_METHODS
-from personascope.files import read_json, write_json
-from personascope.storage import load_npz, save_npz
+from personascope.formats.files import read_json, write_json
+from personascope.formats.tables import load_npz, plain, save_npz
 from tests.drift_cases import PIECES, random_roles, random_tokens, reference_of, to_activations
 from tests.drift_identities import check_bundle, check_summary
 

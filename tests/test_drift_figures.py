@@ -27,7 +27,7 @@ from personascope.drift.figures import (
 )
 from personascope.drift.ranking import ranked, ranking_figure
 from personascope.figures import BLUE, save_figure
-from personascope.storage import read_csv, write_csv
+from personascope.formats.tables import read_csv, write_csv
 from tests.drift_examples import (
     make_diagnostics,
     make_features,

@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from personascope.aggregate import RoleMatrix
 from personascope.drift.jobs import Resources, drift_options, run_drift, run_tables
 from personascope.drift.plot import plot_conversation
 from personascope.drift.reference import Reference
 from personascope.drift.trust import calibration_report, role_quartiles
 from personascope.drift.types import DriftOptions
 from personascope.errors import UserError
-from personascope.token_features import TokenBlock, token_writer, write_failure
+from personascope.formats.role_matrix import RoleMatrix
+from personascope.formats.tokens import TokenBlock, token_writer, write_failure
 from tests.drift_cases import random_roles, random_tokens, reference_of, to_activations
 from tests.drift_identities import check_bundle, check_summary
 

@@ -9,9 +9,9 @@ import pytest
 from scipy.stats import binomtest
 
 from personascope.drift.overview import detection_table, empty_overview, read_summaries, summary_table
-from personascope.files import write_json
+from personascope.formats.files import write_json
+from personascope.formats.tables import write_table
 from personascope.stats import proportion_interval
-from personascope.storage import write_table
 
 
 def content(status: str = "ok", **row: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from personascope.drift.analysis import confound_verdict, select_transition, tok
 from personascope.drift.attribution import changed_features, effect_strength, share_of_away
 from personascope.drift.bundle import conversation_hash
 from personascope.drift.types import DriftOptions, RoleSpace, Transition
-from personascope.files import read_json
+from personascope.formats.files import read_json
 from tests.drift_identities import check_bundle, check_summary
 
 PUBLISHED = Path(__file__).parents[2] / "shared/data/interpret-personas/run_coding"

@@ -13,8 +13,8 @@ from personascope.drift.reference import Reference, build
 from personascope.drift.turns import role_space_of, score_vectors
 from personascope.drift.types import DriftOptions
 from personascope.errors import UserError
-from personascope.storage import residual_writer, write_features
-from tests.sparse_rows import to_rows
+from personascope.formats.features import residual_writer, write_features
+from tests.helpers.sparse_rows import to_rows
 
 NAMES = ["assistant", "baker", "cook"]
 D_SAE, D_MODEL, VARIANTS, QUESTIONS, BLOCKS = 60, 8, 2, 7, 3

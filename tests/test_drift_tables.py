@@ -10,7 +10,7 @@ import pytest
 from personascope.drift import DriftOptions, DriftResult, analyze
 from personascope.drift.tables import tables
 from personascope.drift.turns import MASS_METRICS, SCORE_METHODS
-from personascope.storage import write_csv
+from personascope.formats.tables import write_csv
 from tests.drift_cases import random_roles, random_tokens, reference_of, to_activations
 
 WIDTH = 200

@@ -11,7 +11,7 @@ from sae_lens import JumpReLUSAE, JumpReLUSAEConfig, StandardSAE, StandardSAECon
 
 from personascope.errors import UserError
 from personascope.extract import ExtractOptions, Item, batches_by_tokens, extract, layers_available, make_item
-from personascope.pooling import Pooled
+from personascope.formats.features import Pooled
 from personascope.saes import LoadedSAE, SAESpec, check_fit, encode_blocks, load_sae, sae_identity
 from personascope.spans import encode_conversation, message_spans
 

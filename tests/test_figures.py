@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 
 from personascope.axis import AxisOptions, assistant_axis, axis_tables
 from personascope.figures import AXIS_FIGURES, BLUE, cluster_order, plot_role_projections, plot_similarity, save_figure
-from personascope.storage import write_csv
+from personascope.formats.tables import write_csv
 
 NAMES = ["assistant", "baker", "cook", "doctor", "elf"]
 

@@ -9,7 +9,7 @@ from transformers import LlamaConfig
 from personascope.counting import TokenCounter, count_script
 from personascope.dryrun import DryRun, Job, dry_run, parse_jobs
 from personascope.errors import UserError
-from personascope.files import write_json, write_jsonl
+from personascope.formats.files import write_json, write_jsonl
 from personascope.measured import log_work, mean_response, spread
 from personascope.plan import Given, _api, _loads
 from personascope.spans import encode_conversation

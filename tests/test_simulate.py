@@ -9,9 +9,9 @@ import pytest
 
 from personascope.backends import Completion, Request, Sampling
 from personascope.backends.local import TransformersBackend
-from personascope.conversations import read_simulation, simulation_user_turns
 from personascope.errors import UserError
-from personascope.files import write_json
+from personascope.formats.conversations import read_simulation, simulation_user_turns
+from personascope.formats.files import write_json
 from personascope.simulate import in_order, simulate
 
 WARM = Sampling(1.0, 1.0)

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from personascope.errors import UserError
-from personascope.files import read_json, write_json
+from personascope.formats.files import read_json, write_json
 from personascope.status import HOSTS, hosts, note_run, show, status
 from personascope.store import feature_files
 from personascope.workflow_job import FAILURES, job

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from personascope import store as store_module
-from personascope.store import FileStore, RecordLog, content_key, feature_files, prune, response_log, usage
+from personascope.formats.files import content_key
+from personascope.store import FileStore, RecordLog, feature_files, prune, response_log, usage
 
 FORK = multiprocessing.get_context("fork")
 

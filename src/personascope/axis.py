@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from personascope.aggregate import load_role_matrix
 from personascope.errors import UserError
-from personascope.storage import load_npz
+from personascope.formats.role_matrix import load_role_matrix
+from personascope.formats.tables import load_npz
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from personascope.errors import UserError
-from personascope.storage import iter_features, iter_tables, load_npz, open_parquet, residual_column, save_npz
+from personascope.formats.features import iter_features, residual_column
+from personascope.formats.tables import iter_tables, load_npz, open_parquet, save_npz
 
 N_BLOCKS = 12
 PARTS = ("sums", "peaks", "residual_sums")

@@ -8,8 +8,8 @@ from typing import Any
 
 from personascope import costs, plan, status
 from personascope.errors import one_line_errors
-from personascope.export import export_npz
-from personascope.roles import import_roles
+from personascope.formats.export import export_npz
+from personascope.formats.roles import import_roles
 from personascope.store import prune, usage
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from personascope.errors import UserError
-from personascope.files import log_tail, write_json, write_jsonl
+from personascope.formats.files import log_tail, write_json, write_jsonl
 from personascope.store import FileStore, RecordLog, feature_files
 
 log = logging.getLogger(__name__)

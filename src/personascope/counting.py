@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from personascope.conversations import read_conversation, read_simulation, simulation_user_turns
 from personascope.errors import UserError
+from personascope.formats.conversations import read_conversation, read_simulation, simulation_user_turns
+from personascope.formats.roles import build_prompts, questions_for, read_questions, read_role, select_questions
 from personascope.measured import spread
-from personascope.roles import build_prompts, questions_for, read_questions, read_role, select_questions
 
 SAMPLE = 2000  # prompts counted
 CONVERSATIONS = 100  # conversations counted

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from personascope.errors import UserError
+from personascope.formats.features import Pooled
 from personascope.hookpoints import HookPoint, decoder_layers, run_to
-from personascope.pooling import Pooled
 from personascope.saes import LoadedSAE, encode_blocks
 from personascope.spans import Message, encode_conversation, locate_spans
 

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from personascope.errors import UserError
 from personascope.extract import ExtractOptions
+from personascope.formats.tokens import TokenBlock
 from personascope.hookpoints import HookPoint, run_to
 from personascope.saes import LoadedSAE, encode_blocks
 from personascope.spans import Encoded, Message, Span, encode_conversation, locate_spans
-from personascope.token_features import TokenBlock
 
 TOO_LONG = ("refuse", "truncate")
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from personascope.files import atomic_path
+from personascope.formats.files import atomic_path
 
 matplotlib.use("Agg")
 matplotlib.rcParams["svg.hashsalt"] = "personascope"

@@ -30,7 +30,7 @@ import psutil
 
 from personascope.client import is_alive, remove_folder
 from personascope.errors import UserError, as_user_error
-from personascope.files import write_json
+from personascope.formats.files import write_json
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from personascope.files import append_line, write_text
-from personascope.store import file_digest
+from personascope.formats.files import append_line, file_digest, write_text
 
 # Of the working directory; a file a node, since appends of several nodes can overwrite each other.
 NOTES = Path("logs/outputs")

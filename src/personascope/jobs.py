@@ -16,23 +16,22 @@ import numpy as np
 
 from personascope import __version__
 from personascope.backends import Completion, Request, Sampling
-from personascope.conversations import read_conversation, read_simulation
 from personascope.errors import UserError
 from personascope.extract import ExtractOptions, Item, extract, layers_available, make_item
 from personascope.extract_conversation import encode_within, token_blocks
-from personascope.files import iter_jsonl
+from personascope.formats.conversations import read_conversation, read_simulation
+from personascope.formats.features import FeatureRows, Pooled, residual_writer, write_features
+from personascope.formats.files import content_key, file_digest, iter_jsonl
+from personascope.formats.roles import build_prompts, questions_for, read_questions, read_role, select_questions
+from personascope.formats.tokens import token_writer, write_failure
 from personascope.generate import build_requests, generate
 from personascope.measured import note_load
 from personascope.models import LAYER_CONVENTION, ModelSpec, context_length, d_model
-from personascope.pooling import Pooled
 from personascope.resources import Progress, Report, Resources, took
-from personascope.roles import build_prompts, questions_for, read_questions, read_role, select_questions
 from personascope.saes import LoadedSAE, SAESpec
 from personascope.simulate import in_order, simulate
 from personascope.spans import template_hash
-from personascope.storage import FeatureRows, residual_writer, write_features
-from personascope.store import content_key, feature_files, file_digest, response_log
-from personascope.token_features import token_writer, write_failure
+from personascope.store import feature_files, response_log
 
 T = TypeVar("T")
 WINDOW = 256  # responses extracted before they are written: bounds memory, and pads are few among so many

@@ -13,9 +13,9 @@ import psutil
 import pyarrow.parquet as pq
 
 from personascope.errors import UserError
-from personascope.files import iter_jsonl, write_text
-from personascope.roles import GOLDEN_RATIO
-from personascope.token_features import read_metadata
+from personascope.formats.files import iter_jsonl, write_text
+from personascope.formats.roles import GOLDEN_RATIO
+from personascope.formats.tokens import read_metadata
 
 TOOK = re.compile(r"(\d+) tokens in ([\d.]+) s, \d+ tokens/s$")  # as resources.took writes it
 LOADS = Path("benchmarks/load_model")  # of the working directory: a file a load, in the form of Snakemake's own

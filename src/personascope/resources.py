@@ -7,9 +7,9 @@ from functools import lru_cache
 from typing import Any
 
 from personascope.backends import Backend, make_backend
+from personascope.formats.files import content_key
 from personascope.models import ModelSpec, choose_device, load_model, load_tokenizer, model_identity, stop_ids
 from personascope.saes import LoadedSAE, SAESpec, check_fit, load_sae, sae_identity
-from personascope.store import content_key
 from personascope.text import duration
 
 Report = Callable[[str], None]

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from personascope.backends import Backend, Completion, Request, Sampling
-from personascope.conversations import Simulation, simulation_user_turns
 from personascope.errors import UserError
+from personascope.formats.conversations import Simulation, simulation_user_turns
 from personascope.spans import Message, prompt_ids
 
 # finish(samples' requests) -> completions, in order: the backend, or what the store has of it.

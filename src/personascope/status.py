@@ -17,7 +17,7 @@ import psutil
 
 from personascope.client import is_alive
 from personascope.errors import UserError
-from personascope.files import iter_jsonl, read_json, write_json
+from personascope.formats.files import iter_jsonl, read_json, write_json
 from personascope.store import disk_usage
 from personascope.text import duration, size, table
 from personascope.workflow_job import FAILURES

@@ -11,7 +11,6 @@ Few files, and no database: parallel file systems choke on one file a response, 
 """
 
 import fcntl
-import hashlib
 import json
 import logging
 import mmap
@@ -27,24 +26,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from personascope.files import atomic_path
+from personascope.formats.files import atomic_path, file_digest
 
 log = logging.getLogger(__name__)
 
 MAGIC = b"PSr1"
 HEADER = struct.Struct("<4s32sII")  # magic, key, payload length, CRC-32 of key and payload
 MANIFEST = "manifest.json"
-
-
-def content_key(value: Any) -> str:
-    """sha256 (hex) of a JSON value in canonical form."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """sha256 (hex) of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class RecordLog:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from personascope.errors import as_user_error, one_line_errors
-from personascope.files import append_line
+from personascope.formats.files import append_line
 from personascope.integrity import note_outputs
 
 FAILURES = Path("logs/failures.jsonl")  # of the working directory; `personascope status` reads it

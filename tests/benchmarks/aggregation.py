@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from personascope.aggregate import aggregate_features
-from personascope.storage import FeatureRows, write_features
+from personascope.formats.features import FeatureRows, write_features
 from tests.benchmarks.common import Row, alternate, peak_memory_mib
 
 ROLES, RESPONSES, WIDTH, ACTIVE = 20, 1200, 65536, 6000

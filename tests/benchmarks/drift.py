@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from personascope.aggregate import RoleMatrix, load_role_matrix
-from personascope.drift import DriftOptions, DriftResult, TokenActivations, analyze
+from personascope.drift import DriftOptions, DriftResult, analyze
 from personascope.drift.bundle import Run, arrays, run_meta, summary, ui_bundle
 from personascope.drift.tables import tables
-from personascope.files import write_json
-from personascope.storage import load_npz, save_npz, write_csv
+from personascope.formats.files import write_json
+from personascope.formats.role_matrix import RoleMatrix, load_role_matrix
+from personascope.formats.tables import load_npz, save_npz, write_csv
+from personascope.formats.tokens import TokenActivations
 from tests.benchmarks.common import Row, alternate, peak_memory_mib, seconds
 
 TURNS, TOKENS, WIDTH, ACTIVE, ROLES = 20, 8000, 65536, 60, 50

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from personascope.files import write_jsonl
-from personascope.store import RecordLog, content_key
+from personascope.formats.files import content_key, write_jsonl
+from personascope.store import RecordLog
 from tests.benchmarks.common import MODEL, SAE, Row, peak_memory_mib
 
 ANSWER = "The sea was calm, and the captain counted the casks again while the crew slept below the deck. "

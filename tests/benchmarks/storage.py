@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from personascope.storage import open_parquet
+from personascope.formats.tables import open_parquet
 from tests.benchmarks.common import ROOT, Row
 
 

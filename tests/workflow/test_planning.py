@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from workspace import TINY, Workspace
 
+from personascope.formats.tokens import read_metadata
 from personascope.measured import result_files
-from personascope.token_features import read_metadata
 
 pytestmark = pytest.mark.workflow
 

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from personascope.axis import AxisOptions, axes_of_spaces, axis_arrays, axis_tables
-from personascope.storage import save_npz, write_csv
+from personascope.formats.tables import save_npz, write_csv
 from personascope.workflow_job import job
 
 with job(snakemake.log[0], snakemake.output):

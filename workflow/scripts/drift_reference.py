@@ -2,7 +2,7 @@ from personascope.block_sums import BlockSums
 from personascope.drift.jobs import drift_options
 from personascope.drift.reference import build
 from personascope.drift.trust import calibration_report
-from personascope.files import write_json
+from personascope.formats.files import write_json
 from personascope.workflow_job import job
 
 with job(snakemake.log[0], snakemake.output):

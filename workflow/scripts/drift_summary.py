@@ -1,8 +1,8 @@
 from personascope.drift.overview import detection_table, read_summaries, summary_table
 from personascope.drift.ranking import ranking_figure, ranking_html
 from personascope.figures import save_figure
-from personascope.files import write_text
-from personascope.storage import write_csv, write_table
+from personascope.formats.files import write_text
+from personascope.formats.tables import write_csv, write_table
 from personascope.workflow_job import job
 
 with job(snakemake.log[0], snakemake.output):

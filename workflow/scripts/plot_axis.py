@@ -1,5 +1,5 @@
 from personascope.figures import AXIS_FIGURES, save_figure
-from personascope.storage import read_csv
+from personascope.formats.tables import read_csv
 from personascope.workflow_job import job
 
 with job(snakemake.log[0], snakemake.output):

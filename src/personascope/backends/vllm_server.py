@@ -21,7 +21,7 @@ import httpx
 from personascope.backends import Completion, Request, Sampling
 from personascope.backends.openai import OpenAIBackend
 from personascope.errors import UserError
-from personascope.files import log_tail
+from personascope.formats.files import log_tail
 from personascope.measured import note_load
 
 log = logging.getLogger(__name__)

@@ -25,16 +25,9 @@ from personascope.drift.turns import (
     turn_bounds,
     turn_scores,
 )
-from personascope.drift.types import (
-    SPACES,
-    DriftOptions,
-    DriftResult,
-    RoleSpace,
-    TokenActivations,
-    Transition,
-    TurnScores,
-)
+from personascope.drift.types import SPACES, DriftOptions, DriftResult, RoleSpace, Transition, TurnScores
 from personascope.errors import UserError
+from personascope.formats.tokens import TokenActivations
 
 TRANSITION_PICKS = ("largest_drop", "manual")
 CHOICES: dict[str, Any] = {

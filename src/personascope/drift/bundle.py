@@ -3,19 +3,18 @@
 import hashlib
 import itertools
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from personascope.axis import unit
 from personascope.drift.attribution import NO_STRENGTH, changed_features
 from personascope.drift.tables import score_mass_diag
 from personascope.drift.turns import SCORE_METHODS, turn_bounds
 from personascope.drift.types import DriftOptions, DriftResult, Transition
+from personascope.formats.tables import plain
 
 FILES = {"conversation": "conversation.json", "summary": "summary.json", "ui_bundle": "ui_bundle.json"}
 
@@ -49,22 +48,6 @@ def run_meta(run: Run, options: DriftOptions) -> dict[str, Any]:
         "score_method": options.score_method,
         "conversation_hash": conversation_hash(run.conversation),
     }
-
-
-def plain(value: Any) -> Any:
-    """The value in JSON's own types: arrays become lists; NaN, infinities and missing values become null."""
-    # The common kinds first: a bundle has tens of thousands of tokens and numbers.
-    if value is None or isinstance(value, str | int):
-        return value
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist())
-    return None if value is pd.NA else value
 
 
 def ui_bundle(result: DriftResult, run_meta: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from personascope.aggregate import load_role_matrix
 from personascope.drift.analysis import analyze_in, check_options
 from personascope.drift.bundle import FILES, Run, arrays, run_meta, summary, ui_bundle
 from personascope.drift.overview import empty_overview, overview
@@ -22,9 +21,10 @@ from personascope.drift.tables import tables
 from personascope.drift.turns import role_space_of
 from personascope.drift.types import DriftOptions, DriftResult, RoleSpace
 from personascope.errors import UserError
-from personascope.files import write_json
-from personascope.storage import load_npz, save_npz, write_csv
-from personascope.token_features import read_activations, read_metadata
+from personascope.formats.files import write_json
+from personascope.formats.role_matrix import load_role_matrix
+from personascope.formats.tables import load_npz, save_npz, write_csv
+from personascope.formats.tokens import read_activations, read_metadata
 
 Report = Callable[[str], None]
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from personascope.drift.bundle import plain
 from personascope.drift.types import DriftResult
-from personascope.files import read_json
+from personascope.formats.files import read_json
+from personascope.formats.tables import plain
 from personascope.stats import proportion_interval
 
 NUMBERS = (

@@ -13,7 +13,7 @@ from personascope.drift.jobs import Resources, analyze_files
 from personascope.drift.tables import tables
 from personascope.drift.trust import role_quartiles
 from personascope.figures import save_figure
-from personascope.files import write_text
+from personascope.formats.files import write_text
 
 
 def plot_conversation(

@@ -23,7 +23,8 @@ from personascope.drift.bootstrap import MAX_THREADS, AxisBootstrap, bootstrap, 
 from personascope.drift.turns import MASS_METRICS, SCORE_METHODS, role_space_of, score_sparse, score_vectors
 from personascope.drift.types import DriftOptions, RoleSpace
 from personascope.errors import UserError
-from personascope.storage import iter_features, iter_tables, load_npz, residual_column, save_npz
+from personascope.formats.features import iter_features, residual_column
+from personascope.formats.tables import iter_tables, load_npz, save_npz
 
 log = logging.getLogger(__name__)
 

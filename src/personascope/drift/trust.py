@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from personascope.drift.bundle import plain
 from personascope.drift.calibration import false_alarm_rate, power_by_role
 from personascope.drift.reference import Reference
 from personascope.drift.types import DriftOptions
+from personascope.formats.tables import plain
 
 
 def role_quartiles(reference: Reference, score_method: str) -> pd.DataFrame:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from personascope.axis import EPS, TRANSFORMS, assistant_index, other_indices, role_space, unit
-from personascope.drift.types import DriftOptions, RoleSpace, TokenActivations, TurnScores
+from personascope.drift.types import DriftOptions, RoleSpace, TurnScores
+from personascope.formats.tokens import TokenActivations
 
 SCORE_METHODS = ("projection", "cos_axis", "cos_assistant")
 MASS_METRICS = ("turn_l2_raw", "turn_nonzero_raw", "turn_l2_space", "turn_nonzero_space")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from personascope.token_features import TokenActivations
+from personascope.formats.tokens import TokenActivations
 
 SPACES = ("sae", "residual")
 

@@ -15,9 +15,6 @@ Residual means of the same rows: ``{role}.residuals.parquet``, the same keys and
 ``layer_{k}`` (fixed-size list<float32>[d_model]) for each layer kept.
 """
 
-import json
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,21 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from personascope.errors import UserError
-from personascope.files import atomic_path
+from personascope.formats.files import atomic_path
+from personascope.formats.tables import METADATA_KEY, encode_metadata, iter_tables, list_of, lists
 
-METADATA_KEY = b"personascope"
 ROW_GROUP = 256
-READ_ROWS = 64  # rows decoded at once: little enough to stay in the processor's caches
-
-
-def list_of(kind: pa.DataType) -> pa.DataType:
-    """A list whose elements are never null."""
-    return pa.list_(pa.field("element", kind, nullable=False))
 
 
 # Nothing is ever null; saying so saves the reader the levels of a nullable list.
@@ -53,49 +42,6 @@ FEATURE_SCHEMA = pa.schema(
         pa.field("max", list_of(pa.float32()), nullable=False),
     ]
 )
-
-
-def write_csv(path: str | Path, table: pd.DataFrame) -> None:
-    """Write a table as CSV without its index, atomically."""
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False)
-
-
-def write_table(path: str | Path, table: pd.DataFrame) -> None:
-    """Write a table as Parquet without its index, atomically; a cell that is an object becomes its JSON."""
-    objects = [name for name in table.columns if any(isinstance(cell, dict | list) for cell in table[name].tolist())]
-    with atomic_path(path) as temporary:
-        table.assign(**{name: table[name].map(_json_cell) for name in objects}).to_parquet(temporary, index=False)
-
-
-def _json_cell(cell: Any) -> str:
-    return json.dumps(cell, ensure_ascii=False, sort_keys=True, allow_nan=False)
-
-
-def read_csv(path: str | Path) -> pd.DataFrame:
-    """Read a table of ours: a role called `null` or `007` is a name."""
-    return pd.read_csv(path, dtype={"role": str}, keep_default_na=False)
-
-
-def save_npz(path: str | Path, **arrays: Any) -> None:
-    """Write an .npz atomically; object arrays are refused, so that it loads with allow_pickle=False."""
-    if bad := [name for name, array in arrays.items() if array.dtype.hasobject]:
-        raise ValueError(f"{path}: object arrays cannot be stored: {bad}")
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)
-
-
-def load_npz(path: str | Path, *names: str) -> list[np.ndarray]:
-    """Read named arrays of an .npz without pickle; UserError where file or array is missing or damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            return [data[name] for name in names]
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except KeyError as error:
-        raise UserError(f"{path}: {error.args[0]}") from None
-    except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path}: not a readable .npz file: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -123,17 +69,6 @@ class FeatureRows:
         rows = np.repeat(np.arange(len(self)), np.diff(self.offsets))
         out[rows, self.indices] = getattr(self, pooling)
         return out
-
-
-def encode_metadata(metadata: dict[str, Any]) -> bytes:
-    """A file's metadata as canonical JSON."""
-    return json.dumps(metadata, sort_keys=True, allow_nan=False).encode()
-
-
-def lists(offsets: np.ndarray, values: np.ndarray) -> pa.ListArray:
-    """Compressed sparse rows as a column of lists."""
-    flat = pa.array(values)
-    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), flat, type=list_of(flat.type))
 
 
 def write_features(path: str | Path, blocks: Iterable[FeatureRows], metadata: dict[str, Any]) -> None:
@@ -186,32 +121,6 @@ def residual_column(layer: int) -> str:
     return f"layer_{layer}"
 
 
-def open_parquet(path: str | Path) -> tuple[pq.ParquetFile, dict[str, Any]]:
-    """Open a features or residuals file: (Parquet file, metadata). UserError where it is absent or not ours."""
-    try:
-        file = pq.ParquetFile(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path}: not a readable Parquet file ({error}); delete it and run again") from None
-    raw = (file.schema_arrow.metadata or {}).get(METADATA_KEY)
-    if raw is None:
-        raise UserError(f"{path}: no `personascope` metadata, so it is no file of this pipeline")
-    return file, json.loads(raw)
-
-
-def iter_tables(path: str | Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Columns of a Parquet file, some rows at a time; UserError where they are absent or damaged."""
-    file, _ = open_parquet(path)
-    if missing := set(columns) - set(file.schema_arrow.names):
-        raise UserError(f"{path}: has no column {', '.join(sorted(missing))}; is it the right kind of file?")
-    try:
-        yield from file.iter_batches(READ_ROWS, columns=list(columns), use_threads=False)
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: damaged ({reason}); delete it and run again") from None
-
-
 def iter_features(path: str | Path, columns: Sequence[str] = ("mean", "max")) -> Iterator[FeatureRows]:
     """The rows of a features file, some at a time; poolings not in `columns` come back empty."""
     names = ["prompt_index", "question_id", "n_tokens", "indices", *columns]
@@ -227,3 +136,21 @@ def iter_features(path: str | Path, columns: Sequence[str] = ("mean", "max")) ->
             mean=values.get("mean", empty),
             max=values.get("max", empty),
         )
+
+
+POOLINGS = ("mean", "max")
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Pooled features and residuals of one response.
+
+    n_tokens: tokens pooled over; indices int32 [nnz] ascending; mean, max float32 [nnz] on the same support
+    (activations are >= 0); residual_means float32 [n_layers_kept, d_model]. All zero where n_tokens is 0.
+    """
+
+    n_tokens: int
+    indices: np.ndarray
+    mean: np.ndarray
+    max: np.ndarray
+    residual_means: np.ndarray

@@ -29,8 +29,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from personascope.errors import UserError
-from personascope.files import atomic_path
-from personascope.storage import METADATA_KEY, encode_metadata, list_of, lists, open_parquet, residual_column
+from personascope.formats.features import residual_column
+from personascope.formats.files import atomic_path
+from personascope.formats.tables import METADATA_KEY, encode_metadata, list_of, lists, open_parquet
 
 BASE_SCHEMA = pa.schema(
     [

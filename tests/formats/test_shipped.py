@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from personascope.roles import Role, list_roles, read_questions, read_role
+from personascope.formats.roles import Role, list_roles, read_questions, read_role
 
 RESOURCES = Path(__file__).parents[1] / "resources"
 REAL = Path(__file__).parents[2] / "shared" / "data" / "assistant-axis"

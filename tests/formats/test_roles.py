@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from personascope.errors import UserError
-from personascope.roles import (
+from personascope.formats.roles import (
     Question,
     Role,
     build_prompts,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from personascope.errors import UserError
-from personascope.files import iter_jsonl, read_json, write_json, write_jsonl
+from personascope.formats.files import iter_jsonl, read_json, write_json, write_jsonl
 
 log = logging.getLogger(__name__)
 

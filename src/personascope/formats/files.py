@@ -3,6 +3,7 @@
 Needs only the standard library: the thin clients of the model host start in no time.
 """
 
+import hashlib
 import json
 import os
 import tempfile
@@ -109,3 +110,14 @@ def _json_object(line: str, where: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise UserError(f"{where}: expected a JSON object, found {type(row).__name__}")
     return row
+
+
+def content_key(value: Any) -> str:
+    """sha256 (hex) of a JSON value in canonical form."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """sha256 (hex) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

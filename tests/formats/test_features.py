@@ -9,18 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from personascope.errors import UserError
-from personascope.export import export_npz
-from personascope.files import atomic_path, iter_jsonl, read_json, write_json, write_jsonl, write_text
-from personascope.storage import (
-    FeatureRows,
-    iter_features,
-    load_npz,
-    open_parquet,
-    residual_writer,
-    save_npz,
-    write_features,
-)
-from tests.sparse_rows import random_dense, to_rows
+from personascope.formats.export import export_npz
+from personascope.formats.features import FeatureRows, iter_features, residual_writer, write_features
+from personascope.formats.files import atomic_path, iter_jsonl, read_json, write_json, write_jsonl, write_text
+from personascope.formats.tables import load_npz, open_parquet, save_npz
+from tests.helpers.sparse_rows import random_dense, to_rows
 
 D_SAE = 40
 METADATA = {"model": "tiny", "d_sae": D_SAE, "residual_layers": [1, 3], "note": "ö"}

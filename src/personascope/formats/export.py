@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from personascope.errors import UserError
-from personascope.files import atomic_path, iter_jsonl, write_jsonl
-from personascope.pooling import POOLINGS
-from personascope.storage import iter_features, open_parquet
+from personascope.formats.features import POOLINGS, iter_features
+from personascope.formats.files import atomic_path, iter_jsonl, write_jsonl
+from personascope.formats.tables import open_parquet
 
 
 def export_npz(features: str | Path, responses: str | Path, destination: str | Path) -> tuple[Path, Path]:

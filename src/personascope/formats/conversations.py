@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from personascope.errors import UserError
-from personascope.files import read_json
+from personascope.formats.files import read_json
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from personascope.conversations import (
+from personascope.errors import UserError
+from personascope.formats.conversations import (
     MAX_DEPTH,
     Conversation,
     Simulation,
@@ -19,8 +20,7 @@ from personascope.conversations import (
     read_simulation,
     simulation_user_turns,
 )
-from personascope.errors import UserError
-from personascope.files import read_json, write_json
+from personascope.formats.files import read_json, write_json
 
 ROOT = Path(__file__).parents[1]
 CONVERSATIONS = ROOT / "resources" / "conversations"

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from personascope.storage import FeatureRows
+from personascope.formats.features import FeatureRows
 
 
 def random_dense(n: int, d_sae: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

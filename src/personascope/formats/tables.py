@@ -1,0 +1,123 @@
+"""Tables and arrays on disk: CSV, Parquet with our metadata, and .npz without pickle."""
+
+import json
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from personascope.errors import UserError
+from personascope.formats.files import atomic_path
+
+METADATA_KEY = b"personascope"
+
+
+READ_ROWS = 64  # rows decoded at once: little enough to stay in the processor's caches
+
+
+def list_of(kind: pa.DataType) -> pa.DataType:
+    """A list whose elements are never null."""
+    return pa.list_(pa.field("element", kind, nullable=False))
+
+
+def write_csv(path: str | Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV without its index, atomically."""
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def write_table(path: str | Path, table: pd.DataFrame) -> None:
+    """Write a table as Parquet without its index, atomically; a cell that is an object becomes its JSON."""
+    objects = [name for name in table.columns if any(isinstance(cell, dict | list) for cell in table[name].tolist())]
+    with atomic_path(path) as temporary:
+        table.assign(**{name: table[name].map(_json_cell) for name in objects}).to_parquet(temporary, index=False)
+
+
+def _json_cell(cell: Any) -> str:
+    return json.dumps(cell, ensure_ascii=False, sort_keys=True, allow_nan=False)
+
+
+def read_csv(path: str | Path) -> pd.DataFrame:
+    """Read a table of ours: a role called `null` or `007` is a name."""
+    return pd.read_csv(path, dtype={"role": str}, keep_default_na=False)
+
+
+def save_npz(path: str | Path, **arrays: Any) -> None:
+    """Write an .npz atomically; object arrays are refused, so that it loads with allow_pickle=False."""
+    if bad := [name for name, array in arrays.items() if array.dtype.hasobject]:
+        raise ValueError(f"{path}: object arrays cannot be stored: {bad}")
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def load_npz(path: str | Path, *names: str) -> list[np.ndarray]:
+    """Read named arrays of an .npz without pickle; UserError where file or array is missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return [data[name] for name in names]
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except KeyError as error:
+        raise UserError(f"{path}: {error.args[0]}") from None
+    except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path}: not a readable .npz file: {error}") from None
+
+
+def encode_metadata(metadata: dict[str, Any]) -> bytes:
+    """A file's metadata as canonical JSON."""
+    return json.dumps(metadata, sort_keys=True, allow_nan=False).encode()
+
+
+def lists(offsets: np.ndarray, values: np.ndarray) -> pa.ListArray:
+    """Compressed sparse rows as a column of lists."""
+    flat = pa.array(values)
+    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), flat, type=list_of(flat.type))
+
+
+def open_parquet(path: str | Path) -> tuple[pq.ParquetFile, dict[str, Any]]:
+    """Open a features or residuals file: (Parquet file, metadata). UserError where it is absent or not ours."""
+    try:
+        file = pq.ParquetFile(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path}: not a readable Parquet file ({error}); delete it and run again") from None
+    raw = (file.schema_arrow.metadata or {}).get(METADATA_KEY)
+    if raw is None:
+        raise UserError(f"{path}: no `personascope` metadata, so it is no file of this pipeline")
+    return file, json.loads(raw)
+
+
+def iter_tables(path: str | Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Columns of a Parquet file, some rows at a time; UserError where they are absent or damaged."""
+    file, _ = open_parquet(path)
+    if missing := set(columns) - set(file.schema_arrow.names):
+        raise UserError(f"{path}: has no column {', '.join(sorted(missing))}; is it the right kind of file?")
+    try:
+        yield from file.iter_batches(READ_ROWS, columns=list(columns), use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: damaged ({reason}); delete it and run again") from None
+
+
+def plain(value: Any) -> Any:
+    """The value in JSON's own types: arrays become lists; NaN, infinities and missing values become null."""
+    # The common kinds first: a bundle has tens of thousands of tokens and numbers.
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    return None if value is pd.NA else value
