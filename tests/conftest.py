@@ -42,7 +42,7 @@ def tiny_llama() -> Any:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from personascope.attention import use_cpu_attention
+    from personascope.models.attention import use_cpu_attention
 
     torch.manual_seed(0)
     config = LlamaConfig(

@@ -12,8 +12,8 @@ from sae_lens import JumpReLUSAE, JumpReLUSAEConfig, StandardSAE, StandardSAECon
 from personascope.errors import UserError
 from personascope.extract import ExtractOptions, Item, batches_by_tokens, extract, layers_available, make_item
 from personascope.formats.features import Pooled
-from personascope.saes import LoadedSAE, SAESpec, check_fit, encode_blocks, load_sae, sae_identity
-from personascope.spans import encode_conversation, message_spans
+from personascope.models.saes import LoadedSAE, SAESpec, check_fit, encode_blocks, load_sae, sae_identity
+from personascope.models.spans import encode_conversation, message_spans
 
 D_SAE = 32
 KINDS = {
@@ -109,8 +109,8 @@ def test_other_hook_points(tiny_llama: Any, tmp_path: Path) -> None:
 
 def test_soft_capped_attention_is_kept(tmp_path: Path) -> None:
     """Gemma 2 caps its attention scores, which only the library's eager path does."""
-    from personascope.models import ModelSpec, load_model
-    from tests.test_hookpoints import make
+    from personascope.models.loading import ModelSpec, load_model
+    from tests.models.test_hookpoints import make
 
     made = make("gemma2")
     made.save_pretrained(tmp_path)

@@ -12,7 +12,7 @@ from personascope.backends.local import TransformersBackend, shared_prefixes
 from personascope.errors import UserError
 from personascope.formats.roles import Prompt, Question
 from personascope.generate import build_requests, generate, row_seed
-from personascope.spans import prompt_ids
+from personascope.models.spans import prompt_ids
 
 WARM, GREEDY = Sampling(0.7, 0.9), Sampling(temperature=0)
 
@@ -73,7 +73,7 @@ def library_greedy(model: Any, request: Request) -> list[int]:
 
 @pytest.mark.parametrize("family", ["gemma3", "gpt2", "qwen3", "gpt_neox", "gemma3_multimodal"])
 def test_other_families(family: str) -> None:
-    from tests.test_hookpoints import make
+    from tests.models.test_hookpoints import make
 
     model = make(family)
     # Prompt and answer stay within the sliding window (8) of the families that have one.
@@ -85,7 +85,7 @@ def test_other_families(family: str) -> None:
 @pytest.mark.parametrize("family", ["gemma2", "gemma3", "mistral"])
 def test_sliding_window(family: str) -> None:
     """Prompts longer than the window (8) that share a prefix: padding must not take up room in the window."""
-    from tests.test_hookpoints import make
+    from tests.models.test_hookpoints import make
 
     model = make(family)
     head = [token % 39 for token in ids(17, 1)]

@@ -11,8 +11,8 @@ from personascope.dryrun import DryRun, Job, dry_run, parse_jobs
 from personascope.errors import UserError
 from personascope.formats.files import write_json, write_jsonl
 from personascope.measured import log_work, mean_response, spread
+from personascope.models.spans import encode_conversation
 from personascope.plan import Given, _api, _loads
-from personascope.spans import encode_conversation
 from personascope.text import duration, size, table
 
 DRY_RUN = """Building DAG of jobs...

@@ -26,7 +26,7 @@ class TokenCounter:
         try:
             from transformers import AutoConfig
 
-            from personascope.models import ModelSpec, context_length, load_tokenizer
+            from personascope.models.loading import ModelSpec, context_length, load_tokenizer
 
             keys = ("id", "revision", "trust_remote_code")
             spec = ModelSpec(**{key: model[key] for key in keys})
@@ -44,7 +44,7 @@ class TokenCounter:
         """Tokens up to where the answer begins."""
         if self.tokenizer is None:
             return _characters(messages)
-        from personascope.spans import prompt_ids
+        from personascope.models.spans import prompt_ids
 
         return len(prompt_ids(self.tokenizer, messages))
 
@@ -52,7 +52,7 @@ class TokenCounter:
         """Tokens of a whole conversation, at most the model's context."""
         if self.tokenizer is None:
             return _characters(messages)
-        from personascope.spans import encode_conversation
+        from personascope.models.spans import encode_conversation
 
         return min(len(encode_conversation(self.tokenizer, messages).ids), self.context or 2**62)
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from personascope.errors import UserError
 from personascope.formats.features import Pooled
-from personascope.hookpoints import HookPoint, decoder_layers, run_to
-from personascope.saes import LoadedSAE, encode_blocks
-from personascope.spans import Message, encode_conversation, locate_spans
+from personascope.models.hookpoints import HookPoint, decoder_layers, run_to
+from personascope.models.saes import LoadedSAE, encode_blocks
+from personascope.models.spans import Message, encode_conversation, locate_spans
 
 TOKEN_SELECTIONS = ("response_only", "all")
 

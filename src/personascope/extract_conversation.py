@@ -14,9 +14,9 @@ from torch import Tensor
 from personascope.errors import UserError
 from personascope.extract import ExtractOptions
 from personascope.formats.tokens import TokenBlock
-from personascope.hookpoints import HookPoint, run_to
-from personascope.saes import LoadedSAE, encode_blocks
-from personascope.spans import Encoded, Message, Span, encode_conversation, locate_spans
+from personascope.models.hookpoints import HookPoint, run_to
+from personascope.models.saes import LoadedSAE, encode_blocks
+from personascope.models.spans import Encoded, Message, Span, encode_conversation, locate_spans
 
 TOO_LONG = ("refuse", "truncate")
 

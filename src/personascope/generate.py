@@ -12,7 +12,7 @@ from typing import Any
 from personascope.backends import Backend, Completion, Request, Sampling
 from personascope.errors import UserError
 from personascope.formats.roles import Prompt
-from personascope.spans import prompt_ids
+from personascope.models.spans import prompt_ids
 
 Row = dict[str, Any]
 

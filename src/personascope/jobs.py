@@ -26,11 +26,11 @@ from personascope.formats.roles import build_prompts, questions_for, read_questi
 from personascope.formats.tokens import token_writer, write_failure
 from personascope.generate import build_requests, generate
 from personascope.measured import note_load
-from personascope.models import LAYER_CONVENTION, ModelSpec, context_length, d_model
+from personascope.models.loading import LAYER_CONVENTION, ModelSpec, context_length, d_model
+from personascope.models.saes import LoadedSAE, SAESpec
+from personascope.models.spans import template_hash
 from personascope.resources import Progress, Report, Resources, took
-from personascope.saes import LoadedSAE, SAESpec
 from personascope.simulate import in_order, simulate
-from personascope.spans import template_hash
 from personascope.store import feature_files, response_log
 
 T = TypeVar("T")

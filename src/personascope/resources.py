@@ -8,8 +8,8 @@ from typing import Any
 
 from personascope.backends import Backend, make_backend
 from personascope.formats.files import content_key
-from personascope.models import ModelSpec, choose_device, load_model, load_tokenizer, model_identity, stop_ids
-from personascope.saes import LoadedSAE, SAESpec, check_fit, load_sae, sae_identity
+from personascope.models.loading import ModelSpec, choose_device, load_model, load_tokenizer, model_identity, stop_ids
+from personascope.models.saes import LoadedSAE, SAESpec, check_fit, load_sae, sae_identity
 from personascope.text import duration
 
 Report = Callable[[str], None]

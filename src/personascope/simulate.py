@@ -12,7 +12,7 @@ from typing import Any
 from personascope.backends import Backend, Completion, Request, Sampling
 from personascope.errors import UserError
 from personascope.formats.conversations import Simulation, simulation_user_turns
-from personascope.spans import Message, prompt_ids
+from personascope.models.spans import Message, prompt_ids
 
 # finish(samples' requests) -> completions, in order: the backend, or what the store has of it.
 Finish = Callable[[list[Request]], list[Completion]]

@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from personascope.errors import UserError
 from personascope.extract import Item, batches_by_tokens, make_item
 from personascope.formats.files import atomic_path, write_json, write_text
-from personascope.hookpoints import HookPoint, hooks, run_to
-from personascope.models import context_length, d_model
-from personascope.saes import CONFIG, WEIGHTS, LoadedSAE, SAESpec, load_sae
+from personascope.models.hookpoints import HookPoint, hooks, run_to
+from personascope.models.loading import context_length, d_model
+from personascope.models.saes import CONFIG, WEIGHTS, LoadedSAE, SAESpec, load_sae
 
 log = logging.getLogger(__name__)
 

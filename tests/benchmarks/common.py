@@ -54,7 +54,7 @@ def load_embedded(tuned: bool = True) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM
 
     from personascope.host import keep_freed_memory
-    from personascope.models import ModelSpec, load_model, load_tokenizer
+    from personascope.models.loading import ModelSpec, load_model, load_tokenizer
 
     if not (MODEL / "model.safetensors").exists():
         raise SystemExit("the embedded model is not there yet: run `make demo` first")

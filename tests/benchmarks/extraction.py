@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from personascope.extract import ExtractOptions, Item, extract
-from personascope.hookpoints import hooks
-from personascope.saes import LoadedSAE, SAESpec, load_sae
+from personascope.models.hookpoints import hooks
+from personascope.models.saes import LoadedSAE, SAESpec, load_sae
 from tests.benchmarks.common import ROUNDS, SAE, Row, load_embedded, seconds
 
 RESPONSES, PROMPT = 256, 60

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from personascope.extract import ExtractOptions, Item, extract
-from personascope.hookpoints import HookPoint, run_to
-from personascope.saes import LoadedSAE, encode_blocks
+from personascope.models.hookpoints import HookPoint, run_to
+from personascope.models.saes import LoadedSAE, encode_blocks
 from tests.benchmarks.common import ROUNDS, Row, seconds
 from tests.benchmarks.extraction import baseline, baseline_sample, make_items, needed_flops
 

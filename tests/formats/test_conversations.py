@@ -389,7 +389,7 @@ def test_the_long_one_is_over_8000_tokens_and_fits_the_embedded_model(shipped: d
         return
     from transformers import PreTrainedTokenizerFast
 
-    from personascope.spans import encode_conversation, message_spans
+    from personascope.models.spans import encode_conversation, message_spans
 
     tokenizer = PreTrainedTokenizerFast.from_pretrained(EMBEDDED)
     spans = message_spans(tokenizer, long.messages, roles=("user", "assistant"))

@@ -48,7 +48,7 @@ def resources() -> Any:
 
 @pytest.fixture(scope="session")
 def spec(model: Path) -> Any:
-    from personascope.models import ModelSpec
+    from personascope.models.loading import ModelSpec
 
     return ModelSpec(str(model), dtype="float32", device="cpu")
 

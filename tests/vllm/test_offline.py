@@ -15,7 +15,7 @@ def test_the_engine_in_the_process(
     tmp_path: Path, model: Path, resources: Any, spec: Any, requests: list[Request], greedy: list[Completion]
 ) -> None:
     """Greedy as the embedded engine; the same seed twice is the same response."""
-    from personascope.models import stop_ids
+    from personascope.models.loading import stop_ids
 
     engine_options = {name.replace("-", "_"): value for name, value in ENGINE_OPTIONS.items()}
     engine_options |= {"kv_cache_memory_bytes": 1 << 30}

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from personascope.embedded import fetch_embedded_model
+from personascope.models.embedded import fetch_embedded_model
 from personascope.workflow_job import job
 
 with job(snakemake.log[0], snakemake.output):

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from personascope.formats.files import iter_jsonl
-from personascope.models import ModelSpec, load_model, load_tokenizer
+from personascope.models.loading import ModelSpec, load_model, load_tokenizer
 from personascope.train_sae import TrainOptions, train_sae
 from personascope.workflow_job import job
 

@@ -11,7 +11,7 @@ from transformers.cache_utils import DynamicLayer
 
 from personascope.backends import Completion, Request, Sampling
 from personascope.backends.sampling import sample
-from personascope.hookpoints import decoder_layers
+from personascope.models.hookpoints import decoder_layers
 
 COMPACT_BELOW = 0.85
 MIN_SHARED = 16

@@ -78,7 +78,7 @@ def load_model(spec: ModelSpec) -> Any:
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
-    from personascope.attention import use_cpu_attention
+    from personascope.models.attention import use_cpu_attention
 
     disable_progress_bar()  # logs are files
     if spec.dtype not in DTYPES:

@@ -12,7 +12,14 @@ from typing import Any
 import pytest
 
 from personascope.errors import UserError
-from personascope.spans import encode_conversation, locate_spans, message_spans, prompt_ids, render, template_hash
+from personascope.models.spans import (
+    encode_conversation,
+    locate_spans,
+    message_spans,
+    prompt_ids,
+    render,
+    template_hash,
+)
 from tests.fetch_tokenizers import SHA512, TARGET
 
 ROLES = ("system", "user", "assistant")

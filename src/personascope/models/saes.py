@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from personascope.errors import UserError
-from personascope.hookpoints import HookPoint, hook_module, parse_hook_name
-from personascope.models import d_model
+from personascope.models.hookpoints import HookPoint, hook_module, parse_hook_name
+from personascope.models.loading import d_model
 
 WEIGHTS = "sae_weights.safetensors"
 CONFIG = "cfg.json"

@@ -8,7 +8,7 @@ import transformers as tf
 from torch import Tensor, nn
 
 from personascope.errors import UserError
-from personascope.hookpoints import HookPoint, decoder_layers, hook_module, parse_hook_name, run_to
+from personascope.models.hookpoints import HookPoint, decoder_layers, hook_module, parse_hook_name, run_to
 
 IDS = torch.tensor([[3, 1, 4, 1, 5, 9], [2, 6, 5, 3, 5, 8]])
 ALL = [[(0, 6)], [(0, 6)]]

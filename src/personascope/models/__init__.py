@@ -1,0 +1,1 @@
+"""The model opened up: loading, spans, hook points, SAEs."""
