@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from personascope import guard
+from personascope.backends import guard
 
 # A command that is hard to end: it and its child ignore SIGTERM, the child has a session of its own.
 STUBBORN = """
