@@ -24,13 +24,13 @@ from personascope.formats.features import FeatureRows, Pooled, residual_writer, 
 from personascope.formats.files import content_key, file_digest, iter_jsonl
 from personascope.formats.roles import build_prompts, questions_for, read_questions, read_role, select_questions
 from personascope.formats.tokens import token_writer, write_failure
-from personascope.generate import build_requests, generate
+from personascope.generation.generate import build_requests, generate
+from personascope.generation.simulate import in_order, simulate
 from personascope.measured import note_load
 from personascope.models.loading import LAYER_CONVENTION, ModelSpec, context_length, d_model
 from personascope.models.saes import LoadedSAE, SAESpec
 from personascope.models.spans import template_hash
 from personascope.resources import Progress, Report, Resources, took
-from personascope.simulate import in_order, simulate
 from personascope.store import feature_files, response_log
 
 T = TypeVar("T")

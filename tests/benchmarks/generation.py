@@ -7,7 +7,7 @@ import torch
 from personascope.backends import Sampling
 from personascope.backends.local import TransformersBackend
 from personascope.formats.roles import build_prompts, read_questions, read_role, select_questions
-from personascope.generate import build_requests
+from personascope.generation.generate import build_requests
 from tests.benchmarks.common import ROOT, Row, alternate, load_embedded
 
 NEW_TOKENS = 96

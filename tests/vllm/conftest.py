@@ -57,7 +57,7 @@ def spec(model: Path) -> Any:
 def requests(resources: Any, spec: Any) -> list[Request]:
     """16 prompts of 4 shipped roles, 48 new tokens each."""
     from personascope.formats.roles import build_prompts, read_questions, read_role, select_questions
-    from personascope.generate import build_requests
+    from personascope.generation.generate import build_requests
 
     questions = select_questions(read_questions(REPO / "resources/questions.jsonl"), 4)
     roles = [read_role(REPO / f"resources/roles/{name}.json") for name in ("assistant", "default", "ghost", "pirate")]

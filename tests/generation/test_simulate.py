@@ -12,7 +12,7 @@ from personascope.backends.local import TransformersBackend
 from personascope.errors import UserError
 from personascope.formats.conversations import read_simulation, simulation_user_turns
 from personascope.formats.files import write_json
-from personascope.simulate import in_order, simulate
+from personascope.generation.simulate import in_order, simulate
 
 WARM = Sampling(1.0, 1.0)
 QUESTIONS = ["Who?", "What is life?", "The meaning?"]

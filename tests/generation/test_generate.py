@@ -11,7 +11,7 @@ from personascope.backends import Completion, Request, Sampling, local, make_bac
 from personascope.backends.local import TransformersBackend, shared_prefixes
 from personascope.errors import UserError
 from personascope.formats.roles import Prompt, Question
-from personascope.generate import build_requests, generate, row_seed
+from personascope.generation.generate import build_requests, generate, row_seed
 from personascope.models.spans import prompt_ids
 
 WARM, GREEDY = Sampling(0.7, 0.9), Sampling(temperature=0)

@@ -1,0 +1,1 @@
+"""Text out: responses in a role, conversations with a scripted user."""
