@@ -17,8 +17,8 @@ import numpy as np
 from personascope import __version__
 from personascope.backends import Completion, Request, Sampling
 from personascope.errors import UserError
-from personascope.extract import ExtractOptions, Item, extract, layers_available, make_item
-from personascope.extract_conversation import encode_within, token_blocks
+from personascope.extraction.extract import ExtractOptions, Item, extract, layers_available, make_item
+from personascope.extraction.extract_conversation import encode_within, token_blocks
 from personascope.formats.conversations import read_conversation, read_simulation
 from personascope.formats.features import FeatureRows, Pooled, residual_writer, write_features
 from personascope.formats.files import content_key, file_digest, iter_jsonl

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from personascope.extract import ExtractOptions, Item, extract
+from personascope.extraction.extract import ExtractOptions, Item, extract
 from personascope.models.hookpoints import hooks
 from personascope.models.saes import LoadedSAE, SAESpec, load_sae
 from tests.benchmarks.common import ROUNDS, SAE, Row, load_embedded, seconds

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from personascope.extract import ExtractOptions, Item, extract
+from personascope.extraction.extract import ExtractOptions, Item, extract
 from personascope.models.hookpoints import HookPoint, run_to
 from personascope.models.saes import LoadedSAE, encode_blocks
 from tests.benchmarks.common import ROUNDS, Row, seconds

@@ -1,8 +1,8 @@
 from pathlib import Path
 
+from personascope.extraction.train_sae import TrainOptions, train_sae
 from personascope.formats.files import iter_jsonl
 from personascope.models.loading import ModelSpec, load_model, load_tokenizer
-from personascope.train_sae import TrainOptions, train_sae
 from personascope.workflow_job import job
 
 with job(snakemake.log[0], snakemake.output):

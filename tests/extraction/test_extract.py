@@ -10,7 +10,14 @@ import torch
 from sae_lens import JumpReLUSAE, JumpReLUSAEConfig, StandardSAE, StandardSAEConfig, TopKSAE, TopKSAEConfig
 
 from personascope.errors import UserError
-from personascope.extract import ExtractOptions, Item, batches_by_tokens, extract, layers_available, make_item
+from personascope.extraction.extract import (
+    ExtractOptions,
+    Item,
+    batches_by_tokens,
+    extract,
+    layers_available,
+    make_item,
+)
 from personascope.formats.features import Pooled
 from personascope.models.saes import LoadedSAE, SAESpec, check_fit, encode_blocks, load_sae, sae_identity
 from personascope.models.spans import encode_conversation, message_spans

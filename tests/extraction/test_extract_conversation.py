@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from personascope.errors import UserError
-from personascope.extract import ExtractOptions
-from personascope.extract_conversation import encode_within, token_blocks
+from personascope.extraction.extract import ExtractOptions
+from personascope.extraction.extract_conversation import encode_within, token_blocks
 from personascope.formats.tokens import read_activations, read_metadata, token_writer, write_failure
 from personascope.models.saes import LoadedSAE, load_sae
 from personascope.models.spans import Message, message_spans, prompt_ids
-from tests.test_extract import D_SAE, KINDS, save_sae
+from tests.extraction.test_extract import D_SAE, KINDS, save_sae
 
 TALK = [
     {"role": "system", "content": "You are a pirate."},

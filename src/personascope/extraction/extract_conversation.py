@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from personascope.errors import UserError
-from personascope.extract import ExtractOptions
+from personascope.extraction.extract import ExtractOptions
 from personascope.formats.tokens import TokenBlock
 from personascope.models.hookpoints import HookPoint, run_to
 from personascope.models.saes import LoadedSAE, encode_blocks

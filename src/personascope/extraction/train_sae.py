@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from personascope.errors import UserError
-from personascope.extract import Item, batches_by_tokens, make_item
+from personascope.extraction.extract import Item, batches_by_tokens, make_item
 from personascope.formats.files import atomic_path, write_json, write_text
 from personascope.models.hookpoints import HookPoint, hooks, run_to
 from personascope.models.loading import context_length, d_model

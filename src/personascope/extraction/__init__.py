@@ -1,0 +1,1 @@
+"""Activations out: features and residuals of responses and conversations."""
