@@ -13,8 +13,8 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from personascope.drift.canvas import MISSING_GLYPH, ORANGE, font_text
-from personascope.drift.display import HEAT_STEPS, heat_colour, heat_limit, heat_steps
+from personascope.display.figure import BLUE, MISSING_GLYPH, ORANGE, font_text, save_figure
+from personascope.display.heat import HEAT_STEPS, heat_colour, heat_limit, heat_steps
 from personascope.drift.figures import (
     DRIFT_FIGURES,
     confounds,
@@ -26,7 +26,6 @@ from personascope.drift.figures import (
     verdict,
 )
 from personascope.drift.ranking import ranked, ranking_figure
-from personascope.figures import BLUE, save_figure
 from personascope.formats.tables import read_csv, write_csv
 from tests.drift_examples import (
     make_diagnostics,

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from personascope.drift.display import CONTINUATION, is_byte_level, visible
+from personascope.display.text import CONTINUATION, is_byte_level, visible
 from personascope.drift.heat import heat_html, piece_text
 from personascope.drift.ranking import ranking_html
 from tests.drift_examples import make_pieces, make_summary, make_tokens, make_turn_meta

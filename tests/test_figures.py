@@ -11,7 +11,8 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
 from personascope.axis import AxisOptions, assistant_axis, axis_tables
-from personascope.figures import AXIS_FIGURES, BLUE, cluster_order, plot_role_projections, plot_similarity, save_figure
+from personascope.display.figure import BLUE, save_figure
+from personascope.figures import AXIS_FIGURES, cluster_order, plot_role_projections, plot_similarity
 from personascope.formats.tables import write_csv
 
 NAMES = ["assistant", "baker", "cook", "doctor", "elf"]

@@ -7,13 +7,13 @@ import pytest
 from transformers import LlamaConfig
 
 from personascope.counting import TokenCounter, count_script
+from personascope.display.terminal import duration, size, table
 from personascope.dryrun import DryRun, Job, dry_run, parse_jobs
 from personascope.errors import UserError
 from personascope.formats.files import write_json, write_jsonl
 from personascope.measured import log_work, mean_response, spread
 from personascope.models.spans import encode_conversation
 from personascope.plan import Given, _api, _loads
-from personascope.text import duration, size, table
 
 DRY_RUN = """Building DAG of jobs...
 Job stats:

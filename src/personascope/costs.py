@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from personascope.display.terminal import duration, size, table
 from personascope.errors import UserError
 from personascope.measured import log_work
-from personascope.text import duration, size, table
 
 RUN_ID = re.compile(r"SLURM run ID: (\S+)")
 SUBMITTED = re.compile(r"submitted with SLURM jobid (\d+) \(log: (.+)\)")

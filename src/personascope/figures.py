@@ -2,49 +2,18 @@
 
 import itertools
 from collections.abc import Callable
-from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from personascope.formats.files import atomic_path
+from personascope.display.figure import BLUE, GREY, LINES, PALE_BLUE
 
 matplotlib.use("Agg")
 matplotlib.rcParams["svg.hashsalt"] = "personascope"
-DPI = 150
-
-BLUE, PALE_BLUE, GREY = "#2166ac", "#9ecae1", "#777777"
-LINES = ("#0072b2", "#e69f00", "#56b4e9", "#cc79a7", "#000000")  # from the palette of Okabe and Ito
-
-
-def save_figure(figure: Figure, *paths: str | Path) -> None:
-    """Write a figure to each path, the format by its suffix, atomically. It is laid out once for all of them."""
-    figure.set_dpi(DPI)
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    for path in paths:
-        with atomic_path(path) as temporary:
-            WRITERS[Path(path).suffix](figure, temporary)
-
-
-def _write_png(figure: Figure, path: Path) -> None:
-    FigureCanvasAgg(figure).print_png(path)
-
-
-def _write_svg(figure: Figure, path: Path) -> None:
-    figure.set_dpi(72)  # an SVG's own unit is the point
-    FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})
-    figure.set_dpi(DPI)
-
-
-# `savefig` would draw each format twice. The same table gives the same bytes: no date, no random ids.
-WRITERS: dict[str, Callable[[Figure, Path], None]] = {".png": _write_png, ".svg": _write_svg}
 
 
 def plot_role_projections(table: pd.DataFrame, assistant: str) -> Figure:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from personascope.counting import RolePrompts, Script, TokenCounter, count_conversations, count_prompts, count_script
+from personascope.display.terminal import duration, size, table
 from personascope.dryrun import DryRun, dry_run
 from personascope.measured import (
     Work,
@@ -22,7 +23,6 @@ from personascope.measured import (
     mean_response,
     result_files,
 )
-from personascope.text import duration, size, table
 
 HOSTED = ("generate", "extract", "extract_conversation", "simulate")  # these share a loaded model
 MODEL_RULES = (*HOSTED, "train_sae")

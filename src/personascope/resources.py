@@ -7,10 +7,10 @@ from functools import lru_cache
 from typing import Any
 
 from personascope.backends import Backend, make_backend
+from personascope.display.terminal import duration
 from personascope.formats.files import content_key
 from personascope.models.loading import ModelSpec, choose_device, load_model, load_tokenizer, model_identity, stop_ids
 from personascope.models.saes import LoadedSAE, SAESpec, check_fit, load_sae, sae_identity
-from personascope.text import duration
 
 Report = Callable[[str], None]
 Loaded = Callable[[str, float], None]

@@ -16,10 +16,10 @@ from typing import Any
 import psutil
 
 from personascope.client import is_alive
+from personascope.display.terminal import duration, size, table
 from personascope.errors import UserError
 from personascope.formats.files import iter_jsonl, read_json, write_json
 from personascope.store import disk_usage
-from personascope.text import duration, size, table
 from personascope.workflow_job import FAILURES
 
 RUN = Path("logs/run.json")

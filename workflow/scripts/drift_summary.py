@@ -1,6 +1,6 @@
+from personascope.display.figure import save_figure
 from personascope.drift.overview import detection_table, read_summaries, summary_table
 from personascope.drift.ranking import ranking_figure, ranking_html
-from personascope.figures import save_figure
 from personascope.formats.files import write_text
 from personascope.formats.tables import write_csv, write_table
 from personascope.workflow_job import job

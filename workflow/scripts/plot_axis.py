@@ -1,4 +1,5 @@
-from personascope.figures import AXIS_FIGURES, save_figure
+from personascope.display.figure import save_figure
+from personascope.figures import AXIS_FIGURES
 from personascope.formats.tables import read_csv
 from personascope.workflow_job import job
 

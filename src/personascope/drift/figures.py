@@ -17,9 +17,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from personascope.drift.attribution import FEATURE_TABLES
-from personascope.drift.canvas import (
+from personascope.display.figure import (
     BLACK,
+    BLUE,
+    GREY,
     NO_TABLE,
     ORANGE,
     clean,
@@ -30,10 +31,10 @@ from personascope.drift.canvas import (
     signed,
     turn_ticks,
 )
-from personascope.drift.display import numbers
+from personascope.drift.attribution import FEATURE_TABLES
 from personascope.drift.token_figure import token_heat
 from personascope.drift.trajectory_figure import onset_turn, selected_transition, trajectory
-from personascope.figures import BLUE, GREY
+from personascope.formats.tables import numbers
 
 __all__ = [
     "DRIFT_FIGURES",

@@ -10,19 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from personascope.drift.display import (
-    CONTINUATION,
-    HEAT_STEPS,
-    escaped,
-    heat_colour,
-    heat_limit,
-    heat_steps,
-    is_byte_level,
-    numbers,
-    page,
-    piece_text,
-    truths,
-)
+from personascope.display.heat import HEAT_STEPS, heat_colour, heat_limit, heat_steps
+from personascope.display.html import escaped, page
+from personascope.display.text import CONTINUATION, is_byte_level, piece_text
+from personascope.formats.tables import numbers, truths
 
 __all__ = ["heat_html", "piece_text"]
 

@@ -5,14 +5,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from personascope.drift.canvas import message_figure
-from personascope.drift.display import escaped, page
+from personascope.display.figure import message_figure, save_figure
+from personascope.display.html import escaped, page
 from personascope.drift.figures import DRIFT_FIGURES
 from personascope.drift.heat import heat_html
 from personascope.drift.jobs import Resources, analyze_files
 from personascope.drift.tables import tables
 from personascope.drift.trust import role_quartiles
-from personascope.figures import save_figure
 from personascope.formats.files import write_text
 
 

@@ -13,9 +13,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from personascope.drift.canvas import BLACK, ORANGE, clean, finish, font_text, message_figure
-from personascope.drift.display import escaped, numbers, page
-from personascope.figures import BLUE, GREY
+from personascope.display.figure import BLACK, BLUE, GREY, ORANGE, clean, finish, font_text, message_figure
+from personascope.display.html import escaped, page
+from personascope.formats.tables import numbers
 
 MOST_ROWS = 25  # of one analysis in the figure; the page has all
 MOST_FAILED = 12

@@ -10,17 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from personascope.drift.canvas import BLACK, ORANGE, clean, finish, font_text, message_figure
-from personascope.drift.display import (
-    HEAT_MAP,
-    heat_colour,
-    heat_limit,
-    heat_steps,
-    is_byte_level,
-    numbers,
-    piece_text,
-)
-from personascope.figures import BLUE
+from personascope.display.figure import BLACK, BLUE, ORANGE, clean, finish, font_text, message_figure
+from personascope.display.heat import HEAT_MAP, heat_colour, heat_limit, heat_steps
+from personascope.display.text import is_byte_level, piece_text
+from personascope.formats.tables import numbers
 
 TEXT_COLUMNS, TEXT_LINES, MOST_INDENT = 120, 40, 16
 

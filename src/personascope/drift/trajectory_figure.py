@@ -7,10 +7,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from personascope.drift.canvas import (
+from personascope.display.figure import (
     BLACK,
+    BLUE,
+    GREY,
     NO_TABLE,
     ORANGE,
+    PALE_BLUE,
     PALE_GREY,
     PALE_ORANGE,
     clean,
@@ -21,8 +24,7 @@ from personascope.drift.canvas import (
     signed,
     turn_ticks,
 )
-from personascope.drift.display import numbers, truths
-from personascope.figures import BLUE, GREY, PALE_BLUE
+from personascope.formats.tables import numbers, truths
 
 MOST_ROLES = 12  # columns of the reference panel
 

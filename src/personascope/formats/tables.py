@@ -121,3 +121,17 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return plain(value.tolist())
     return None if value is pd.NA else value
+
+
+def numbers(table: pd.DataFrame, column: str) -> np.ndarray:
+    """A column as float64 [len(table)]; NaN where it is missing, empty or no number."""
+    if column not in table:
+        return np.full(len(table), np.nan)
+    return np.asarray(pd.to_numeric(table[column], errors="coerce"), dtype=np.float64)
+
+
+def truths(table: pd.DataFrame, column: str) -> np.ndarray:
+    """A column of yes and no as bool [len(table)], also from a CSV file; a missing column is all no."""
+    if column not in table:
+        return np.zeros(len(table), bool)
+    return np.array([str(value).strip().lower() in ("true", "1", "1.0") for value in table[column]], bool)

@@ -5,33 +5,11 @@ Texts come from models and from users, so nothing here trusts them: pages take t
 """
 
 import codecs
-import html
 import re
 from collections.abc import Sequence
 
-import numpy as np
-import pandas as pd
-from matplotlib.colors import LinearSegmentedColormap, to_hex
-
 CONTINUATION = "\u25e6"  # stands for a token that only continues the bytes of a character
-# A page of texts that nobody vouches for: no script, no network, no form can work, whatever they contain.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-HEAT_STEPS = 10
-# Both ends are pale enough for black text (contrast above 5), and 257 colours have one in the middle: white at zero.
-HEAT_MAP = LinearSegmentedColormap.from_list(
-    "away_toward", ["#d9760f", "#f5ab57", "#fee0b6", "#ffffff", "#d1e5f0", "#92c5de", "#3f8fc5"], N=257
-)
 
-STYLE = """:root { color-scheme: light dark; --ink: #1d1d1f; --soft: #5c5c61; --ground: #f5f5f7; --edge: #c9c9cf; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #ececef; --soft: #a9a9b2; --ground: #1b1b1f; --edge: #4a4a52; }
-}
-body { margin: 1.5rem auto; padding: 0 1rem; max-width: 60rem; font: 16px/1.5 system-ui, sans-serif; }
-body { color: var(--ink); background: var(--ground); }
-h1 { font-size: 1.3rem; overflow-wrap: anywhere; unicode-bidi: isolate; }
-.soft { color: var(--soft); font-size: 0.85rem; }
-a { color: inherit; }
-"""
 
 # Controls but tab and newline, marks that reorder or hide text, lone surrogates, non-characters, invisible tags.
 HIDDEN = re.compile(
@@ -114,59 +92,3 @@ def _sign(code: int) -> str:
     if 0xD800 <= code <= 0xDFFF or 0xFDD0 <= code <= 0xFDEF or code in (0xFFFE, 0xFFFF):
         return "\ufffd"  # cannot be written as UTF-8, or must not stand in HTML
     return f"\u27e8U+{code:04X}\u27e9"
-
-
-def numbers(table: pd.DataFrame, column: str) -> np.ndarray:
-    """A column as float64 [len(table)]; NaN where it is missing, empty or no number."""
-    if column not in table:
-        return np.full(len(table), np.nan)
-    return np.asarray(pd.to_numeric(table[column], errors="coerce"), dtype=np.float64)
-
-
-def truths(table: pd.DataFrame, column: str) -> np.ndarray:
-    """A column of yes and no as bool [len(table)], also from a CSV file; a missing column is all no."""
-    if column not in table:
-        return np.zeros(len(table), bool)
-    return np.array([str(value).strip().lower() in ("true", "1", "1.0") for value in table[column]], bool)
-
-
-def heat_limit(values: np.ndarray) -> float:
-    """|u| at which the colour is full: the 98th percentile of |u|, so that one outlier does not pale all others."""
-    sizes = np.abs(values[np.isfinite(values)])
-    return float(np.percentile(sizes, 98) or sizes.max() or 1.0) if len(sizes) else 1.0
-
-
-def heat_steps(values: np.ndarray, limit: float) -> np.ndarray:
-    """Steps int [n] in -HEAT_STEPS..HEAT_STEPS; rounded away from zero, so that only 0 (and NaN) is step 0, white."""
-    scaled = np.clip(np.nan_to_num(values) / limit, -1, 1)
-    return (np.sign(scaled) * np.ceil(np.abs(scaled) * HEAT_STEPS)).astype(int)
-
-
-def heat_colour(step: int) -> str:
-    """The colour of a step as #rrggbb: orange below zero, white at zero, blue above."""
-    return to_hex(HEAT_MAP(0.5 + 0.5 * step / HEAT_STEPS))
-
-
-def escaped(text: object) -> str:
-    """Any text as HTML, for content and for quoted attributes."""
-    return html.escape(visible(str(text)), quote=True)
-
-
-def page(title: str, style: str, body: str) -> str:
-    """A self-contained HTML page. title is text; style and body are HTML that is safe already."""
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{escaped(title)}</title>
-<style>
-{STYLE}{style}</style>
-</head>
-<body>
-<h1 dir="auto">{escaped(title)}</h1>
-{body}</body>
-</html>
-"""
