@@ -6,11 +6,11 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from personascope import costs, plan, status
 from personascope.errors import one_line_errors
 from personascope.formats.export import export_npz
 from personascope.formats.roles import import_roles
-from personascope.store import prune, usage
+from personascope.hosting.store import prune, usage
+from personascope.runs import costs, plan, status
 
 
 def _import_roles(arguments: argparse.Namespace) -> None:

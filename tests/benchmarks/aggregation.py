@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from personascope.aggregate import aggregate_features
+from personascope.directions.aggregate import aggregate_features
 from personascope.formats.features import FeatureRows, write_features
 from tests.benchmarks.common import Row, alternate, peak_memory_mib
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from personascope.block_sums import BlockSums
-from personascope.drift.bootstrap import bootstrap
-from personascope.drift.types import DriftOptions
+from personascope.directions.block_sums import BlockSums
+from personascope.directions.bootstrap import bootstrap
+from personascope.drift.options import DriftOptions
 from tests.benchmarks.common import Row, peak_memory_mib
 
 ROLES, VARIANTS, QUESTIONS, BLOCKS, WIDTH, DRAWS = 50, 5, 240, 12, 65536, 1000

@@ -53,7 +53,7 @@ def load_embedded(tuned: bool = True) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from personascope.host import keep_freed_memory
+    from personascope.hosting.host import keep_freed_memory
     from personascope.models.loading import ModelSpec, load_model, load_tokenizer
 
     if not (MODEL / "model.safetensors").exists():

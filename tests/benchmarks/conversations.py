@@ -136,7 +136,8 @@ def jobs() -> Iterator[Row]:
 
 def conversation_peak(tokens: int, folder: Path) -> float:
     """Peak MiB of a process that extracts a conversation of so many tokens."""
-    from personascope.jobs import Resources, run_extract_conversation
+    from personascope.hosting.operations.extract import Resources
+    from personascope.hosting.operations.extract_conversation import run_extract_conversation
 
     turn = "The sea was calm, and the captain counted the casks again while the crew slept. " * 12  # 205 tokens
     messages = [{"role": role, "content": turn} for _ in range(tokens // 420) for role in ("user", "assistant")]

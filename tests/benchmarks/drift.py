@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from personascope.drift import DriftOptions, DriftResult, analyze
+from personascope.drift.analysis import analyze
 from personascope.drift.bundle import Run, arrays, run_meta, summary, ui_bundle
+from personascope.drift.options import DriftOptions
+from personascope.drift.result import DriftResult
 from personascope.drift.tables import tables
 from personascope.formats.files import write_json
 from personascope.formats.role_matrix import RoleMatrix, load_role_matrix
@@ -73,7 +75,7 @@ def densify(activations: TokenActivations) -> np.ndarray:
 def require_same(result: DriftResult, dense: dict[str, Any]) -> None:
     """Both ways give the same numbers, or the ratio means nothing."""
     close: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-4}
-    np.testing.assert_allclose(result.score, dense["scores"][OPTIONS.score_method], **close)
+    np.testing.assert_allclose(result.score, dense["scores"][OPTIONS.scoring.score_method], **close)
     np.testing.assert_allclose(result.token_scores, dense["u"], **close)
     np.testing.assert_allclose(result.token_heat, dense["heat"], **close)
     np.testing.assert_allclose(result.confounds["corr"], dense["corr"], **close)
@@ -86,7 +88,7 @@ def require_same(result: DriftResult, dense: dict[str, Any]) -> None:
 
 
 def run() -> Iterator[Row]:
-    from tests.dense_drift import dense_drift  # not in the fresh process: scikit-learn is no part of the stage
+    from tests.helpers.dense_drift import dense_drift  # not in the fresh process: scikit-learn is no part of the stage
 
     activations, roles = synthetic_tokens(), synthetic_roles()
     with TemporaryDirectory() as name:

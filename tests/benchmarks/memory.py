@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from personascope.formats.files import content_key, write_jsonl
-from personascope.store import RecordLog
+from personascope.hosting.store import RecordLog
 from tests.benchmarks.common import MODEL, SAE, Row, peak_memory_mib
 
 ANSWER = "The sea was calm, and the captain counted the casks again while the crew slept below the deck. "
@@ -23,7 +23,7 @@ def response(index: int) -> dict[str, object]:
 
 def extraction_peak(responses: int, folder: Path) -> float:
     """Peak MiB of a process that extracts so many responses."""
-    from personascope.jobs import Resources, run_extract
+    from personascope.hosting.operations.extract import Resources, run_extract
 
     write_jsonl(folder / "role.jsonl", (response(i) for i in range(responses)))
     run_extract(

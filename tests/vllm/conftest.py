@@ -41,7 +41,7 @@ def model() -> Path:
 
 @pytest.fixture(scope="session")
 def resources() -> Any:
-    from personascope.resources import Resources
+    from personascope.hosting.loaded import Resources
 
     return Resources()
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from tests.drift_identities import check_bundle, check_summary
+from tests.helpers.drift_identities import check_bundle, check_summary
 from workspace import CELL, MODEL, TALKS, TINY, Workspace
 
 pytestmark = pytest.mark.workflow

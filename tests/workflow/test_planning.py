@@ -10,7 +10,7 @@ import pytest
 from workspace import TINY, Workspace
 
 from personascope.formats.tokens import read_metadata
-from personascope.measured import result_files
+from personascope.runs.measured import result_files
 
 pytestmark = pytest.mark.workflow
 

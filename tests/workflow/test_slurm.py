@@ -20,7 +20,7 @@ import pytest
 from slurm_cluster import NODES, Cluster
 from workspace import CELL, MODEL, RESPONSES, TINY, Workspace, wait_for
 
-from personascope.client import is_alive
+from personascope.hosting.processes import is_alive
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slurm]
 

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import yaml
 
-from personascope.store import HEADER
+from personascope.hosting.store import HEADER
 
 REPO = Path(__file__).resolve().parents[2]
 MODEL = "SmolLM2-135M-Instruct"

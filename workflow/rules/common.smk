@@ -7,12 +7,12 @@ from snakemake.logging import logger
 from snakemake.utils import validate
 from yaml import safe_load
 
-from personascope.code_hash import code_hash
+from personascope.runs.code_hash import code_hash
 from personascope.formats.conversations import find_conversations
 from personascope.errors import UserError
-from personascope.integrity import note_times, set_aside_damaged
+from personascope.runs.integrity import note_times, set_aside_damaged
 from personascope.formats.roles import build_prompts, questions_for, read_questions, read_role, select_questions, select_roles
-from personascope.status import note_run
+from personascope.runs.status import note_run
 
 SCHEMA = workflow.source_path("../schemas/config.schema.yaml")
 EMBEDDED = "SmolLM2-135M-Instruct"

@@ -1,5 +1,5 @@
-from personascope.aggregate import aggregate_features
-from personascope.workflow_job import job
+from personascope.directions.aggregate import aggregate_features
+from personascope.runs.job import job
 
 with job(snakemake.log[0], snakemake.output):
     files = dict(zip(snakemake.params.roles, snakemake.input.features, strict=True))

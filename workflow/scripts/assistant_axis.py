@@ -1,8 +1,8 @@
 from pathlib import Path
 
-from personascope.axis import AxisOptions, axes_of_spaces, axis_arrays, axis_tables
+from personascope.directions.axis import AxisOptions, axes_of_spaces, axis_arrays, axis_tables
 from personascope.formats.tables import save_npz, write_csv
-from personascope.workflow_job import job
+from personascope.runs.job import job
 
 with job(snakemake.log[0], snakemake.output):
     options = AxisOptions(

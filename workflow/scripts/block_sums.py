@@ -1,5 +1,5 @@
-from personascope.block_sums import block_sums
-from personascope.workflow_job import job
+from personascope.directions.block_sums import block_sums
+from personascope.runs.job import job
 
 with job(snakemake.log[0], snakemake.output):
     sums = block_sums(snakemake.input.features, snakemake.input.residuals, snakemake.params.blocks)

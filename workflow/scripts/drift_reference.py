@@ -1,9 +1,9 @@
-from personascope.block_sums import BlockSums
-from personascope.drift.jobs import drift_options
+from personascope.directions.block_sums import BlockSums
+from personascope.drift.calibration_report import calibration_report
+from personascope.drift.conversation import drift_options
 from personascope.drift.reference import build
-from personascope.drift.trust import calibration_report
 from personascope.formats.files import write_json
-from personascope.workflow_job import job
+from personascope.runs.job import job
 
 with job(snakemake.log[0], snakemake.output):
     params, roles = snakemake.params, snakemake.params.roles

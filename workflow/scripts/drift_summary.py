@@ -1,9 +1,9 @@
 from personascope.display.figure import save_figure
-from personascope.drift.overview import detection_table, read_summaries, summary_table
-from personascope.drift.ranking import ranking_figure, ranking_html
+from personascope.drift.pages.ranking import ranking_figure, ranking_html
+from personascope.drift.summary import detection_table, read_summaries, summary_table
 from personascope.formats.files import write_text
 from personascope.formats.tables import write_csv, write_table
-from personascope.workflow_job import job
+from personascope.runs.job import job
 
 with job(snakemake.log[0], snakemake.output):
     table = summary_table(read_summaries(snakemake.input.summaries))

@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from personascope import client
-from personascope.workflow_job import job
+from personascope.hosting import client
+from personascope.runs.job import job
 
 with job(snakemake.log[0], snakemake.output):
     request = {

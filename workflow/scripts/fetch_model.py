@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from personascope.models.embedded import fetch_embedded_model
-from personascope.workflow_job import job
+from personascope.runs.job import job
 
 with job(snakemake.log[0], snakemake.output):
     fetch_embedded_model(Path(snakemake.output.weights).parent)

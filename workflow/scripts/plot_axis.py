@@ -1,7 +1,7 @@
+from personascope.directions.figures import AXIS_FIGURES
 from personascope.display.figure import save_figure
-from personascope.figures import AXIS_FIGURES
 from personascope.formats.tables import read_csv
-from personascope.workflow_job import job
+from personascope.runs.job import job
 
 with job(snakemake.log[0], snakemake.output):
     draw = AXIS_FIGURES[snakemake.wildcards.figure]

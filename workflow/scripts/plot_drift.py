@@ -1,5 +1,5 @@
-from personascope.drift.plot import plot_conversation
-from personascope.workflow_job import job
+from personascope.drift.pages.plot import plot_conversation
+from personascope.runs.job import job
 
 with job(snakemake.log[0], snakemake.output):
     plot_conversation(

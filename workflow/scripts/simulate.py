@@ -1,5 +1,5 @@
-from personascope import client
-from personascope.workflow_job import job
+from personascope.hosting import client
+from personascope.runs.job import job
 
 with job(snakemake.log[0], snakemake.output):
     config = snakemake.config

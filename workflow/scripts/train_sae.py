@@ -3,7 +3,7 @@ from pathlib import Path
 from personascope.extraction.train_sae import TrainOptions, train_sae
 from personascope.formats.files import iter_jsonl
 from personascope.models.loading import ModelSpec, load_model, load_tokenizer
-from personascope.workflow_job import job
+from personascope.runs.job import job
 
 with job(snakemake.log[0], snakemake.output):
     spec = ModelSpec(**snakemake.params.model, device=snakemake.config["model"]["device"])

@@ -22,7 +22,7 @@ from personascope.backends import Completion, Request, Sampling
 from personascope.backends.openai import OpenAIBackend
 from personascope.errors import UserError
 from personascope.formats.files import log_tail
-from personascope.measured import note_load
+from personascope.hosting.progress import note_load
 
 log = logging.getLogger(__name__)
 

@@ -4,42 +4,21 @@
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from personascope.axis import OTHER_GROUPS, TRANSFORMS, unit
+from personascope.directions.axis import RoleSpace, role_space_of, unit
 from personascope.drift.attribution import feature_tables, transitions_of
-from personascope.drift.bootstrap import contribution_intervals, turn_intervals
 from personascope.drift.calibration import calibrate
+from personascope.drift.intervals import contribution_intervals, turn_intervals
+from personascope.drift.options import DriftOptions
 from personascope.drift.reference import Reference
-from personascope.drift.sequential import SEQUENTIAL_TESTS
-from personascope.drift.turns import (
-    AXIS_METHODS,
-    MASS_METRICS,
-    POOLINGS,
-    SCORE_METHODS,
-    role_space_of,
-    token_scores,
-    turn_bounds,
-    turn_scores,
-)
-from personascope.drift.types import SPACES, DriftOptions, DriftResult, RoleSpace, Transition, TurnScores
+from personascope.drift.result import DriftResult, Transition, TurnScores
+from personascope.drift.turns import MASS_METRICS, token_scores, turn_bounds, turn_scores
 from personascope.errors import UserError
 from personascope.formats.tokens import TokenActivations
 
-TRANSITION_PICKS = ("largest_drop", "manual")
-CHOICES: dict[str, Any] = {
-    "pooling": POOLINGS,
-    "transform": TRANSFORMS,
-    "axis_method": AXIS_METHODS,
-    "other_group": OTHER_GROUPS,
-    "score_method": SCORE_METHODS,
-    "transition_pick": TRANSITION_PICKS,
-    "space": SPACES,
-    "sequential_test": SEQUENTIAL_TESTS,
-}
 FLAT = 1e-12  # a standard deviation under which a correlation means nothing
 
 
@@ -57,8 +36,7 @@ def analyze(
     reference: scores of the role responses; with it come calibration, onset, and intervals where it holds draws.
     UserError names the option, or the array, that does not fit.
     """
-    check_options(options)
-    roles = role_space_of(np.asarray(role_features, np.float32), role_names, options)
+    roles = role_space_of(np.asarray(role_features, np.float32), role_names, options.axis)
     return analyze_in(roles, activations, options, reference=reference, descriptions=descriptions)
 
 
@@ -71,7 +49,6 @@ def analyze_in(
     descriptions: Mapping[int, Mapping[str, str | None]] | None = None,
 ) -> DriftResult:
     """`analyze` in a role space made once for many conversations."""
-    check_options(options)
     _check_activations(activations, roles)
     turns = turn_scores(activations, roles, options)
     transitions = transitions_of(turns, roles, options)
@@ -93,32 +70,17 @@ def analyze_in(
         turns=turns,
         transitions=transitions,
         selected=selected,
-        nearest=nearest_roles(turns, roles, options.top_k_roles),
+        nearest=nearest_roles(turns, roles, options.display.top_k_roles),
         confounds=table,
         max_abs_corr=largest,
         confound_verdict=confound_verdict(largest, options),
         token_scores=scores,
-        token_heat=heat_by_turn(scores, turn_bounds(activations), options.token_heat_percentiles),
+        token_heat=heat_by_turn(scores, turn_bounds(activations), options.display.token_heat_percentiles),
         features=features,
         calibration=calibration,
         onset=onset,
         intervals=intervals,
     )
-
-
-def check_options(options: DriftOptions) -> None:
-    """UserError names the option whose value is not among its variants or out of range."""
-    for option, variants in CHOICES.items():
-        if (value := getattr(options, option)) not in variants:
-            raise UserError(f"{option}: {value!r} is none of {', '.join(variants)}")
-    for option in ("top_features", "top_k_roles"):
-        if getattr(options, option) < 1:
-            raise UserError(f"{option}: {getattr(options, option)} is too small, the least is 1")
-    low, high = options.token_heat_percentiles
-    if not 0 <= low < high <= 100:
-        raise UserError(f"token_heat_percentiles: {low:g} and {high:g} are not two ascending numbers in 0..100")
-    if options.transition_pick == "manual" and options.manual_turn is None:
-        raise UserError("transition_pick: manual needs manual_turn, the turn to explain")
 
 
 def _check_activations(activations: TokenActivations, roles: RoleSpace) -> None:
@@ -135,9 +97,9 @@ def select_transition(transitions: Sequence[Transition], n_turns: int, options: 
     """
     if not transitions:
         return None
-    if options.transition_pick == "largest_drop":
+    if options.display.transition_pick == "largest_drop":
         return int(np.argmin([transition.delta_score for transition in transitions]))
-    manual = options.manual_turn
+    manual = options.display.manual_turn
     if manual is None or not 1 <= manual < n_turns:
         raise UserError(f"transition_pick: manual_turn {manual} is outside 1..{n_turns - 1}")
     by_turn = {transition.turn: i for i, transition in enumerate(transitions)}
@@ -173,9 +135,9 @@ def pearson(a: np.ndarray, b: np.ndarray) -> float:
 def confounds(turns: TurnScores, options: DriftOptions) -> pd.DataFrame:
     """Correlation over turns of the selected score with each mass metric: score_method, metric, corr."""
     filled = turns.n_tokens > 0
-    score = turns.scores[options.score_method][filled]
+    score = turns.scores[options.scoring.score_method][filled]
     correlations = [pearson(score, turns.mass[metric][filled]) for metric in MASS_METRICS]
-    return pd.DataFrame({"score_method": options.score_method, "metric": MASS_METRICS, "corr": correlations})
+    return pd.DataFrame({"score_method": options.scoring.score_method, "metric": MASS_METRICS, "corr": correlations})
 
 
 def max_abs_corr(table: pd.DataFrame) -> float | None:
@@ -189,9 +151,9 @@ def confound_verdict(largest: float | None, options: DriftOptions) -> str:
     """HIGH, MODERATE or LOW by the largest |corr| with a mass metric; N/A without a value."""
     if largest is None:
         return "N/A"
-    if largest >= options.confound_high_abs_corr:
+    if largest >= options.display.confound_high_abs_corr:
         return "HIGH"
-    return "MODERATE" if largest >= options.confound_warn_abs_corr else "LOW"
+    return "MODERATE" if largest >= options.display.confound_warn_abs_corr else "LOW"
 
 
 def token_heat(scores: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from personascope.drift.types import DriftOptions, RoleSpace, Transition, TurnScores
+from personascope.directions.axis import RoleSpace
+from personascope.drift.options import DriftOptions
+from personascope.drift.result import Transition, TurnScores
 
 TINY = 1e-12
 STRENGTHS = ((0.60, "STRONG"), (0.35, "MODERATE"), (0.0, "WEAK"))
@@ -50,11 +52,11 @@ def _transition(turns: TurnScores, roles: RoleSpace, options: DriftOptions, prev
     delta_x = turns.space[turn] - turns.space[prev_turn]
     contrib = delta_x * roles.axis
     away_mass = float(np.maximum(-contrib, 0).sum(dtype=np.float64))
-    top = smallest(contrib, contrib < 0, options.top_features)
+    top = smallest(contrib, contrib < 0, options.display.top_features)
     share = float(-contrib[top].sum(dtype=np.float64)) / max(away_mass, TINY)
-    score, projection = turns.scores[options.score_method], turns.scores["projection"]
+    score, projection = turns.scores[options.scoring.score_method], turns.scores["projection"]
     # The dimensions of the residual stream are no features: how few of them carry a change says nothing.
-    in_features = options.space == "sae"
+    in_features = options.axis.space == "sae"
     return Transition(
         prev_turn=prev_turn,
         turn=turn,
@@ -133,11 +135,11 @@ def changed_features(
     transition: Transition, roles: RoleSpace, options: DriftOptions
 ) -> dict[str, list[dict[str, Any]]]:
     """Entries of the `top_features` largest changes of each sign: {"activated": [...], "deactivated": [...]}."""
-    if options.space != "sae":
+    if options.axis.space != "sae":
         return {"activated": [], "deactivated": []}
     delta = transition.delta_x
-    activated = smallest(-delta, delta > 0, options.top_features)
-    deactivated = smallest(delta, delta < 0, options.top_features)
+    activated = smallest(-delta, delta > 0, options.display.top_features)
+    deactivated = smallest(delta, delta < 0, options.display.top_features)
     both = entries(transition, roles, np.concatenate([activated, deactivated]))
     return {"activated": both[: len(activated)], "deactivated": both[len(activated) :]}
 
@@ -156,9 +158,9 @@ def feature_tables(
     tables = {}
     for name, pick in FEATURE_TABLES.items():
         rows: Sequence[dict[str, Any]] = []
-        if transition is not None and options.space == "sae":
+        if transition is not None and options.axis.space == "sae":
             candidates, keys = pick(transition.delta_x, roles.axis, transition.contrib)
-            rows = entries(transition, roles, smallest(keys, candidates, options.top_features))
+            rows = entries(transition, roles, smallest(keys, candidates, options.display.top_features))
         known = [(descriptions or {}).get(row["feature_idx"], {}) for row in rows]
         table = pd.DataFrame(rows, columns=list(ENTRY_COLUMNS))
         table["description"] = pd.Series([entry.get("description") for entry in known], dtype=object)

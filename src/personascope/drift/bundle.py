@@ -4,16 +4,17 @@ import hashlib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from personascope.axis import unit
+from personascope.directions.axis import unit
 from personascope.drift.attribution import NO_STRENGTH, changed_features
+from personascope.drift.options import SCORE_METHODS, DriftOptions
+from personascope.drift.result import DriftResult, Transition
 from personascope.drift.tables import score_mass_diag
-from personascope.drift.turns import SCORE_METHODS, turn_bounds
-from personascope.drift.types import DriftOptions, DriftResult, Transition
+from personascope.drift.turns import turn_bounds
 from personascope.formats.tables import plain
 
 FILES = {"conversation": "conversation.json", "summary": "summary.json", "ui_bundle": "ui_bundle.json"}
@@ -44,8 +45,8 @@ def run_meta(run: Run, options: DriftOptions) -> dict[str, Any]:
     return {
         "model_name": run.model_name,
         "sae_id": run.sae_id,
-        "assistant_role": options.assistant_role,
-        "score_method": options.score_method,
+        "assistant_role": options.axis.assistant_role,
+        "score_method": options.scoring.score_method,
         "conversation_hash": conversation_hash(run.conversation),
     }
 
@@ -67,7 +68,7 @@ def ui_bundle(result: DriftResult, run_meta: Mapping[str, Any]) -> dict[str, Any
         "version": 1,
         "run_meta": dict(run_meta),
         "q1": {"turn_scores": scores, "transitions": steps},
-        "q2": {"top_features_per_direction": result.options.top_features, "transitions": features},
+        "q2": {"top_features_per_direction": result.options.display.top_features, "transitions": features},
         "q3": {"token_localization": _token_localization(result)},
     }
     return plain(bundle)
@@ -106,10 +107,10 @@ def summary(result: DriftResult, run: Run, timestamp: str) -> dict[str, Any]:
             "sae_release": run.sae_release,
             "sae_id": run.sae_id,
             "target_layer": run.target_layer,
-            **asdict(options),
+            **options.flat(),
         },
         "selection": {
-            "transition": "none" if selected is None else options.transition_pick,
+            "transition": "none" if selected is None else options.display.transition_pick,
             "selected_turn": selected and selected.turn,
             "selected_prev_turn": selected and selected.prev_turn,
             "selected_delta_score": selected and selected.delta_score,
@@ -146,9 +147,9 @@ def _calibration(result: DriftResult) -> dict[str, Any] | None:
     return {
         "onset": result.onset,
         "onset_since": result.onset_since,
-        "alpha": options.alpha,
-        "sequential_test": options.sequential_test,
-        "confound_adjust": options.confound_adjust,
+        "alpha": options.scoring.alpha,
+        "sequential_test": options.scoring.sequential_test,
+        "confound_adjust": options.scoring.confound_adjust,
         "min_p_value": table["p_value"].min(),
         "min_adjusted_p_value": table["adjusted_p_value"].min(),
         "turns": turns.to_dict("records"),

@@ -11,18 +11,17 @@ fitted on.
 """
 
 from dataclasses import dataclass
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
 
-from personascope.block_sums import deal_questions
+from personascope.directions.block_sums import deal_questions
+from personascope.drift.options import DriftOptions
 from personascope.drift.reference import Reference
+from personascope.drift.result import TurnScores
 from personascope.drift.sequential import SEQUENTIAL_TESTS, SequentialTest
 from personascope.drift.turns import MASS_METRICS
-from personascope.drift.types import DriftOptions, TurnScores
-from personascope.stats import proportion_interval
 
 FOLDS = 5
 TINY = 1e-12
@@ -98,7 +97,7 @@ def confound_regressors(mass: dict[str, np.ndarray], n_tokens: np.ndarray) -> np
 def sample_of(reference: Reference, options: DriftOptions) -> Sample:
     """All reference responses under the selected score."""
     return Sample(
-        scores=reference.scores[options.score_method].astype(np.float64),
+        scores=reference.scores[options.scoring.score_method].astype(np.float64),
         regressors=confound_regressors(reference.mass, reference.n_tokens),
         role=reference.role,
         question_id=reference.question_id,
@@ -168,13 +167,15 @@ def calibrate(turns: TurnScores, reference: Reference, options: DriftOptions) ->
     turn from which on it was gathered; threshold; testable: whether the lowest of scores, here and before, would
     reject; rejects: evidence >= threshold. Turns without tokens have no values and do not reject; the test skips them.
     """
-    calibrator, test = calibrator_of(reference, options), SEQUENTIAL_TESTS[options.sequential_test]
+    calibrator, test = calibrator_of(reference, options), SEQUENTIAL_TESTS[options.scoring.sequential_test]
     tested = np.flatnonzero(turns.n_tokens > 0)
     scores = np.full(len(turns.n_tokens), np.nan)
-    scores[tested] = turns.scores[options.score_method][tested]
+    scores[tested] = turns.scores[options.scoring.score_method][tested]
     regressors = confound_regressors(turns.mass, turns.n_tokens)
     p_values = calibrator.p_values(scores, regressors)
-    judged = _judged(p_values[options.confound_adjust][tested], test, options.alpha, calibrator.assistant.n_questions)
+    judged = _judged(
+        p_values[options.scoring.confound_adjust][tested], test, options.scoring.alpha, calibrator.assistant.n_questions
+    )
     judged["evidence_since"] = tested[judged["evidence_since"]]
     table = pd.DataFrame(
         {
@@ -210,132 +211,6 @@ def _judged(p_values: np.ndarray, test: SequentialTest, alpha: float, n_question
 def calibrator_of(reference: Reference, options: DriftOptions) -> Calibrator:
     """The calibrator of all responses, made once a reference: many conversations are held against the same one."""
     made = _CALIBRATORS.setdefault(reference, {})
-    if options.score_method not in made:
-        made[options.score_method] = fit(sample_of(reference, options))
-    return made[options.score_method]
-
-
-def false_alarm_rate(
-    reference: Reference, options: DriftOptions, turns: int = 8, repeats: int = 20, seed: int = 0
-) -> dict[str, Any]:
-    """Share of conversations of held-out assistant responses in which the sequential test rejects; alpha is due.
-
-    The assistant's questions are split at random into halves: one calibrates, the responses to the other are strung
-    into conversations of `turns` turns, each response once. rate, adjusted_rate: means over `repeats` splits, with
-    95 % intervals (Clopper-Pearson). The splits share their responses, so that the intervals count
-    n_conversations, those of one split. Without enough responses the rates are None and `reason` says why.
-    """
-    trials = _Trials(reference, options, turns, repeats, seed)
-    result: dict[str, Any] = {
-        "alpha": options.alpha,
-        "sequential_test": options.sequential_test,
-        "turns": turns,
-        "repeats": repeats,
-        "n_conversations": trials.n_conversations,
-        "reason": trials.reason or None,
-    }
-    onsets = trials.onsets(reference.assistant, 0)
-    for adjusted, prefix in PREFIXES.items():
-        values = (None, None, None) if trials.reason else _rate(onsets[adjusted] >= 0, trials.n_conversations)
-        result |= dict(zip((f"{prefix}rate", f"{prefix}rate_low", f"{prefix}rate_high"), values, strict=True))
-    return result
-
-
-def power_by_role(
-    reference: Reference, options: DriftOptions, turns: int = 8, change: int = 4, repeats: int = 20, seed: int = 0
-) -> pd.DataFrame:
-    """How often and how late the test finds each other role, when its responses follow from turn `change` on.
-
-    Conversations as in `false_alarm_rate`, to questions that calibrate nothing; their turns from `change` on are
-    responses of the role. detection_rate: share whose onset is at `change` or later (an earlier one is a false
-    alarm), with a 95 % interval; delay_mean: onset - change over the detected, in turns; the same as adjusted_*. One
-    row a role, the most detected first; without enough responses the rates are NaN and `reason` says why.
-    """
-    trials = _Trials(reference, options, turns, repeats, seed)
-    rows = []
-    for role, name in enumerate(reference.role_names):
-        if role == reference.assistant:
-            continue
-        onsets = trials.onsets(role, change)
-        n = len(onsets[False]) // repeats
-        row: dict[str, Any] = {"role": name, "turns": turns, "change": change, "n_conversations": n}
-        for adjusted, prefix in PREFIXES.items():
-            found = onsets[adjusted] >= change
-            values = _rate(found, n) if n else (np.nan, np.nan, np.nan)
-            names = (f"{prefix}detection_rate", f"{prefix}detection_low", f"{prefix}detection_high")
-            row |= dict(zip(names, values, strict=True))
-            row[f"{prefix}delay_mean"] = float((onsets[adjusted][found] - change).mean()) if found.any() else np.nan
-        row["reason"] = trials.reason or ("" if n else f"too few responses of {name}")
-        rows.append(row)
-    return pd.DataFrame(rows).sort_values("detection_rate", ascending=False, kind="stable", ignore_index=True)
-
-
-class _Trials:
-    """Random conversations of reference responses, each calibrated on the questions that it does not hold.
-
-    reason: why there are none, else "".
-    """
-
-    def __init__(self, reference: Reference, options: DriftOptions, turns: int, repeats: int, seed: int) -> None:
-        self.sample, self.turns, self.rng = sample_of(reference, options), turns, np.random.default_rng(seed)
-        self.test, self.alpha = SEQUENTIAL_TESTS[options.sequential_test], options.alpha
-        mine = self.sample.question_id[self.sample.is_assistant]
-        questions, counts = np.unique(mine, return_counts=True)
-        half = len(questions) // 2
-        # Questions may differ in their number of responses: the smallest halves that can be drawn count.
-        self.n_conversations = int(np.sort(counts)[: len(counts) - half].sum()) // turns
-        self.reason = self._too_few(half)
-        self.splits = [self._split(self.rng.permutation(questions), half) for _ in range(0 if self.reason else repeats)]
-
-    def _too_few(self, n_questions: int) -> str:
-        lowest = np.full(self.turns, 1 / (n_questions + 1))
-        if not _judged(lowest, self.test, self.alpha, n_questions)["rejects"].to_numpy().any():
-            return f"half of the assistant's questions are {n_questions}: no conversation could be told from it by them"
-        return "" if self.n_conversations else f"half of the questions have fewer than {self.turns} responses"
-
-    def _split(self, questions: np.ndarray, half: int) -> tuple[Calibrator, np.ndarray]:
-        """The calibrator of the first half, and which responses are to the others, bool [N]."""
-        calibrating = np.isin(self.sample.question_id, questions[:half])
-        return fit(self.sample[calibrating]), np.isin(self.sample.question_id, questions[half:])
-
-    def onsets(self, role: int, change: int) -> dict[bool, np.ndarray]:
-        """{adjusted or not: first turn that rejects, or -1}, of the conversations of all splits, int [n].
-
-        The assistant's responses up to turn `change`, then the role's; the same number of conversations in each split.
-        """
-        found = [self._rejections(*split, role, change) for split in self.splits]
-        n = min((len(rejects[False]) for rejects in found), default=0)
-        onsets = {}
-        for adjusted in PREFIXES:
-            rejects = np.concatenate([np.zeros((0, self.turns), bool), *(each[adjusted][:n] for each in found)])
-            onsets[adjusted] = np.where(rejects.any(1), rejects.argmax(1), -1)
-        return onsets
-
-    def _rejections(
-        self, calibrator: Calibrator, testing: np.ndarray, role: int, change: int
-    ) -> dict[bool, np.ndarray]:
-        """{adjusted or not: bool [n, turns]} of one split."""
-        parts = [self._strung(testing & (self.sample.role == role), self.turns - change)]
-        if change:
-            parts.insert(0, self._strung(testing & self.sample.is_assistant, change))
-        n = min(map(len, parts))
-        rows = np.concatenate([part[:n] for part in parts], axis=1)
-        chosen = self.sample[rows.ravel()]
-        p_values = calibrator.p_values(chosen.scores, chosen.regressors)
-        threshold = self.test.threshold(self.alpha, self.turns, calibrator.assistant.n_questions)
-        return {
-            adjusted: self.test.evidence(values.reshape(rows.shape)) >= threshold
-            for adjusted, values in p_values.items()
-        }
-
-    def _strung(self, among: np.ndarray, length: int) -> np.ndarray:
-        """Rows [n, length] of the sample, each at most once, in random order."""
-        rows = self.rng.permutation(np.flatnonzero(among))
-        n = len(rows) // length
-        return rows[: n * length].reshape(n, length)
-
-
-def _rate(hits: np.ndarray, n: int) -> tuple[float, float, float]:
-    """(share of hits, low, high): Clopper-Pearson, 95 %, as if the share had been seen in n conversations."""
-    share = float(hits.mean())
-    return share, *proportion_interval(share * n, n)
+    if options.scoring.score_method not in made:
+        made[options.scoring.score_method] = fit(sample_of(reference, options))
+    return made[options.scoring.score_method]

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from personascope.axis import assistant_index
-from personascope.block_sums import BlockSums, dense_column
-from personascope.drift.bootstrap import MAX_THREADS, AxisBootstrap, bootstrap, role_features
-from personascope.drift.turns import MASS_METRICS, SCORE_METHODS, role_space_of, score_sparse, score_vectors
-from personascope.drift.types import DriftOptions, RoleSpace
+from personascope.directions.axis import RoleSpace, assistant_index, role_space_of
+from personascope.directions.block_sums import BlockSums, dense_column
+from personascope.directions.bootstrap import MAX_THREADS, AxisBootstrap, bootstrap, role_features
+from personascope.drift.options import SCORE_METHODS, DriftOptions
+from personascope.drift.turns import MASS_METRICS, score_sparse, score_vectors
 from personascope.errors import UserError
 from personascope.formats.features import iter_features, residual_column
 from personascope.formats.tables import iter_tables, load_npz, save_npz
@@ -104,22 +104,26 @@ def build(
     Reads the features (for a residual analysis the residuals) once, some rows at a time. A response that cannot be
     left out, since a role has all its responses in that block, gets no score and is told of.
     """
-    files = residual_files if options.space == "residual" else features_files
+    files = residual_files if options.axis.space == "residual" else features_files
     if files is None or sorted(files) != sorted(sums):
-        raise UserError(f"drift: the {options.space} files and the block sums are not of the same roles")
+        raise UserError(f"drift: the {options.axis.space} files and the block sums are not of the same roles")
     names = sorted(sums)
     if silent := [name for name in names if not sums[name].counts.any()]:
         raise UserError(f"drift: no response of role {', '.join(silent)} has a token; generate it again")
-    assistant = assistant_index(names, options.assistant_role)
+    assistant = assistant_index(names, options.axis.assistant_role)
     # Said once here that a name of the subset is unknown, not again by each fold.
-    whole = role_space_of(role_features(sums, options), names, options)
-    options = replace(options, roleplay_subset=tuple(name for name in options.roleplay_subset if name in names))
+    whole = role_space_of(role_features(sums, options.axis), names, options.axis)
+    options = options.changed(roleplay_subset=tuple(name for name in options.axis.roleplay_subset if name in names))
     folds = _folds(sums, options)
     if draws and len(folds) < 2:
         log.warning(
             "drift: too few questions for a bootstrap, which would show no spread at all; no intervals are made"
         )
-    drawn = bootstrap(sums, options, draws, seed) if draws and len(folds) >= 2 else no_draws(len(whole.axis))
+    drawn = no_draws(len(whole.axis))
+    if draws and len(folds) >= 2:
+        needs = {"assistants": options.scoring.score_method == "cos_assistant"}
+        needs["turn_mean"] = options.scoring.center_turns_with_role_mean
+        drawn = bootstrap(sums, options.axis, draws, seed, **needs)
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(min(cpu_count() or 1, MAX_THREADS)) as pool:
         parts = list(pool.map(lambda name: _score_role(files[name], sums[name], folds, options), names))
     for index, part in enumerate(parts):
@@ -150,11 +154,11 @@ def _folds(sums: dict[str, BlockSums], options: DriftOptions) -> dict[int, RoleS
     if any(block_of.setdefault(int(question), int(block)) != block for question, block in dealt):
         log.warning("drift: the roles have different questions, so that one question is in different blocks")
     for block in np.unique(np.concatenate([role.blocks for role in sums.values()])):
-        features = role_features(sums, options, without=int(block))
+        features = role_features(sums, options.axis, without=int(block))
         if bad := [name for name, row in zip(names, features, strict=True) if not np.isfinite(row).all()]:
             log.warning("drift: all responses of %s are to questions of one block; they get no score", ", ".join(bad))
             continue
-        roles = role_space_of(features, names, options)
+        roles = role_space_of(features, names, options.axis)
         only = slice(roles.assistant, roles.assistant + 1)
         folds[int(block)] = replace(roles, space=roles.space[only], directions=roles.directions[only], assistant=0)
     return folds
@@ -165,7 +169,7 @@ def _score_role(
 ) -> dict[str, np.ndarray]:
     """Keys, scores and masses of one role's responses, in the order of the file; without those that have no fold."""
     parts: list[dict[str, np.ndarray]] = []
-    for keys, score in BATCHES[options.space](path, options):
+    for keys, score in BATCHES[options.axis.space](path, options):
         blocks = sums.question_blocks[np.searchsorted(sums.question_ids, keys["question_id"])]
         kept = np.flatnonzero((keys["n_tokens"] > 0) & np.isin(blocks, list(folds)))
         part = {name: np.zeros(len(blocks)) for name in (*SCORE_METHODS, *MASS_METRICS)}
@@ -179,8 +183,8 @@ def _score_role(
 
 
 def _feature_batches(path: str | Path, options: DriftOptions) -> Iterator[Batch]:
-    for rows in iter_features(path, [options.pooling]):
-        values = getattr(rows, options.pooling)
+    for rows in iter_features(path, [options.axis.pooling]):
+        values = getattr(rows, options.axis.pooling)
 
         def score(chosen: np.ndarray, roles: RoleSpace, rows=rows, values=values) -> Scored:
             lengths = np.diff(rows.offsets)[chosen]
@@ -192,7 +196,7 @@ def _feature_batches(path: str | Path, options: DriftOptions) -> Iterator[Batch]
 
 
 def _residual_batches(path: str | Path, options: DriftOptions) -> Iterator[Batch]:
-    column = residual_column(options.layer or 0)
+    column = residual_column(options.axis.layer or 0)
     for table in iter_tables(path, [*KEYS[1:], column]):
         vectors = dense_column(table.column(column))
         keys = {name: np.asarray(table.column(name)) for name in KEYS[1:]}

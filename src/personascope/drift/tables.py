@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from personascope.drift.turns import MASS_METRICS, SCORE_METHODS, turn_bounds
-from personascope.drift.types import DriftResult
+from personascope.drift.options import SCORE_METHODS
+from personascope.drift.result import DriftResult
+from personascope.drift.turns import MASS_METRICS, turn_bounds
 
 CORRELATION = "corr(score, metric)"
 

@@ -6,63 +6,17 @@ cos_assistant = cos(x_t, v_assistant): larger is more like the assistant. Sums r
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
-from personascope.axis import EPS, TRANSFORMS, assistant_index, other_indices, role_space, unit
-from personascope.drift.types import DriftOptions, RoleSpace, TurnScores
+from personascope.directions.axis import EPS, TRANSFORMS, RoleSpace
+from personascope.drift.options import DriftOptions
+from personascope.drift.result import TurnScores
 from personascope.formats.tokens import TokenActivations
 
-SCORE_METHODS = ("projection", "cos_axis", "cos_assistant")
 MASS_METRICS = ("turn_l2_raw", "turn_nonzero_raw", "turn_l2_space", "turn_nonzero_space")
 BLOCK_ROWS = 32  # rows that are in float64 at a time: 16 MiB at 65,536 features
-BLOCK_COLUMNS = 8192  # features that are in float64 at a time: 3 MiB at 50 roles
-
-
-def diff_axis(space: np.ndarray, assistant: int, others: Sequence[int]) -> np.ndarray:
-    """Unit axis float32 [D] = v_assistant - mean(v_others); points toward the assistant."""
-    return unit(space[assistant] - space[list(others)].mean(0))
-
-
-def pc1_axis(space: np.ndarray, assistant: int, others: Sequence[int]) -> np.ndarray:
-    """First principal component float32 [D] of the rows [R, D], unit, with the sign that agrees with diff_axis.
-
-    From the R x R Gram matrix of the centred rows: its top eigenvector u gives the component C^T u.
-    """
-    mean = space.mean(0, dtype=np.float64)
-    blocks = [slice(start, start + BLOCK_COLUMNS) for start in range(0, space.shape[1], BLOCK_COLUMNS)]
-    gram = np.zeros((len(space), len(space)))
-    for block in blocks:
-        centred = space[:, block] - mean[block]
-        gram += centred @ centred.T
-    top = np.linalg.eigh(gram)[1][:, -1]
-    component = unit(np.concatenate([top @ (space[:, block] - mean[block]) for block in blocks]))
-    sign = -1 if component @ diff_axis(space, assistant, others) < 0 else 1
-    return (sign * component).astype(np.float32)
-
-
-AXIS_METHODS: dict[str, Callable[[np.ndarray, int, Sequence[int]], np.ndarray]] = {"diff": diff_axis, "pc1": pc1_axis}
-
-
-def role_space_of(features: np.ndarray, names: Sequence[str], options: DriftOptions) -> RoleSpace:
-    """Role vectors [R, D] in the analysis's space, and the axis; UserError names the option that does not fit."""
-    assistant = assistant_index(names, options.assistant_role)
-    others = other_indices(names, assistant, options.other_group, options.roleplay_subset)
-    space = role_space(features, options.transform, options.use_centering)
-    axes = {name: method(space, assistant, others) for name, method in AXIS_METHODS.items()}
-    # Centred rows have mean 0; what rounding leaves of it would make every inactive feature of a turn nonzero.
-    mean = np.zeros(space.shape[1], np.float32) if options.use_centering else space.mean(0)
-    return RoleSpace(
-        space=space,
-        directions=unit(space),
-        mean=mean,
-        axis=axes[options.axis_method],
-        assistant=assistant,
-        others=others,
-        role_names=list(names),
-        agreement=float(axes["diff"] @ axes["pc1"]),
-    )
 
 
 def turn_bounds(activations: TokenActivations) -> np.ndarray:
@@ -102,13 +56,13 @@ POOLINGS: dict[str, Callable[[TokenActivations], np.ndarray]] = {"mean": mean_po
 
 def to_space(pooled: np.ndarray, roles: RoleSpace, options: DriftOptions) -> np.ndarray:
     """Rows [N, D] in role space: transformed, and minus the mean role where turns are centred; float32."""
-    space = TRANSFORMS[options.transform](pooled)
-    return space - roles.mean if options.center_turns_with_role_mean else space
+    space = TRANSFORMS[options.axis.transform](pooled)
+    return space - roles.mean if options.scoring.center_turns_with_role_mean else space
 
 
 def turn_scores(activations: TokenActivations, roles: RoleSpace, options: DriftOptions) -> TurnScores:
     """Vectors, scores and mass metrics of every turn; of a turn without tokens the vector is 0, the rest NaN."""
-    raw = POOLINGS[options.pooling](activations)
+    raw = POOLINGS[options.axis.pooling](activations)
     n_tokens = np.diff(turn_bounds(activations))
     space = to_space(raw, roles, options)
     space[n_tokens == 0] = 0
@@ -140,7 +94,7 @@ def score_sparse(
     """
     axis = roles.axis if axis is None else axis
     assistant = roles.directions[roles.assistant]
-    x = TRANSFORMS[options.transform](values)
+    x = TRANSFORMS[options.axis.transform](values)
     along_axis = row_sums(offsets, x * axis[indices])
     along_assistant = row_sums(offsets, x * assistant[indices])
     squares = row_sums(offsets, np.square(x, dtype=np.float64))
@@ -149,7 +103,7 @@ def score_sparse(
         "turn_l2_raw": np.sqrt(row_sums(offsets, np.square(values, dtype=np.float64))),
         "turn_nonzero_raw": row_sums(offsets, values > 0),
     }
-    if options.center_turns_with_role_mean:
+    if options.scoring.center_turns_with_role_mean:
         mean = roles.mean.astype(np.float64)
         here = roles.mean[indices]
         along_axis -= mean @ axis
@@ -166,9 +120,9 @@ def token_scores(activations: TokenActivations, roles: RoleSpace, options: Drift
 
     Their mean is not the turn's score: the log1p of a mean is not the mean of log1p.
     """
-    transformed = TRANSFORMS[options.transform](activations.values)
+    transformed = TRANSFORMS[options.axis.transform](activations.values)
     sums = row_sums(activations.offsets, transformed * roles.axis[activations.indices])
-    if options.center_turns_with_role_mean:
+    if options.scoring.center_turns_with_role_mean:
         sums -= roles.mean.astype(np.float64) @ roles.axis
     return sums.astype(np.float32)
 
@@ -205,5 +159,5 @@ def _scores(
     """The three scores from dot products with the two unit vectors; a zero vector has cosine 0."""
     length = np.maximum(l2, EPS)
     cos_axis = along_axis / length
-    projection = cos_axis.copy() if options.use_l2_normalize else along_axis
+    projection = cos_axis.copy() if options.scoring.use_l2_normalize else along_axis
     return {"projection": projection, "cos_axis": cos_axis, "cos_assistant": along_assistant / length}

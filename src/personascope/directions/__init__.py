@@ -1,0 +1,1 @@
+"""Directions in feature and residual space: role vectors, the axis, their uncertainty."""

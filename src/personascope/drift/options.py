@@ -1,0 +1,109 @@
+"""The options of one named analysis, in the three groups that are needed at different times.
+
+The axis and the scoring decide the reference; the display does not, so that another number of nearest roles or
+another heat percentile reruns no bootstrap.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from personascope.directions.axis import AxisOptions, require_variants
+from personascope.drift.sequential import SEQUENTIAL_TESTS
+from personascope.errors import UserError
+
+SCORE_METHODS = ("projection", "cos_axis", "cos_assistant")
+TRANSITION_PICKS = ("largest_drop", "manual")
+LISTS = ("roleplay_subset", "token_heat_percentiles")  # tuples here, lists in JSON and YAML
+
+
+@dataclass(frozen=True)
+class ScoringOptions:
+    """How turns are scored on the axis, and when a score counts as drift. UserError names a value out of range."""
+
+    score_method: str = "projection"
+    """Projection on the axis, cosine to the axis, or cosine to the assistant's vector: one of SCORE_METHODS."""
+    center_turns_with_role_mean: bool = False
+    """Subtract the mean role from the turns, and its score from every token."""
+    use_l2_normalize: bool = False
+    """Score turns of length 1."""
+    alpha: float = 0.05
+    """False alarms a conversation that the drift onset may have."""
+    sequential_test: str = "cusum"
+    """How turns are taken together: one of SEQUENTIAL_TESTS."""
+    confound_adjust: bool = False
+    """Take length and activation mass out of the scores by regression over the reference responses."""
+
+    def __post_init__(self) -> None:
+        require_variants(self, {"score_method": SCORE_METHODS, "sequential_test": SEQUENTIAL_TESTS})
+        if not 0 < self.alpha < 1:
+            raise UserError(f"alpha: {self.alpha} is no share between 0 and 1")
+
+
+@dataclass(frozen=True)
+class DisplayOptions:
+    """What is picked out, listed and drawn. UserError names a value out of range."""
+
+    top_k_roles: int = 5
+    """Nearest roles kept for a turn."""
+    confound_warn_abs_corr: float = 0.40
+    """Correlation of score and activation mass from which the verdict is MODERATE."""
+    confound_high_abs_corr: float = 0.70
+    """From which it is HIGH."""
+    transition_pick: str = "largest_drop"
+    """The transition to explain: one of TRANSITION_PICKS."""
+    manual_turn: int | None = None
+    """With `manual`, the turn that the transition leads to, from 1."""
+    top_features: int = 20
+    """Rows of a table of features."""
+    token_heat_percentiles: tuple[float, float] = (5.0, 95.0)
+    """Where the display heat of a turn's tokens is clipped."""
+
+    def __post_init__(self) -> None:
+        require_variants(self, {"transition_pick": TRANSITION_PICKS})
+        for name in ("top_features", "top_k_roles"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}: {getattr(self, name)} is too small, the least is 1")
+        low, high = self.token_heat_percentiles
+        if not 0 <= low < high <= 100:
+            raise UserError(f"token_heat_percentiles: {low:g} and {high:g} are not two ascending numbers in 0..100")
+        if self.transition_pick == "manual" and self.manual_turn is None:
+            raise UserError("transition_pick: manual needs manual_turn, the turn to explain")
+
+
+@dataclass(frozen=True)
+class DriftOptions:
+    """One analysis: its axis, its scoring, its display."""
+
+    axis: AxisOptions = field(default_factory=AxisOptions)
+    scoring: ScoringOptions = field(default_factory=ScoringOptions)
+    display: DisplayOptions = field(default_factory=DisplayOptions)
+
+    @classmethod
+    def of(cls, **options: Any) -> "DriftOptions":
+        """From one flat set of options, as a config block has it: `DriftOptions.of(pooling="max", top_features=5)`."""
+        return cls().changed(**options)
+
+    def changed(self, **options: Any) -> "DriftOptions":
+        """The same analysis with some options changed, given flat; UserError for an unknown one."""
+        if unknown := sorted(set(options) - {name for group in GROUPS.values() for name in names_of(group)}):
+            raise UserError(f"{unknown[0]}: no option of an analysis")
+        values = {name: tuple(value) if name in LISTS else value for name, value in options.items()}
+        return DriftOptions(
+            **{
+                name: replace(getattr(self, name), **{key: values[key] for key in names_of(group) if key in values})
+                for name, group in GROUPS.items()
+            }
+        )
+
+    def flat(self) -> dict[str, Any]:
+        """All options in one flat dict."""
+        return asdict(self.axis) | asdict(self.scoring) | asdict(self.display)
+
+
+GROUPS: Mapping[str, Any] = {"axis": AxisOptions, "scoring": ScoringOptions, "display": DisplayOptions}
+
+
+def names_of(group: Any) -> list[str]:
+    """The names of the options in a group."""
+    return [option.name for option in fields(group)]

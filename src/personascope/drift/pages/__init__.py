@@ -1,0 +1,1 @@
+"""Figures and pages of drift, drawn from its tables."""

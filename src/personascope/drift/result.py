@@ -1,0 +1,92 @@
+"""What goes into a drift analysis and what comes out of it.
+
+`TokenActivations` are the assistant tokens of one conversation in one space: the SAE's features (sparse), or
+the residual stream of one layer (dense). An assistant turn is an assistant message, counted from 0; a turn
+with no token (empty content) exists and has no score.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from personascope.directions.axis import RoleSpace
+from personascope.drift.options import DriftOptions
+from personascope.formats.tokens import TokenActivations
+
+
+@dataclass(frozen=True)
+class TurnScores:
+    """Every assistant turn: vectors float32 [T, D], scores float64 [T] (NaN for a turn without tokens), mass metrics.
+
+    raw: pooled before the transform; space: after it (and after centring where asked);
+    scores: {"projection", "cos_axis", "cos_assistant"} -> [T]; mass: {"turn_l2_raw", "turn_nonzero_raw",
+    "turn_l2_space", "turn_nonzero_space"} -> [T]; n_tokens int64 [T].
+    """
+
+    raw: np.ndarray
+    space: np.ndarray
+    scores: dict[str, np.ndarray]
+    mass: dict[str, np.ndarray]
+    n_tokens: np.ndarray
+
+
+@dataclass(frozen=True)
+class Transition:
+    """From turn `prev_turn` to `turn`: neighbours among the turns that have tokens.
+
+    delta_x, contrib float32 [D]: contrib = delta_x * axis elementwise, its sum is delta_projection;
+    away_mass = sum of max(-contrib, 0), toward_mass = sum of max(contrib, 0).
+    """
+
+    prev_turn: int
+    turn: int
+    delta_score: float
+    delta_projection: float
+    away_mass: float
+    toward_mass: float
+    top_away_share: float
+    effect_strength: str
+    delta_x: np.ndarray
+    contrib: np.ndarray
+
+
+@dataclass(frozen=True)
+class DriftResult:
+    """One conversation under one analysis.
+
+    selected: index into `transitions`, or None ("none": fewer than two turns with tokens);
+    nearest: table assistant_turn, rank, role, cosine; confounds: table score_method, metric, corr (NaN: no value);
+    token_scores float32 [n]: u_k; token_heat float32 [n]: u_k_norm in [0, 1], clipped per turn;
+    calibration: one row a turn, or None where no reference was given; onset: first turn that rejects, or None;
+    intervals: turn scores under the bootstrap, columns assistant_turn, score_low, score_high, or None.
+    """
+
+    options: DriftOptions
+    activations: TokenActivations
+    roles: RoleSpace
+    turns: TurnScores
+    transitions: list[Transition]
+    selected: int | None
+    nearest: pd.DataFrame
+    confounds: pd.DataFrame
+    max_abs_corr: float | None
+    confound_verdict: str
+    token_scores: np.ndarray
+    token_heat: np.ndarray
+    features: dict[str, pd.DataFrame] = field(default_factory=dict)
+    calibration: pd.DataFrame | None = None
+    onset: int | None = None
+    intervals: pd.DataFrame | None = None
+
+    @property
+    def score(self) -> np.ndarray:
+        """The score that the analysis selects, float64 [T]."""
+        return self.turns.scores[self.options.scoring.score_method]
+
+    @property
+    def onset_since(self) -> int | None:
+        """The turn from which on the evidence that rejects at `onset` was gathered, or None."""
+        if self.calibration is None or self.onset is None:
+            return None
+        return int(self.calibration["evidence_since"].iloc[self.onset])

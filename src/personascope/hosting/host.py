@@ -1,0 +1,213 @@
+"""A host: one process that keeps what is loaded for all jobs of a run, behind a Unix socket.
+
+    python -m personascope.host --kind model --socket PATH --leader PID --started TIME
+
+The model host holds model and SAE; the analysis host, which never imports torch, holds role matrices and
+reference distributions, so that a conversation costs what its own analysis costs.
+
+A request is one line of JSON, {"op": name, "args": {...}}; the answers are lines {"progress": text}, then one
+{"done": {...}} or {"error": text, "user": bool}. Finished work goes to the store as it is finished, so that
+nothing is lost when host, job or run is killed. The host ends at once when the process that leads the run
+(Snakemake, or the first process of an allocation) is gone, or when nothing was asked of it for a while.
+"""
+
+import argparse
+import ctypes
+import importlib
+import json
+import logging
+import os
+import socket
+import struct
+import threading
+import time
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from personascope.errors import UserError, as_user_error
+from personascope.formats.files import write_json
+from personascope.hosting.processes import is_alive, remove_folder
+
+log = logging.getLogger(__name__)
+
+# Where a kind of host finds its OPERATIONS, and make_resources() for what they share.
+KINDS = {"model": "personascope.jobs", "analysis": "personascope.drift.jobs"}
+MAX_REQUEST = 1 << 20
+WATCH_EVERY = 0.5
+NEWS_EVERY = 2.0  # seconds between two changes of the status file
+HEARTBEAT = 30.0  # it is written again after so long without any
+# The argument of an operation that names what it works on.
+SUBJECTS = ("role_file", "responses", "conversation", "script", "name")
+IDLE_LIMIT = 1800.0
+
+
+def keep_freed_memory() -> None:
+    """Have glibc reuse freed blocks: by default each large tensor is fresh memory, and page faults cost a third."""
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: which is not given back in between
+    except (OSError, AttributeError):
+        pass
+
+
+class Host:
+    """Serves requests one at a time: two forward passes side by side only slow each other down."""
+
+    def __init__(self, kind: str, leader: int, started: float, status: Path | None = None):
+        self.kind, self.leader, self.started = kind, leader, started
+        self.status = status / f"{socket.gethostname()}-{os.getpid()}.json" if status else None
+        self.doing: dict[str, Any] = {}
+        self.turn = threading.Lock()
+        self.busy = 0
+        self.last_used = time.monotonic()
+        self._resources: Any = None
+
+    def serve(self, path: Path) -> None:
+        """Listen on the socket until the process ends."""
+        path.unlink(missing_ok=True)
+        server = socket.socket(socket.AF_UNIX)
+        mask = os.umask(0o177)
+        server.bind(str(path))
+        os.umask(mask)
+        server.listen(128)
+        threading.Thread(target=self._watch, args=(path,), daemon=True).start()
+        while True:
+            connection, _ = server.accept()
+            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _watch(self, path: Path) -> None:
+        me = {"kind": self.kind, "node": socket.gethostname(), "pid": os.getpid()}
+        me |= {"started": psutil.Process().create_time()}
+        told, told_at = None, 0.0
+        while is_alive(self.leader, self.started):
+            news, silent = self.doing | {"waiting": max(self.busy - 1, 0)}, time.monotonic() - told_at
+            if (news != told and silent > NEWS_EVERY) or silent > HEARTBEAT:
+                self._tell(me | news | {"updated": time.time()})
+                told, told_at = news, time.monotonic()
+            if not self.busy and time.monotonic() - self.last_used > IDLE_LIMIT:
+                log.info("nothing was asked for %.0f s: the host ends", IDLE_LIMIT)
+                path.unlink(missing_ok=True)
+                self._end()
+            time.sleep(WATCH_EVERY)
+        log.info("the run has ended: the host ends")
+        remove_folder(path.parent)
+        self._end()
+
+    def _tell(self, news: dict[str, Any]) -> None:
+        """Say in a small file what the host is doing, for `personascope status`; work never fails for it."""
+        if self.status:
+            with suppress(OSError):
+                write_json(self.status, news)
+
+    def _end(self) -> None:
+        if self.status:
+            with suppress(OSError):
+                self.status.unlink(missing_ok=True)
+        os._exit(0)
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection, connection.makefile("rwb") as stream:
+            if not _same_user(connection):
+                return
+
+            def send(message: dict[str, Any]) -> None:
+                stream.write(json.dumps(message).encode() + b"\n")
+                stream.flush()
+
+            self.busy += 1
+            try:
+                send({"done": self._run(stream, send)})
+            except (BrokenPipeError, ConnectionResetError):
+                log.info("the job that asked has ended; its finished work is in the store")
+            except Exception as error:
+                if told := as_user_error(error):
+                    _try(send, {"error": str(told), "user": True})
+                else:
+                    log.exception("a request failed")
+                    _try(send, {"error": traceback.format_exc(), "user": False})
+            finally:
+                self.busy -= 1
+                self.last_used = time.monotonic()
+
+    def _run(self, stream: Any, send: Any) -> dict[str, Any]:
+        request = _read_request(stream)
+        if request["op"] == "ping":
+            return {"pid": os.getpid()}
+        if not self.turn.acquire(blocking=False):
+            send({"progress": f"waiting for the {self.kind} host"})
+            self.turn.acquire()
+        try:
+            # torch and transformers are imported by the first request that needs them.
+            jobs = importlib.import_module(KINDS[self.kind])
+            if request["op"] not in jobs.OPERATIONS:
+                raise UserError(f"{self.kind} host: unknown operation {request['op']!r}")
+            self._resources = self._resources or jobs.make_resources()
+            run, subject = jobs.OPERATIONS[request["op"]], _subject(request["args"])
+
+            def report(text: str) -> None:
+                self.doing = {"op": request["op"], "subject": subject, "said": text}
+                send({"progress": text})
+
+            self.doing = {"op": request["op"], "subject": subject, "said": ""}
+            return run(self._resources, report, **request["args"])
+        finally:
+            self.doing = {}
+            self.turn.release()
+
+
+def _subject(args: dict[str, Any]) -> str:
+    """The role, conversation or analysis that a request is about."""
+    found = (args[key] for key in SUBJECTS if isinstance(args.get(key), str))
+    return Path(next(found, "")).stem
+
+
+def _read_request(stream: Any) -> dict[str, Any]:
+    line = stream.readline(MAX_REQUEST + 1)
+    if len(line) > MAX_REQUEST:
+        raise UserError(f"host: a request may have {MAX_REQUEST} bytes at most")
+    try:
+        request = json.loads(line)
+    except ValueError:
+        raise UserError("host: the request is not JSON") from None
+    fields_fit = isinstance(request, dict) and isinstance(request.get("op"), str)
+    if not fields_fit or not isinstance(request.get("args", {}), dict):
+        raise UserError('host: a request is {"op": name, "args": {...}}')
+    return {"args": {}, **request}
+
+
+def _same_user(connection: socket.socket) -> bool:
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True
+    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return uid == os.getuid()
+
+
+def _try(send: Any, message: dict[str, Any]) -> None:
+    try:
+        send(message)
+    except OSError:
+        log.info("nobody is left to hear: %s", message)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="personascope.host")
+    parser.add_argument("--kind", choices=list(KINDS), required=True)
+    parser.add_argument("--socket", type=Path, required=True)
+    parser.add_argument("--leader", type=int, required=True)
+    parser.add_argument("--started", type=float, required=True)
+    parser.add_argument("--status", type=Path, help="folder for the file that says what this host is doing")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    keep_freed_memory()
+    log.info("%s host %d serves the run led by process %d", arguments.kind, os.getpid(), arguments.leader)
+    Host(arguments.kind, arguments.leader, arguments.started, arguments.status).serve(arguments.socket)
+
+
+if __name__ == "__main__":
+    main()

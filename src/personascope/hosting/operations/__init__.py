@@ -1,0 +1,1 @@
+"""What a host does for a rule: one module an operation, named as the rule."""

@@ -1,0 +1,54 @@
+"""How work tells its progress, and what a load of the model took."""
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from personascope.display.terminal import duration
+from personascope.formats.files import write_text
+
+Report = Callable[[str], None]
+
+
+class Progress:
+    """Reports done/total, tokens a second and the time left, at most every two seconds; at the end what it took."""
+
+    def __init__(self, report: Report, name: str, total: int, every: float = 2.0):
+        self.report, self.name, self.total, self.every = report, name, total, every
+        self.started = self.reported = time.monotonic()
+        self.done = self.tokens = 0
+
+    def add(self, tokens: int, rows: int = 1) -> None:
+        self.done += rows
+        self.tokens += tokens
+        now = time.monotonic()
+        if now - self.reported < self.every and self.done < self.total:
+            return
+        self.reported = now
+        elapsed, counted = max(now - self.started, 1e-9), f"{self.name}: {self.done}/{self.total} responses"
+        if self.done < self.total:
+            left = duration(elapsed / self.done * (self.total - self.done))
+            self.report(f"{counted}, {self.tokens / elapsed:.0f} tokens/s, {left} left")
+        else:
+            self.report(f"{counted}, {took(self.tokens, elapsed)}")
+
+
+def took(tokens: int, seconds: float) -> str:
+    """What a job's log says of its work at the end; `personascope plan` and `costs` read it there."""
+    return f"{tokens} tokens in {seconds:.1f} s, {tokens / seconds:.0f} tokens/s"
+
+
+LOADS = Path("benchmarks/load_model")  # of the working directory: a file a load, in the form of Snakemake's own
+
+
+def note_load(model: str, seconds: float) -> None:
+    """Count a load of the model by this process, a model host."""
+    memory = psutil.Process().memory_info().rss / 2**20
+    row = {"s": f"{seconds:.2f}", "max_rss": f"{memory:.2f}", "model": model, "node": socket.gethostname()}
+    row |= {"slurm_job": os.environ.get("SLURM_JOB_ID", "-")}
+    lines = ("\t".join(values) + "\n" for values in (row.keys(), row.values()))
+    write_text(LOADS / f"{socket.gethostname()}-{time.time_ns()}.tsv", "".join(lines))

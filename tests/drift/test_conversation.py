@@ -1,0 +1,156 @@
+"""The analysis host's operations, from files to files: what is written, what is kept, and who fails alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from personascope.drift.calibration_report import calibration_report, role_quartiles
+from personascope.drift.conversation import drift_options
+from personascope.drift.options import DriftOptions
+from personascope.drift.pages.plot import plot_conversation
+from personascope.drift.reference import Reference
+from personascope.errors import UserError
+from personascope.formats.role_matrix import RoleMatrix
+from personascope.formats.tokens import TokenBlock, token_writer, write_failure
+from personascope.hosting.operations.drift_conversation import Resources, run_drift, run_tables
+from tests.helpers.drift_cases import random_roles, random_tokens, reference_of, to_activations
+from tests.helpers.drift_identities import check_bundle, check_summary
+
+WIDTH, LENGTHS = 50, [6, 0, 9, 4]
+LAYERS = [3]
+
+
+class Files:
+    """A conversation of four turns (the second empty), a role matrix, residual vectors and a reference, on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        features, names = random_roles(6, WIDTH)
+        self.matrix, self.residual = str(folder / "mean.npz"), str(folder / "residual.npz")
+        RoleMatrix(features, names, np.full(6, 9)).save(self.matrix)
+        vectors = np.random.default_rng(3).normal(size=(6, 1, 8)).astype(np.float32)
+        RoleMatrix(vectors, names, np.full(6, 9)).save(self.residual, layers=np.array(LAYERS))
+        self.reference = str(folder / "reference.npz")
+        reference_of(features, names, DriftOptions()).save(self.reference)
+        self.tokens = str(folder / "tokens.parquet")
+        self.write_tokens()
+
+    def metadata(self, **more: Any) -> dict[str, Any]:
+        turns = [{"message_index": 2 * t + 1, "special_tokens": t == 2} for t in range(len(LENGTHS))]
+        messages = [{"role": role, "content": "Ahoy <b>"} for _ in LENGTHS for role in ("user", "assistant")]
+        described = {"model": "m", "sae_release": None, "sae_id": "s", "sae_layer": 3, "d_sae": WIDTH}
+        conversation = {"name": "talk", "messages": messages, "metadata": {"condition": "plain"}}
+        rest = {"residual_layers": LAYERS, "turns": turns, "dropped_messages": 0, "error": None}
+        return {**described, **rest, "conversation": conversation, **more}
+
+    def write_tokens(self) -> None:
+        dense, turn = random_tokens(LENGTHS, WIDTH)
+        rows = to_activations(dense, turn, len(LENGTHS))
+        residuals = np.random.default_rng(4).normal(size=(len(turn), 1, 8)).astype(np.float32)
+        block = TokenBlock(
+            rows.position, rows.turn, rows.token_ids, rows.tokens, rows.offsets, rows.indices, rows.values, residuals
+        )
+        with token_writer(self.tokens, self.metadata(), 8) as write:
+            write(block)
+
+    def inputs(self, **knobs: Any) -> dict[str, Any]:
+        matrix = self.residual if knobs.get("space") == "residual" else self.matrix
+        known = {} if knobs.get("space") == "residual" else {"reference": self.reference}
+        return {"inputs": {"tokens": self.tokens, "matrix": matrix, **known}, "options": knobs}
+
+    def drift(self, **knobs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """summary.json and ui_bundle.json of a run."""
+        outputs = {name: str(self.folder / f"{name}.json") for name in ("conversation", "summary", "ui_bundle")}
+        run_drift(Resources(), print, **self.inputs(**knobs), name="named", outputs=outputs)
+        return tuple(json.loads(Path(outputs[name]).read_text()) for name in ("summary", "ui_bundle"))  # type: ignore[return-value]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "knobs", [{}, {"axis_method": "pc1"}, {"space": "residual", "layer": 3, "transform": "raw"}], ids=str
+)
+def test_a_run_is_written(files: Files, knobs: dict[str, Any]) -> None:
+    summary, bundle = files.drift(**knobs)
+    check_bundle(bundle, True)
+    check_summary(summary, bundle)
+    assert (summary["status"], summary["error"], summary["run_name"]) == ("ok", None, "named/talk")
+    row = summary["overview"]
+    scores = [turn["score"] for turn in bundle["q1"]["turn_scores"]]
+    assert scores[1] is None and (row["score_first"], row["score_last"]) == (scores[0], scores[3])
+    assert row["largest_drop"] == min(step["delta_score"] for step in bundle["q1"]["transitions"])
+    assert {"empty_turns", "special_tokens"} <= set(row["flags"]) and "truncated" not in row["flags"]
+    assert (row["n_turns"], row["n_tokens"], row["metadata"]) == (4, 19, {"condition": "plain"})
+    slope = np.polyfit([0, 2, 3], [scores[i] for i in (0, 2, 3)], 1)[0]
+    assert row["slope"] == pytest.approx(slope)
+
+
+def test_an_unread_conversation_says_why_everywhere(files: Files) -> None:
+    write_failure(files.tokens, files.metadata(turns=[]), "talk.json, message 1: no role")
+    summary, bundle = files.drift()
+    assert summary["status"] == "failed" and summary["error"] == bundle["error"] == "talk.json, message 1: no role"
+    assert bundle["q3"]["token_localization"] == [] and summary["overview"]["score_first"] is None
+    names = ["turn_meta", "q3_token_localization"]
+    run_tables(Resources(), print, **files.inputs(), folder=str(files.folder), names=names)
+    assert pd.read_csv(files.folder / "turn_meta.csv")["error"].tolist() == ["talk.json, message 1: no role"]
+    figures = [str(files.folder / "trajectory.png"), str(files.folder / "trajectory.svg")]
+    heat = str(files.folder / "heat.html")
+    plot_conversation(**files.inputs(), name="named", figures=figures, heat=heat)
+    assert "message 1: no role" in Path(heat).read_text() and Path(figures[0]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_turn_that_one_conversation_lacks_fails_that_one(files: Files) -> None:
+    summary, _ = files.drift(transition_pick="manual", manual_turn=9)
+    assert summary["status"] == "failed" and "talk" in summary["error"] and "outside 1..3" in summary["error"]
+
+
+def test_a_wrong_option_is_an_error_of_the_job(files: Files) -> None:
+    with pytest.raises(UserError, match="'captain' is not among"):
+        files.drift(assistant_role="captain")
+    with pytest.raises(UserError, match=r"layer 7 is not among .* \[3\]"):
+        files.drift(space="residual", layer=7)
+    with pytest.raises(UserError, match="manual needs manual_turn"):
+        drift_options({"transition_pick": "manual"})
+
+
+def test_tables_and_figures(files: Files) -> None:
+    names = ["turn_meta", "transition_df", "q2_top_away_contrib", "q3_token_localization"]
+    run_tables(Resources(), print, **files.inputs(), folder=str(files.folder), names=names)
+    turns = pd.read_csv(files.folder / "turn_meta.csv")
+    assert turns["score"].isna().tolist() == [False, True, False, False]
+    assert len(pd.read_csv(files.folder / "transition_df.csv")) == 2
+    figures = [str(files.folder / f"{name}.svg") for name in ("trajectory", "top_features", "confounds")]
+    plot_conversation(**files.inputs(), name="named", figures=figures, heat=str(files.folder / "heat.html"))
+    assert all("<svg" in Path(path).read_text() for path in figures)
+    assert "<b>Ahoy" not in (files.folder / "heat.html").read_text()
+
+
+def test_what_was_loaded_is_kept_until_its_file_changes(files: Files) -> None:
+    from personascope.drift.conversation import Analysis
+
+    resources, analysis = Resources(), Analysis(DriftOptions(), files.matrix, files.reference)
+    first = resources.roles(analysis)
+    assert resources.roles(analysis) is first and resources.reference(analysis) is resources.reference(analysis)
+    features, names = random_roles(6, WIDTH, seed=9)
+    RoleMatrix(features, names, np.full(6, 9)).save(files.matrix)
+    assert not np.array_equal(resources.roles(analysis).space, first.space)
+
+
+def test_trust_reports_in_plain_json(files: Files) -> None:
+    reference = Reference.load(files.reference)
+    options = DriftOptions.of(alpha=0.2)
+    report = json.loads(json.dumps(calibration_report(reference, options, 0), allow_nan=False))
+    assert report["assistant_responses"] == 200 and report["axis"]["draws"] == 20
+    assert report["axis"]["agreement"]["low"] == pytest.approx(0.8)
+    assert 0 <= report["false_alarms"]["rate"] <= 1 and len(report["power_by_role"]) == 5
+    quartiles = role_quartiles(reference, "projection").set_index("role")
+    mine = reference.scores["projection"][reference.role == reference.assistant]
+    assert quartiles.loc["assistant", "median"] == pytest.approx(np.median(mine))
+    assert all(low <= high for low, high in zip(quartiles["q25"], quartiles["q75"], strict=True))

@@ -1,0 +1,110 @@
+"""Outputs that are not what their jobs wrote are found and set aside."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from personascope.runs.integrity import LOCKS, NOTES, note_outputs, note_times, set_aside_damaged
+
+JOB = "logs/generate/pirate.log"
+
+
+@pytest.fixture
+def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A noted output of a run that is over."""
+    monkeypatch.chdir(tmp_path)
+    path = Path("results/pirate.jsonl")
+    path.parent.mkdir()
+    path.write_bytes(b"a response\nanother\n")
+    note_outputs(JOB, [path])
+    return path
+
+
+def later(path: Path) -> None:
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 10**9))
+
+
+def test_what_a_job_wrote_stays(output: Path) -> None:
+    assert set_aside_damaged() == []
+    assert output.read_bytes() == b"a response\nanother\n"
+
+
+@pytest.mark.parametrize("now", [b"a response\nano", b"", b"a response\nanotheR\n"], ids=["cut", "empty", "changed"])
+def test_what_it_did_not_write_is_set_aside(output: Path, now: bytes) -> None:
+    output.write_bytes(now)
+    later(output)
+    [told] = set_aside_damaged()
+    assert told.startswith(f"{output}: not what its job wrote") and not output.exists()
+    assert Path(f"{output}.damaged").read_bytes() == now
+    assert set_aside_damaged() == [], "once"
+
+
+def test_a_new_time_alone_is_no_damage_and_read_once(output: Path) -> None:
+    later(output)
+    assert set_aside_damaged() == []
+    lines = [line for file in NOTES.iterdir() for line in file.read_text().splitlines()]
+    assert len(lines) == 2
+    assert set_aside_damaged() == []
+    assert lines == [line for file in NOTES.iterdir() for line in file.read_text().splitlines()]
+
+
+def test_times_at_the_end_of_a_run_are_believed(output: Path) -> None:
+    later(output)
+    note_times()
+    before = [file.read_bytes() for file in NOTES.iterdir()]
+    assert set_aside_damaged() == []
+    assert [file.read_bytes() for file in NOTES.iterdir()] == before, "not read again"
+    output.write_bytes(b"a response\n")
+    note_times()
+    note_times()
+    assert len(set_aside_damaged()) == 1, "another size is never believed"
+
+
+def test_the_end_of_a_run_leaves_a_line_for_each_output_that_is_there(output: Path) -> None:
+    gone = output.with_name("ghost.jsonl")
+    gone.write_bytes(b"boo\n")
+    for _ in range(3):
+        note_outputs(JOB, [output, gone])
+    gone.unlink()
+    note_times()
+    [line] = [line for file in NOTES.iterdir() for line in file.read_text().splitlines()]
+    assert str(output) in line
+    assert set_aside_damaged() == [] and output.exists()
+
+
+def test_a_job_that_ran_again_is_what_counts(output: Path) -> None:
+    output.write_bytes(b"a longer response\n")
+    note_outputs(JOB, [output])
+    assert set_aside_damaged() == []
+
+
+def test_a_run_that_is_going_on_is_left_alone(output: Path) -> None:
+    output.write_bytes(b"")
+    LOCKS.mkdir(parents=True)
+    (LOCKS / "0.input.lock").write_text("results/pirate.jsonl\n")
+    assert set_aside_damaged() == [] and output.exists()
+
+
+def test_other_nodes_and_torn_lines(output: Path) -> None:
+    [own] = NOTES.iterdir()
+    other = NOTES / "elsewhere.jsonl"
+    own.rename(other)
+    with other.open("a") as file:
+        file.write('7\n{"path": "results/pir')
+    output.unlink()
+    assert set_aside_damaged() == [], "what is gone is Snakemake's to make"
+    output.write_bytes(b"a")
+    assert len(set_aside_damaged()) == 1
+
+
+def test_what_the_same_job_wrote_goes_with_it(output: Path) -> None:
+    """Snakemake would not miss it alone, where something else asks for the others only."""
+    sibling, other = output.with_name("pirate.parquet"), output.with_name("ghost.jsonl")
+    for path in (sibling, other):
+        path.write_bytes(b"whole")
+    note_outputs(JOB, [sibling])
+    note_outputs("logs/generate/ghost.log", [other])
+    output.write_bytes(b"")
+    assert len(set_aside_damaged()) == 1
+    assert not sibling.exists() and Path(f"{sibling}.damaged").read_bytes() == b"whole" and other.exists()

@@ -1,0 +1,161 @@
+"""The state of a run: what is finished, what a real host says of itself, and which failures still stand."""
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from personascope.errors import UserError
+from personascope.formats.files import read_json, write_json
+from personascope.hosting.store import feature_files
+from personascope.runs.job import FAILURES, job
+from personascope.runs.status import HOSTS, hosts, note_run, show, status
+
+RUN: dict[str, Any] = {
+    "model": "m",
+    "sae": "s",
+    "mode": "general",
+    "roles": ["ghost", "pirate"],
+    "conversations": ["talk"],
+    "analyses": ["default"],
+    "results": "results",
+    "store": "store",
+}
+FAIL = """
+import sys
+from personascope.errors import UserError
+from personascope.runs.job import job
+with job(sys.argv[1], []):
+    raise UserError("role pirate: no room") if sys.argv[2] == "user" else ValueError("odd")
+"""
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of a run that has just started (its name is short: a host's socket is in it)."""
+    with tempfile.TemporaryDirectory(prefix="ps-") as name:
+        monkeypatch.chdir(name)
+        note_run(RUN, ["run.log"])
+        yield Path(name)
+
+
+def put(*paths: str) -> None:
+    for path in paths:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text("x")
+
+
+def done(result: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    return {stage["stage"]: (stage["done"], stage["all"]) for stage in result["stages"]}
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 30) -> Any:
+    end = time.monotonic() + seconds
+    while not (value := condition()) and time.monotonic() < end:
+        time.sleep(0.05)
+    return value
+
+
+def test_no_run_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="no run was started here"):
+        status()
+
+
+def test_finished_files_are_counted_among_those_asked_for(folder: Path):
+    assert {stage: n for stage, (n, _) in done(status()).items() if n} == {}
+    put("results/responses/general/m/pirate.jsonl", "results/responses/general/m/another.jsonl")
+    put("results/responses/general/m/.ghost.jsonl.1.tmp")
+    put("results/features/general/m_s/pirate.parquet", "results/features/general/m_s/pirate.residuals.parquet")
+    put("results/conversations/m_s/talk.parquet", "results/drift/general/m_s/default/talk/summary.json")
+    result = status()
+    counts = done(result)
+    assert counts["responses"] == counts["features"] == (1, 2)
+    assert counts["conversations"] == counts["drift default, begun"] == (1, 1)
+    assert counts["reference"] == counts["axis"] == (0, 1)
+    assert result["alive"] is True and "running" in show(result)
+
+
+def test_a_run_that_was_killed_has_ended(folder: Path):
+    run = read_json("logs/run.json")
+    write_json("logs/run.json", run | {"process_started": run["process_started"] - 100})
+    assert status()["alive"] is False
+    write_json("logs/run.json", run | {"node": "elsewhere"})
+    assert status()["alive"] is None
+
+
+def test_the_store_is_measured(folder: Path):
+    with feature_files("store").add("a" * 64) as files:
+        (files / "features.parquet").write_bytes(b"x" * 1000)
+    assert status()["store"]["features"] > 1000
+    assert status()["store"]["responses"] == 0
+
+
+def fail(log: str, kind: str = "user") -> None:
+    failed = subprocess.run([sys.executable, "-c", FAIL, log, kind], capture_output=True, check=False)
+    assert failed.returncode == 1
+
+
+def test_failures_stand_until_the_log_is_written_again(folder: Path):
+    fail("logs/generate/pirate.log")
+    fail("logs/extract/ghost.log", "bug")
+    errors = {line["log"]: line["error"] for line in status()["failures"]}
+    assert errors == {"logs/generate/pirate.log": "role pirate: no room", "logs/extract/ghost.log": "ValueError: odd"}
+    assert "failed jobs: 2" in show(status())
+    later = time.time() + 60
+    os.utime("logs/generate/pirate.log", (later, later))  # the job has run again
+    Path("logs/extract/ghost.log").unlink()
+    assert status()["failures"] == []
+
+
+def test_a_line_that_cannot_be_written_changes_nothing_for_the_job(folder: Path):
+    Path(FAILURES).mkdir()
+    fail("logs/generate/pirate.log")
+    assert "no room" in Path("logs/generate/pirate.log").read_text()
+
+
+def test_a_job_that_succeeds_leaves_no_line(folder: Path):
+    with job("logs/fine.log", []):
+        logging.info("fine")
+    assert not FAILURES.exists()
+
+
+def start_host(folder: Path) -> "subprocess.Popen[bytes]":
+    me = psutil.Process()
+    command = [sys.executable, "-m", "personascope.host", "--kind", "analysis", "--socket", str(folder / "socket")]
+    command += ["--leader", str(me.pid), "--started", repr(me.create_time()), "--status", str(HOSTS)]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def test_a_host_says_what_it_does_and_a_killed_one_is_forgotten(folder: Path):
+    process = start_host(folder)
+    try:
+        (host,) = wait_for(lambda: status()["hosts"])
+        assert (host["kind"], host["pid"], host["node"]) == ("analysis", process.pid, socket.gethostname())
+        assert "waits for work" in show(status()) and "op" not in host
+        process.send_signal(signal.SIGKILL)
+    finally:
+        process.kill()
+        process.wait()
+    assert list(HOSTS.iterdir()) and status()["hosts"] == []
+    assert list(HOSTS.iterdir()) == []
+
+
+def test_hosts_of_other_nodes_are_doubted_then_forgotten(folder: Path):
+    said = {"op": "generate", "subject": "pirate", "said": "pirate: 3/12 responses, 11 tokens/s, 2 h 10 min left"}
+    write_json(HOSTS / "n1-5.json", said | {"kind": "model", "node": "n1", "pid": 5, "started": 0.0, "updated": 1000.0})
+    (HOSTS / "torn.json").write_text("{")
+    text = show(status(now=1010.0) | {"started_s_ago": 1.0})
+    assert "model host 5 on n1: generate: pirate: 3/12 responses, 11 tokens/s, 2 h 10 min left\n" in text
+    assert "no news for 10 min, probably gone" in show(status(now=1600.0) | {"started_s_ago": 1.0})
+    assert hosts(1000.0 + 2 * 86400) == [] and not (HOSTS / "n1-5.json").exists()
