@@ -7,18 +7,10 @@ configfile: "config/config.yaml"
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/fetch_model.smk"
-include: "workflow/rules/train_sae.smk"
-include: "workflow/rules/generate.smk"
-include: "workflow/rules/extract.smk"
-include: "workflow/rules/aggregate.smk"
-include: "workflow/rules/assistant_axis.smk"
-include: "workflow/rules/simulate.smk"
-include: "workflow/rules/extract_conversation.smk"
-include: "workflow/rules/block_sums.smk"
-include: "workflow/rules/drift_reference.smk"
-include: "workflow/rules/drift_conversation.smk"
-include: "workflow/rules/drift_summary.smk"
+include: "workflow/rules/generation.smk"
+include: "workflow/rules/extraction.smk"
+include: "workflow/rules/directions.smk"
+include: "workflow/rules/drift.smk"
 
 
 report: "workflow/report/workflow.rst"
@@ -26,15 +18,31 @@ report: "workflow/report/workflow.rst"
 
 # For `personascope status`.
 onstart:
-    note_run(RUN, log)
+    note_run(E.settings(workflow.pathvars.apply("<out>")), log)
 
 
 onsuccess:
-    note_times()
+    note_times(E.name)
 
 
 onerror:
-    note_times()
+    note_times(E.name)
+
+
+# The model is fetched where Snakemake runs: the nodes of many clusters do not reach the network.
+localrules:
+    all,
+    fetch_model,
+    model,
+    sae,
+    responses,
+    features,
+    role_matrix,
+    axis,
+    tokens,
+    reference,
+    drift,
+    summary,
 
 
 # Named targets. Each asks for the files of its own stage and of the stages before it: a deleted features file
@@ -42,64 +50,56 @@ onerror:
 rule all:
     default_target: True
     input:
-        RESPONSES,
-        FEATURES,
-        ROLE_MATRIX,
-        AXIS,
-        TOKENS,
-        DRIFT,
-        DRIFT_EXTRAS,
-        DRIFT_SUMMARY,
+        *(E.responses, E.features, E.role_matrix, E.axis),
+        *(E.tokens, E.drift, E.drift_extras, E.summary),
 
 
 rule model:
     input:
-        MODEL_FILES,
+        E.model_files,
 
 
 rule sae:
     input:
-        SAE_FILES,
+        E.sae_files,
 
 
 rule responses:
     input:
-        RESPONSES,
+        E.responses,
 
 
 rule features:
     input:
-        RESPONSES,
-        FEATURES,
+        *(E.responses, E.features),
 
 
 rule role_matrix:
     input:
-        RESPONSES,
-        FEATURES,
-        ROLE_MATRIX,
+        *(E.responses, E.features, E.role_matrix),
 
 
 rule axis:
     input:
-        RESPONSES,
-        FEATURES,
-        ROLE_MATRIX,
-        AXIS,
+        *(E.responses, E.features, E.role_matrix, E.axis),
 
 
-rule conversations:
+rule tokens:
     input:
-        TOKENS,
+        E.tokens,
+
+
+rule reference:
+    input:
+        *(E.responses, E.features, E.references),
 
 
 rule drift:
     input:
-        RESPONSES,
-        FEATURES,
-        ROLE_MATRIX,
-        TOKENS,
-        REFERENCES,
-        DRIFT,
-        DRIFT_EXTRAS,
-        DRIFT_SUMMARY,
+        *(E.responses, E.features, E.role_matrix),
+        *(E.tokens, E.references, E.drift, E.drift_extras, E.summary),
+
+
+rule summary:
+    input:
+        *(E.tokens, E.references, E.drift, E.summary),

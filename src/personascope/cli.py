@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from personascope import __version__
 from personascope.errors import one_line_errors
 from personascope.formats.export import export_npz
 from personascope.formats.roles import import_roles
@@ -43,19 +44,26 @@ def _plan(arguments: argparse.Namespace) -> None:
 
 
 def _costs(arguments: argparse.Namespace) -> None:
-    result = costs.costs(arguments.benchmarks, arguments.logs)
+    benchmarks, logs = arguments.benchmarks, arguments.logs
+    if benchmarks is None or logs is None:
+        experiment = status.last_run(arguments.experiment)["experiment"]
+        benchmarks = benchmarks or Path("benchmarks") / experiment
+        logs = logs or Path("logs") / experiment
+    result = costs.costs(benchmarks, logs)
     _print(result, costs.show(result), as_json=arguments.json)
 
 
 def _status(arguments: argparse.Namespace) -> None:
-    result = status.status()
+    result = status.status(arguments.experiment)
     _print(result, status.show(result), as_json=arguments.json)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="personascope", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.add_argument("--version", action="version", version=f"personascope {__version__}")
+    parser.set_defaults(run=lambda arguments: parser.print_help())
+    commands = parser.add_subparsers(metavar="COMMAND")
 
     roles = commands.add_parser("import-roles", help="bring in the roles and questions of an assistant-axis checkout")
     roles.add_argument("source", help="the checkout, or its data folder")
@@ -63,8 +71,10 @@ def build_parser() -> argparse.ArgumentParser:
     roles.set_defaults(run=_import_roles)
 
     export = commands.add_parser("export-npz", help="write a role's features as dense .npz and .jsonl")
-    export.add_argument("features", help="results/features/.../ROLE.parquet")
-    export.add_argument("responses", help="results/responses/.../ROLE.jsonl, the responses they were made from")
+    export.add_argument("features", help="results/EXPERIMENT/features/.../ROLE.parquet")
+    export.add_argument(
+        "responses", help="results/EXPERIMENT/responses/.../ROLE.jsonl, the responses of these features"
+    )
     export.add_argument("destination", help="folder that gets ROLE.npz and ROLE.jsonl")
     export.set_defaults(run=_export_npz)
 
@@ -78,14 +88,15 @@ def build_parser() -> argparse.ArgumentParser:
     _add_plan(commands)
 
     watch = commands.add_parser("status", help="what the run here has done, is doing, and what failed")
-    watch.add_argument("--json", action="store_true", help="print JSON")
     watch.set_defaults(run=_status)
 
     after = commands.add_parser("costs", help="what the jobs here took: time, memory, tokens, SLURM's accounting")
-    after.add_argument("--benchmarks", type=Path, default=Path("benchmarks"), help="folder (default: benchmarks)")
-    after.add_argument("--logs", type=Path, default=Path("logs"), help="folder of the jobs' logs (default: logs)")
-    after.add_argument("--json", action="store_true", help="print JSON")
+    after.add_argument("--benchmarks", type=Path, help="folder (default: benchmarks/EXPERIMENT)")
+    after.add_argument("--logs", type=Path, help="folder of the jobs' logs (default: logs/EXPERIMENT)")
     after.set_defaults(run=_costs)
+    for one in (watch, after):
+        one.add_argument("--experiment", metavar="NAME", help="default: that of the run started last")
+        one.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 
@@ -102,11 +113,11 @@ def _add_plan(commands: Any) -> None:
     parser.add_argument("--configfile", nargs="+", action="extend", default=[], metavar="FILE", help="overlays")
     parser.add_argument("--profile", help="Snakemake profile of the run, for example slurm")
     for name in ("generation", "extraction"):
-        told = f"tokens/s of one job of {name}, instead of what was measured here"
-        parser.add_argument(f"--{name}-rate", type=_positive, metavar="RATE", help=told)
+        meaning = f"tokens/s of one job of {name}, instead of what was measured here"
+        parser.add_argument(f"--{name}-rate", type=_positive, metavar="RATE", help=meaning)
     for name in ("prompt", "output"):
-        told = f"$ a million {name} tokens of the endpoint"
-        parser.add_argument(f"--price-{name}", type=float, metavar="PRICE", help=told)
+        meaning = f"$ a million {name} tokens of the endpoint"
+        parser.add_argument(f"--price-{name}", type=float, metavar="PRICE", help=meaning)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=_plan)
 

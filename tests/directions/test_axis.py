@@ -10,7 +10,6 @@ from sklearn.decomposition import PCA
 
 from personascope.directions.axis import (
     TRANSFORMS,
-    AxisOptions,
     assistant_axis,
     assistant_index,
     axes_of_spaces,
@@ -21,6 +20,7 @@ from personascope.directions.axis import (
     role_space,
     unit,
 )
+from personascope.directions.options import AxisOptions
 from personascope.errors import UserError
 from personascope.formats.role_matrix import RoleMatrix
 from personascope.formats.tables import load_npz, save_npz

@@ -10,8 +10,9 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
-from personascope.directions.axis import AxisOptions, assistant_axis, axis_tables
+from personascope.directions.axis import assistant_axis, axis_tables
 from personascope.directions.figures import AXIS_FIGURES, cluster_order, plot_role_projections, plot_similarity
+from personascope.directions.options import AxisOptions
 from personascope.display.figure import BLUE, save_figure
 from personascope.formats.tables import write_csv
 

@@ -308,7 +308,7 @@ def test_the_maximum_of_negative_values_is_negative() -> None:
 
 def test_log1p_in_residual_space_keeps_signs() -> None:
     result, dense = residual_case("mean")
-    signed = analyze_in(result.roles, result.activations, replace(result.options, transform="log1p"))
+    signed = analyze_in(result.roles, result.tokens, replace(result.options, transform="log1p"))
     means = dense.mean(1)
     close(signed.turns.space, np.sign(means) * np.log1p(np.abs(means)))
 

@@ -57,7 +57,7 @@ def test_turn_meta_says_where_each_turn_is() -> None:
     assert list(meta.columns[:5]) == ["assistant_turn", "message_index", "start", "end", "n_tokens"]
     assert list(meta.columns[5:]) == [*SCORE_METHODS, "score", *MASS_METRICS]
     assert meta["message_index"].tolist() == [1, 3, 5] and meta["n_tokens"].tolist() == [4, 0, 3]
-    position = result.activations.position
+    position = result.tokens.position
     assert meta["start"].tolist() == [position[0], pd.NA, position[4]]
     assert meta["end"].tolist() == [position[3] + 1, pd.NA, position[6] + 1]
     assert meta["score"].dropna().tolist() == meta["cos_axis"].dropna().tolist() and meta["score"].isna().tolist() == [
@@ -118,7 +118,7 @@ def test_every_token_has_its_row() -> None:
     table: Any = tables(result)["q3_token_localization"]
     assert list(table.columns) == ["assistant_turn", "position", "token_id", "token", "u_k", "u_k_norm"]
     assert table["assistant_turn"].tolist() == [0] * 4 + [2] * 3
-    assert table["token"].tolist() == result.activations.tokens
+    assert table["token"].tolist() == result.tokens.tokens
     for _, turn in table.groupby("assistant_turn"):
         assert turn["u_k_norm"].min() == 0 and turn["u_k_norm"].max() == 1
         assert turn.sort_values("u_k")["u_k_norm"].is_monotonic_increasing

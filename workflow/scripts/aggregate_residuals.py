@@ -1,7 +1,7 @@
 from personascope.directions.aggregate import aggregate_residuals
 from personascope.runs.job import job
 
-with job(snakemake.log[0], snakemake.output):
+with job(snakemake):
     files = dict(zip(snakemake.params.roles, snakemake.input.residuals, strict=True))
     matrix, layers = aggregate_residuals(files)
     matrix.save(snakemake.output.vectors, layers=layers)

@@ -1,6 +1,6 @@
 from personascope.directions.block_sums import block_sums
 from personascope.runs.job import job
 
-with job(snakemake.log[0], snakemake.output):
+with job(snakemake):
     sums = block_sums(snakemake.input.features, snakemake.input.residuals, snakemake.params.blocks)
     sums.save(snakemake.output.sums)

@@ -3,5 +3,5 @@ from pathlib import Path
 from personascope.models.embedded import fetch_embedded_model
 from personascope.runs.job import job
 
-with job(snakemake.log[0], snakemake.output):
+with job(snakemake):
     fetch_embedded_model(Path(snakemake.output.weights).parent)

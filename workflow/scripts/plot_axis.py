@@ -1,9 +1,6 @@
-from personascope.directions.figures import AXIS_FIGURES
-from personascope.display.figure import save_figure
-from personascope.formats.tables import read_csv
+from personascope.directions.figures import draw_axis_figure
 from personascope.runs.job import job
 
-with job(snakemake.log[0], snakemake.output):
-    draw = AXIS_FIGURES[snakemake.wildcards.figure]
-    figure = draw(read_csv(snakemake.input.table), snakemake.params.assistant)
-    save_figure(figure, snakemake.output.png, snakemake.output.svg)
+with job(snakemake):
+    figure, assistant = snakemake.wildcards.figure, snakemake.params.assistant
+    draw_axis_figure(figure, snakemake.input.table, assistant, snakemake.output.png, snakemake.output.svg)

@@ -5,7 +5,7 @@ from personascope.formats.files import iter_jsonl
 from personascope.models.loading import ModelSpec, load_model, load_tokenizer
 from personascope.runs.job import job
 
-with job(snakemake.log[0], snakemake.output):
+with job(snakemake):
     spec = ModelSpec(**snakemake.params.model, device=snakemake.config["model"]["device"])
     train_sae(
         load_tokenizer(spec),

@@ -4,7 +4,7 @@ import importlib
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from personascope.errors import UserError
 
@@ -42,22 +42,33 @@ class Backend(Protocol):
         ...
 
 
-# name: (module, class); the class takes (model spec, engine options).
+class Engine(NamedTuple):
+    """Where an engine is: its module inside the package, and the class, which takes (model, stop ids, options)."""
+
+    module: str
+    class_name: str
+
+
 BACKENDS = {
-    "transformers": ("personascope.backends.local", "TransformersBackend"),
-    "openai": ("personascope.backends.openai", "OpenAIBackend"),
-    "vllm": ("personascope.backends.vllm", "VLLMBackend"),
-    "vllm_server": ("personascope.backends.vllm_server", "VLLMServerBackend"),
+    "transformers": Engine("backends.local", "TransformersBackend"),
+    "openai": Engine("backends.openai", "OpenAIBackend"),
+    "vllm": Engine("backends.vllm", "VLLMBackend"),
+    "vllm_server": Engine("backends.vllm_server", "VLLMServerBackend"),
 }
+
+
+def engine_class(name: str) -> Any:
+    """The class of an engine; ModuleNotFoundError where its library is not installed."""
+    module, class_name = BACKENDS[name]
+    return getattr(importlib.import_module(f"personascope.{module}"), class_name)
 
 
 def make_backend(name: str, *args: Any, **options: Any) -> Backend:
     """The engine called `name`; UserError where the name is unknown or its library is not installed."""
     if name not in BACKENDS:
         raise UserError(f"generation.backend: {name!r} is unknown; choose one of {', '.join(BACKENDS)}")
-    module, attribute = BACKENDS[name]
     try:
-        factory = getattr(importlib.import_module(module), attribute)
+        factory = engine_class(name)
         known = inspect.signature(factory).parameters
         if unknown := sorted(set(options) - set(known)):
             raise UserError(f"generation.backend_options: {', '.join(unknown)} unknown to the backend {name}")

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,9 @@ from personascope.backends import Completion, Request, Sampling
 from personascope.backends.openai import OpenAIBackend
 from personascope.errors import UserError
 from personascope.formats.files import log_tail
-from personascope.hosting.progress import note_load
 
 log = logging.getLogger(__name__)
 
-LOGS = Path("logs")
 BASE_URL = "http://localhost"  # only a name: what is sent goes through the socket
 MAX_SOCKET_PATH = 100
 WATCH_EVERY = 0.2
@@ -44,9 +42,11 @@ class VLLMServerBackend:
     engine_options: flags of the server, `{max-num-seqs: 64, enforce-eager: true}`; they win over the options here
     max_concurrency: requests in flight; the server decides how many of them run side by side
     start_timeout_s: seconds until the server must have loaded the model
+    logs: folder of the server's log, vllm_server.{node}.{process}.log
+    note_load: told of each start, the model's name and the seconds it took
 
     The server is started by the first call of `generate`, and again by a later one when it has died.
-    Its log is logs/vllm_server.{node}.{process}.log. Raises UserError, with what that log says, where it cannot
+    Raises UserError, with what that log says, where it cannot
     start or dies.
     """
 
@@ -65,6 +65,8 @@ class VLLMServerBackend:
         python: str | None = None,
         max_concurrency: int = 256,
         start_timeout_s: float = 1800,
+        logs: Path = Path("logs"),
+        note_load: Callable[[str, float], None] = lambda name, seconds: None,
     ):
         options = {
             "model": model,
@@ -84,7 +86,8 @@ class VLLMServerBackend:
             raise UserError(f"generation.backend_options.python: {python} is no program; give a Python that has vLLM")
         self.max_concurrency = max_concurrency
         self.start_timeout_s = start_timeout_s
-        self.log_file = LOGS / f"vllm_server.{socket.gethostname()}.{os.getpid()}.log"
+        self.note_load = note_load
+        self.log_file = logs / f"vllm_server.{socket.gethostname()}.{os.getpid()}.log"
         self._guard: subprocess.Popen[bytes] | None = None
         self.socket = ""
         self._log_start = 0
@@ -132,7 +135,7 @@ class VLLMServerBackend:
             Path(folder).rmdir()
             raise UserError(f"{self.socket}: too long a path for a Unix socket; set TMPDIR to a shorter one")
         server = [str(self.python), "-m", "vllm.entrypoints.openai.api_server", f"--uds={self.socket}", *self.flags]
-        guarded = [sys.executable, "-m", "personascope.guard", str(os.getpid()), folder, *server]
+        guarded = [sys.executable, "-m", "personascope.backends.guard", str(os.getpid()), folder, *server]
         environment = {key: value for key, value in os.environ.items() if key != "VLLM_API_KEY"}
         environment |= {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_RPC_BASE_PATH": folder}
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +162,7 @@ class VLLMServerBackend:
                 )
             time.sleep(WATCH_EVERY)
         log.info("the vLLM server is ready after %.1f s", time.monotonic() - started)
-        note_load(self.model, time.monotonic() - started)
+        self.note_load(self.model, time.monotonic() - started)
 
     def _healthy(self) -> bool:
         with httpx.Client(transport=httpx.HTTPTransport(uds=self.socket), trust_env=False) as client:

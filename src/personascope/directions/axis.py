@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from personascope.directions.options import AxisOptions
 from personascope.errors import UserError
-from personascope.formats.features import POOLINGS
 from personascope.formats.role_matrix import load_role_matrix
-from personascope.formats.tables import load_npz
+from personascope.formats.tables import load_npz, save_npz, write_csv
 
 log = logging.getLogger(__name__)
 
@@ -29,62 +29,33 @@ TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "raw": lambda x: np.asarray(x, np.float32),
     "log1p": lambda x: np.sign(x) * np.log1p(np.abs(np.asarray(x, np.float32))),
 }
-OTHER_GROUPS = ("all_other_roles", "roleplay_subset")
-SPACES = ("sae", "residual")
 
 
 @dataclass(frozen=True)
-class AxisOptions:
-    """Which axis: named as in the published notebook. UserError where a value is none of its variants."""
+class ScoredAxis:
+    """The axis that turns are scored on, and what it is made from, D dimensions and R roles.
 
-    assistant_role: str = "assistant"
-    """The role that the axis points to, in any case."""
-    transform: str = "log1p"
-    """Applied to role vectors: one of TRANSFORMS."""
-    use_centering: bool = False
-    """Subtract the mean role from every role vector."""
-    other_group: str = "all_other_roles"
-    """What the assistant is held against in `diff`: all other roles, or `roleplay_subset`."""
-    roleplay_subset: tuple[str, ...] = ()
-    """The roles of that subset; unknown names are warned about and left out."""
-    space: str = "sae"
-    """SAE features ("sae"), or the residual stream ("residual") at the output of block `layer`."""
-    layer: int | None = None
-    """That block, from 0."""
-    pooling: str = "mean"
-    """From responses to a role's vector: mean of the means, or max of the maxima."""
-    axis_method: str = "diff"
-    """The axis that is scored on: one of AXIS_METHODS."""
-
-    def __post_init__(self) -> None:
-        variants = {"transform": TRANSFORMS, "other_group": OTHER_GROUPS, "space": SPACES}
-        require_variants(self, variants | {"pooling": POOLINGS, "axis_method": AXIS_METHODS})
-
-
-def require_variants(options: Any, variants: dict[str, Any]) -> None:
-    """UserError names the option of a dataclass whose value is none of its variants."""
-    for name, known in variants.items():
-        if (value := getattr(options, name)) not in known:
-            raise UserError(f"{name}: {value!r} is none of {', '.join(known)}")
-
-
-@dataclass(frozen=True)
-class RoleSpace:
-    """Role vectors in an analysis's space and the axis: all float32.
-
-    space [R, D]: transformed (and centred) role vectors; directions [R, D]: their unit vectors;
-    mean [D]: mean row of `space`; axis [D]: the unit axis that is scored on; assistant: row of the assistant;
-    agreement: cos(diff, pc1); others: rows that the assistant is held against.
+    axis float32 [D]: unit; mean float32 [D]: mean role vector in role space (0 where it is centered); assistant: row
+    of the assistant; others: rows that it is held against; agreement: cos(diff, pc1).
     """
 
-    space: np.ndarray
-    directions: np.ndarray
-    mean: np.ndarray
     axis: np.ndarray
+    mean: np.ndarray
     assistant: int
     others: list[int]
     role_names: list[str]
     agreement: float
+
+
+@dataclass(frozen=True)
+class RoleSpace(ScoredAxis):
+    """The same with the role vectors, float32.
+
+    space [R, D]: transformed (and centered) role vectors; directions [R, D]: their unit vectors.
+    """
+
+    space: np.ndarray
+    directions: np.ndarray
 
 
 def unit(x: np.ndarray) -> np.ndarray:
@@ -217,6 +188,17 @@ def axes_of_spaces(mean: str | Path, residual: str | Path | None, options: AxisO
             raw = replace(options, transform="raw")
             axes[f"residual layer {layer}"] = assistant_axis(vectors.features[:, i], vectors.role_names, raw)
     return axes
+
+
+def write_axis(
+    mean: str | Path, residual: str | Path | None, options: AxisOptions, *, arrays: str | Path, tables: Sequence[str]
+) -> None:
+    """From role matrices to the stage's files: the unit axes, and each table under the file of its name."""
+    axes = axes_of_spaces(mean, residual, options)
+    made = axis_tables(axes)
+    for path in tables:
+        write_csv(path, made[Path(path).stem])
+    save_npz(arrays, **axis_arrays(axes))
 
 
 def axis_arrays(axes: dict[str, Axis]) -> dict[str, np.ndarray]:

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from personascope.directions.axis import EPS, TRANSFORMS, AxisOptions, RoleSpace, role_space_of
+from personascope.directions.axis import EPS, TRANSFORMS, RoleSpace, role_space_of
 from personascope.directions.block_sums import BlockSums
+from personascope.directions.options import AxisOptions
 from personascope.errors import UserError
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -10,7 +11,8 @@ from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from personascope.display.figure import BLUE, GREY, LINES, PALE_BLUE
+from personascope.display.figure import BLUE, GREY, LINES, PALE_BLUE, save_figure
+from personascope.formats.tables import read_csv
 
 matplotlib.use("Agg")
 matplotlib.rcParams["svg.hashsalt"] = "personascope"
@@ -77,9 +79,14 @@ def cluster_order(cosines: np.ndarray) -> list[int]:
     return leaves_list(linkage(squareform(distances, checks=False), "average", optimal_ordering=True)).tolist()
 
 
-# Figures of the axis stage, each drawn from the table of its name and the assistant role.
+# Each figure is drawn from the table of its name and the assistant role.
 AXIS_FIGURES: dict[str, Callable[[pd.DataFrame, str], Figure]] = {
     "role_projections": plot_role_projections,
     "pca_spectrum": lambda table, _: plot_spectrum(table),
     "role_similarity": lambda table, _: plot_similarity(table),
 }
+
+
+def draw_axis_figure(figure: str, table: str | Path, assistant: str, *paths: str | Path) -> None:
+    """Draw a figure of the axis stage from its table's file, to each path."""
+    save_figure(AXIS_FIGURES[figure](read_csv(table), assistant), *paths)

@@ -65,7 +65,7 @@ def analyze_in(
     scores = token_scores(activations, roles, options)
     return DriftResult(
         options=options,
-        activations=activations,
+        tokens=activations,
         roles=roles,
         turns=turns,
         transitions=transitions,

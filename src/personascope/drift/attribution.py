@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from personascope.directions.axis import RoleSpace
+from personascope.directions.axis import RoleSpace, ScoredAxis
 from personascope.drift.options import DriftOptions
 from personascope.drift.result import Transition, TurnScores
 
@@ -42,13 +42,13 @@ def smallest(keys: np.ndarray, candidates: np.ndarray, k: int) -> np.ndarray:
     return ids[np.argsort(values, kind="stable")][:k]
 
 
-def transitions_of(turns: TurnScores, roles: RoleSpace, options: DriftOptions) -> list[Transition]:
+def transitions_of(turns: TurnScores, roles: ScoredAxis, options: DriftOptions) -> list[Transition]:
     """Every transition between neighbours among the turns that have tokens."""
     filled = np.flatnonzero(turns.n_tokens).tolist()
     return [_transition(turns, roles, options, prev_turn, turn) for prev_turn, turn in itertools.pairwise(filled)]
 
 
-def _transition(turns: TurnScores, roles: RoleSpace, options: DriftOptions, prev_turn: int, turn: int) -> Transition:
+def _transition(turns: TurnScores, roles: ScoredAxis, options: DriftOptions, prev_turn: int, turn: int) -> Transition:
     delta_x = turns.space[turn] - turns.space[prev_turn]
     contrib = delta_x * roles.axis
     away_mass = float(np.maximum(-contrib, 0).sum(dtype=np.float64))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from personascope.directions.axis import unit
+from personascope.directions.axis import RoleSpace, unit
 from personascope.drift.attribution import NO_STRENGTH, changed_features
 from personascope.drift.options import SCORE_METHODS, DriftOptions
 from personascope.drift.result import DriftResult, Transition
@@ -17,7 +17,7 @@ from personascope.drift.tables import score_mass_diag
 from personascope.drift.turns import turn_bounds
 from personascope.formats.tables import plain
 
-FILES = {"conversation": "conversation.json", "summary": "summary.json", "ui_bundle": "ui_bundle.json"}
+FILES = {name: f"{name}.json" for name in ("conversation", "summary", "ui_bundle")} | {"result": "result.npz"}
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def run_meta(run: Run, options: DriftOptions) -> dict[str, Any]:
     }
 
 
-def ui_bundle(result: DriftResult, run_meta: Mapping[str, Any]) -> dict[str, Any]:
+def ui_bundle(result: DriftResult, roles: RoleSpace, run_meta: Mapping[str, Any]) -> dict[str, Any]:
     """`ui_bundle.json`: scores and transitions (q1), features of all transitions (q2), tokens of all turns (q3)."""
     steps = [_step(transition) for transition in result.transitions]
     features = [
@@ -59,7 +59,7 @@ def ui_bundle(result: DriftResult, run_meta: Mapping[str, Any]) -> dict[str, Any
             **step,
             "away_mass": transition.away_mass,
             "toward_mass": transition.toward_mass,
-            **changed_features(transition, result.roles, result.options),
+            **changed_features(transition, roles, result.options),
         }
         for step, transition in zip(steps, result.transitions, strict=True)
     ]
@@ -79,13 +79,13 @@ def _step(transition: Transition) -> dict[str, Any]:
 
 
 def _token_localization(result: DriftResult) -> list[dict[str, Any]]:
-    bounds = turn_bounds(result.activations).tolist()
+    bounds = turn_bounds(result.tokens).tolist()
     turns = []
     for turn, (lo, hi) in enumerate(itertools.pairwise(bounds)):
         turns.append(
             {
                 "assistant_turn": turn,
-                "tokens": result.activations.tokens[lo:hi],
+                "tokens": result.tokens.tokens[lo:hi],
                 "u_k": result.token_scores[lo:hi].tolist(),
                 "u_k_norm": result.token_heat[lo:hi].tolist(),
             }
@@ -175,6 +175,6 @@ def arrays(result: DriftResult) -> dict[str, np.ndarray]:
         "contrib": nothing if selected is None else selected.contrib,
         "token_proj": result.token_scores,
         "token_norm": result.token_heat,
-        "token_turn": result.activations.turn,
+        "token_turn": result.tokens.turn,
         "role_names": np.array(result.roles.role_names, dtype=np.str_),
     }

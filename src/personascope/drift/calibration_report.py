@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from personascope.directions.block_sums import BlockSums
 from personascope.directions.stats import proportion_interval
 from personascope.drift.calibration import PREFIXES, Calibrator, _judged, fit, sample_of
 from personascope.drift.options import DriftOptions
-from personascope.drift.reference import Reference
+from personascope.drift.reference import Reference, build
 from personascope.drift.sequential import SEQUENTIAL_TESTS
+from personascope.formats.files import write_json
 from personascope.formats.tables import plain
 
 
@@ -174,3 +176,21 @@ def _rate(hits: np.ndarray, n: int) -> tuple[float, float, float]:
     """(share of hits, low, high): Clopper-Pearson, 95 %, as if the share had been seen in n conversations."""
     share = float(hits.mean())
     return share, *proportion_interval(share * n, n)
+
+
+def write_reference(
+    features: dict[str, str],
+    residuals: dict[str, str],
+    sums: dict[str, str],
+    options: DriftOptions,
+    *,
+    draws: int,
+    seed: int,
+    reference: str,
+    calibration: str,
+) -> None:
+    """From {role: file} of features, residual means and block sums to the reference and what it is worth."""
+    loaded = {role: BlockSums.load(path) for role, path in sums.items()}
+    built = build(dict(features), dict(residuals), loaded, options, draws, seed)
+    built.save(reference)
+    write_json(calibration, calibration_report(built, options, seed))

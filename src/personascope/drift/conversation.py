@@ -1,85 +1,105 @@
-"""What the analysis host does for a job: one conversation under one analysis, from files to files. No torch.
-
-Role space and reference of an analysis are made once and kept: what a further conversation costs is its own.
-"""
+"""One conversation under one analysis, from files to files. Loads no model and does not import torch."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from personascope.directions.axis import RoleSpace, role_space_of
+from personascope.directions.options import AxisOptions
 from personascope.drift.analysis import analyze_in
-from personascope.drift.bundle import FILES, Run, run_meta
+from personascope.drift.bundle import FILES, Run, arrays, run_meta, summary, ui_bundle
 from personascope.drift.options import DriftOptions
+from personascope.drift.reference import Reference
 from personascope.drift.result import DriftResult
-from personascope.drift.summary import empty_overview
+from personascope.drift.result_file import NO_TABLE, RunFile, load_run, save_run
+from personascope.drift.summary import empty_overview, overview
+from personascope.drift.tables import tables
 from personascope.errors import UserError
 from personascope.formats.files import write_json
 from personascope.formats.role_matrix import load_role_matrix
-from personascope.formats.tables import load_npz
+from personascope.formats.tables import load_npz, save_npz, write_csv
 from personascope.formats.tokens import read_activations, read_metadata
-from personascope.hosting.operations.drift_conversation import Resources
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """A named analysis: its knobs, the role matrix it is made from, and the reference, where there is one."""
-
-    options: DriftOptions
-    matrix: str
-    reference: str | None
 
 
 @dataclass(frozen=True)
 class Case:
-    """A conversation under an analysis: its metadata, and the result, or why there is none."""
+    """A conversation under an analysis: what its tokens file says of it, and the result or why there is none."""
 
-    analysis: Analysis
     metadata: dict[str, Any]
     result: DriftResult | str
 
 
-def drift_options(knobs: dict[str, Any]) -> DriftOptions:
-    """Options from a config block; UserError names a knob that does not fit."""
-    lists = ("roleplay_subset", "token_heat_percentiles")
-    values: dict[str, Any] = {key: tuple(value) if key in lists else value for key, value in knobs.items()}
-    options = DriftOptions.of(**values)
-    return options
-
-
-def role_vectors(path: str | Path, options: DriftOptions) -> tuple[np.ndarray, list[str]]:
-    """Role vectors [R, D] and names of the analysis's space from a per_role.npz (of one layer in residual space)."""
+def load_role_space(path: str | Path, options: AxisOptions) -> RoleSpace:
+    """Role vectors and axis from a per_role.npz; UserError where it lacks the layer or an option does not fit."""
     matrix = load_role_matrix(path)
-    if options.axis.space == "sae":
-        return matrix.features, matrix.role_names
-    (layers,) = load_npz(path, "layers")
-    if options.axis.layer not in layers.tolist():
-        raise UserError(f"drift: layer {options.axis.layer} is not among extraction.residual_layers {layers.tolist()}")
-    return matrix.features[:, layers.tolist().index(options.axis.layer)], matrix.role_names
+    features = matrix.features
+    if options.space == "residual":
+        (layers,) = load_npz(path, "layers")
+        if options.layer not in layers.tolist():
+            raise UserError(f"drift: layer {options.layer} is not among extraction.residual_layers {layers.tolist()}")
+        features = features[:, layers.tolist().index(options.layer)]
+    return role_space_of(features, matrix.role_names, options)
 
 
-def analyze_files(resources: Resources, inputs: dict[str, str], knobs: dict[str, Any]) -> Case:
-    """One conversation under one analysis from files.
-
-    inputs: files `tokens`, `matrix`, and `reference` where there is one. UserError for a wrong option, which is an
-    error of the analysis; a conversation fails alone."""
-    analysis = Analysis(drift_options(knobs), inputs["matrix"], inputs.get("reference"))
-    metadata = read_metadata(inputs["tokens"])
+def analyze_file(
+    tokens: str | Path, roles: RoleSpace, options: DriftOptions, reference: Reference | None = None
+) -> Case:
+    """The conversation of a tokens file; one that cannot be analyzed fails alone, with its reason."""
+    metadata = read_metadata(tokens)
     if metadata.get("error"):
-        return Case(analysis, metadata, metadata["error"])
-    roles, reference = resources.roles(analysis), resources.reference(analysis)
-    activations = read_activations(inputs["tokens"], analysis.options.axis.space, analysis.options.axis.layer)
+        return Case(metadata, metadata["error"])
+    activations = read_activations(tokens, options.axis.space, options.axis.layer)
     try:
-        return Case(analysis, metadata, analyze_in(roles, activations, analysis.options, reference=reference))
+        return Case(metadata, analyze_in(roles, activations, options, reference=reference))
     except UserError as error:
-        return Case(analysis, metadata, f"conversation {metadata['conversation']['name']}: {error}")
+        return Case(metadata, f"conversation {metadata['conversation']['name']}: {error}")
 
 
-def _run(metadata: dict[str, Any], name: str) -> Run:
+def write_run(
+    case: Case,
+    analysis: str,
+    roles: RoleSpace,
+    options: DriftOptions,
+    outputs: dict[str, str],
+    references: pd.DataFrame = NO_TABLE,
+) -> None:
+    """Write the files of a run, {conversation, summary, ui_bundle, result: path}; where there is no result, its reason
+    stands in each of them. references: role, q25, median, q75 of the roles' own scores, for the figures."""
+    conversation, result = case.metadata["conversation"], case.result
+    run, timestamp = _run(case.metadata, analysis), datetime.now(UTC).isoformat()
+    write_json(outputs["conversation"], run.conversation)
+    if isinstance(result, str):
+        _write_failure(run, options, result, timestamp, outputs)
+    else:
+        content = summary(result, run, timestamp)
+        content |= {"status": "ok", "error": None, "overview": overview(result, case.metadata)}
+        write_json(outputs["summary"], content)
+        write_json(outputs["ui_bundle"], ui_bundle(result, roles, run_meta(run, options)))
+    name, messages = conversation["name"], conversation["messages"]
+    save_run(outputs["result"], RunFile(analysis, name, messages, result, references))
+
+
+def write_tables(result_file: str | Path, table_files: list[str], arrays_file: str | Path) -> None:
+    """Write tables of a run as CSV, each named as its file, and its arrays; without a result they hold the reason."""
+    result = load_run(result_file).result
+    made: dict[str, pd.DataFrame] = {}
+    if isinstance(result, str):
+        kept = {"error": np.array(result)}
+    else:
+        made, kept = tables(result), arrays(result)
+    for path in table_files:
+        write_csv(path, pd.DataFrame({"error": [result]}) if isinstance(result, str) else made[Path(path).stem])
+    save_npz(arrays_file, **kept)
+
+
+def _run(metadata: dict[str, Any], analysis: str) -> Run:
     conversation = metadata["conversation"]
     return Run(
-        run_name=f"{name}/{conversation['name']}",
+        run_name=f"{analysis}/{conversation['name']}",
         conversation_name=conversation["metadata"].get("title") or conversation["name"],
         model_name=metadata["model"],
         sae_release=metadata["sae_release"],

@@ -1,41 +1,46 @@
 """The options of one named analysis, in the three groups that are needed at different times.
 
 The axis and the scoring decide the reference; the display does not, so that another number of nearest roles or
-another heat percentile reruns no bootstrap.
+another heat percentile reruns no bootstrap. Light: the workflow reads it too.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
-from personascope.directions.axis import AxisOptions, require_variants
-from personascope.drift.sequential import SEQUENTIAL_TESTS
+from personascope.directions.options import AxisOptions, require_variants, tuples
 from personascope.errors import UserError
 
-SCORE_METHODS = ("projection", "cos_axis", "cos_assistant")
-TRANSITION_PICKS = ("largest_drop", "manual")
-LISTS = ("roleplay_subset", "token_heat_percentiles")  # tuples here, lists in JSON and YAML
+ScoreMethod = Literal["projection", "cos_axis", "cos_assistant"]
+SCORE_METHODS: tuple[str, ...] = get_args(ScoreMethod)
+# What a run can write on request: a CSV a table, and its figures.
+TABLES = (
+    *("turn_meta", "role_trace", "score_mass_diag", "score_mass_pivot", "selected_diag", "transition_df"),
+    *("q2_top_away_contrib", "q2_top_toward_contrib", "q2_deactivated_assistant_features"),
+    *("q2_activated_nonassistant_features", "q3_token_localization"),
+)
+FIGURES = ("trajectory", "top_features", "token_heat", "nearest_roles", "confounds")
 
 
 @dataclass(frozen=True)
 class ScoringOptions:
     """How turns are scored on the axis, and when a score counts as drift. UserError names a value out of range."""
 
-    score_method: str = "projection"
-    """Projection on the axis, cosine to the axis, or cosine to the assistant's vector: one of SCORE_METHODS."""
+    score_method: ScoreMethod = "projection"
+    """Projection on the axis, cosine to the axis, or cosine to the assistant's vector."""
     center_turns_with_role_mean: bool = False
     """Subtract the mean role from the turns, and its score from every token."""
     use_l2_normalize: bool = False
     """Score turns of length 1."""
     alpha: float = 0.05
     """False alarms a conversation that the drift onset may have."""
-    sequential_test: str = "cusum"
-    """How turns are taken together: one of SEQUENTIAL_TESTS."""
+    sequential_test: Literal["cusum", "bonferroni", "spending"] = "cusum"
+    """How turns are taken together: one of `sequential.SEQUENTIAL_TESTS`."""
     confound_adjust: bool = False
     """Take length and activation mass out of the scores by regression over the reference responses."""
 
     def __post_init__(self) -> None:
-        require_variants(self, {"score_method": SCORE_METHODS, "sequential_test": SEQUENTIAL_TESTS})
+        require_variants(self)
         if not 0 < self.alpha < 1:
             raise UserError(f"alpha: {self.alpha} is no share between 0 and 1")
 
@@ -50,8 +55,8 @@ class DisplayOptions:
     """Correlation of score and activation mass from which the verdict is MODERATE."""
     confound_high_abs_corr: float = 0.70
     """From which it is HIGH."""
-    transition_pick: str = "largest_drop"
-    """The transition to explain: one of TRANSITION_PICKS."""
+    transition_pick: Literal["largest_drop", "manual"] = "largest_drop"
+    """The transition to explain: the largest drop of the score, or the one into `manual_turn`."""
     manual_turn: int | None = None
     """With `manual`, the turn that the transition leads to, from 1."""
     top_features: int = 20
@@ -60,7 +65,7 @@ class DisplayOptions:
     """Where the display heat of a turn's tokens is clipped."""
 
     def __post_init__(self) -> None:
-        require_variants(self, {"transition_pick": TRANSITION_PICKS})
+        require_variants(self)
         for name in ("top_features", "top_k_roles"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: {getattr(self, name)} is too small, the least is 1")
@@ -88,7 +93,7 @@ class DriftOptions:
         """The same analysis with some options changed, given flat; UserError for an unknown one."""
         if unknown := sorted(set(options) - {name for group in GROUPS.values() for name in names_of(group)}):
             raise UserError(f"{unknown[0]}: no option of an analysis")
-        values = {name: tuple(value) if name in LISTS else value for name, value in options.items()}
+        values = tuples(options)
         return DriftOptions(
             **{
                 name: replace(getattr(self, name), **{key: values[key] for key in names_of(group) if key in values})

@@ -1,8 +1,6 @@
-"""What goes into a drift analysis and what comes out of it.
+"""What comes out of a drift analysis, and the one file that holds it: tables, figures and pages only read it.
 
-`TokenActivations` are the assistant tokens of one conversation in one space: the SAE's features (sparse), or
-the residual stream of one layer (dense). An assistant turn is an assistant message, counted from 0; a turn
-with no token (empty content) exists and has no score.
+An assistant turn is an assistant message, counted from 0; a turn with no token (empty content) exists and has no score.
 """
 
 from dataclasses import dataclass, field
@@ -10,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from personascope.directions.axis import RoleSpace
+from personascope.directions.axis import ScoredAxis
 from personascope.drift.options import DriftOptions
-from personascope.formats.tokens import TokenActivations
+from personascope.formats.tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -63,8 +61,8 @@ class DriftResult:
     """
 
     options: DriftOptions
-    activations: TokenActivations
-    roles: RoleSpace
+    tokens: Tokens
+    roles: ScoredAxis
     turns: TurnScores
     transitions: list[Transition]
     selected: int | None

@@ -41,8 +41,8 @@ def overview(result: DriftResult, metadata: Mapping[str, Any]) -> dict[str, Any]
     nearest = result.nearest[result.nearest["rank"] == 1]["role"].tolist()
     selected = None if result.selected is None else result.transitions[result.selected]
     row = {
-        "n_turns": result.activations.n_turns,
-        "n_tokens": len(result.activations),
+        "n_turns": result.tokens.n_turns,
+        "n_tokens": len(result.tokens),
         "score_first": scores[0] if len(scores) else None,
         "score_last": scores[-1] if len(scores) else None,
         "score_min": scores.min() if len(scores) else None,

@@ -33,16 +33,16 @@ def turn_meta(result: DriftResult) -> pd.DataFrame:
 
     start, end: half-open range of its tokens in the rendered conversation, missing for a turn without tokens.
     """
-    activations, turns = result.activations, result.turns
-    bounds = turn_bounds(activations)
+    tokens, turns = result.tokens, result.turns
+    bounds = turn_bounds(tokens)
     filled = turns.n_tokens > 0
-    span = pd.array([pd.NA] * activations.n_turns, dtype="Int64")
+    span = pd.array([pd.NA] * tokens.n_turns, dtype="Int64")
     start, end = span.copy(), span.copy()
-    start[filled] = activations.position[bounds[:-1][filled]]
-    end[filled] = activations.position[bounds[1:][filled] - 1] + 1
+    start[filled] = tokens.position[bounds[:-1][filled]]
+    end[filled] = tokens.position[bounds[1:][filled] - 1] + 1
     columns: dict[str, Any] = {
-        "assistant_turn": np.arange(activations.n_turns),
-        "message_index": activations.message_index,
+        "assistant_turn": np.arange(tokens.n_turns),
+        "message_index": tokens.message_index,
         "start": start,
         "end": end,
         "n_tokens": turns.n_tokens,
@@ -76,13 +76,13 @@ def transition_df(result: DriftResult) -> pd.DataFrame:
 
 def token_localization(result: DriftResult) -> pd.DataFrame:
     """u_k and its heat for every token of every assistant turn."""
-    activations = result.activations
+    tokens = result.tokens
     return pd.DataFrame(
         {
-            "assistant_turn": activations.turn,
-            "position": activations.position,
-            "token_id": activations.token_ids,
-            "token": activations.tokens,
+            "assistant_turn": tokens.turn,
+            "position": tokens.position,
+            "token_id": tokens.token_ids,
+            "token": tokens.tokens,
             "u_k": result.token_scores,
             "u_k_norm": result.token_heat,
         }

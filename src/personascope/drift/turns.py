@@ -1,6 +1,6 @@
 """Turn vectors and their scores, without a dense matrix over tokens ever being made.
 
-x_t = transform(pool over the tokens of turn t), minus the mean role where turns are centred. The scores are
+x_t = transform(pool over the tokens of turn t), minus the mean role where turns are centered. The scores are
 projection = x_t . axis (of the unit vector of x_t where `use_l2_normalize`), cos_axis = cos(x_t, axis) and
 cos_assistant = cos(x_t, v_assistant): larger is more like the assistant. Sums run in float64.
 """
@@ -10,18 +10,18 @@ from collections.abc import Callable
 
 import numpy as np
 
-from personascope.directions.axis import EPS, TRANSFORMS, RoleSpace
+from personascope.directions.axis import EPS, TRANSFORMS, RoleSpace, ScoredAxis
 from personascope.drift.options import DriftOptions
 from personascope.drift.result import TurnScores
-from personascope.formats.tokens import TokenActivations
+from personascope.formats.tokens import TokenActivations, Tokens
 
 MASS_METRICS = ("turn_l2_raw", "turn_nonzero_raw", "turn_l2_space", "turn_nonzero_space")
 BLOCK_ROWS = 32  # rows that are in float64 at a time: 16 MiB at 65,536 features
 
 
-def turn_bounds(activations: TokenActivations) -> np.ndarray:
+def turn_bounds(tokens: Tokens) -> np.ndarray:
     """int64 [T + 1]: turn t owns the tokens bounds[t]:bounds[t + 1]."""
-    return np.searchsorted(activations.turn, np.arange(activations.n_turns + 1))
+    return np.searchsorted(tokens.turn, np.arange(tokens.n_turns + 1))
 
 
 def _turn_entries(activations: TokenActivations) -> list[tuple[int, np.ndarray, np.ndarray]]:
@@ -54,18 +54,24 @@ def max_pool(activations: TokenActivations) -> np.ndarray:
 POOLINGS: dict[str, Callable[[TokenActivations], np.ndarray]] = {"mean": mean_pool, "max": max_pool}
 
 
-def to_space(pooled: np.ndarray, roles: RoleSpace, options: DriftOptions) -> np.ndarray:
-    """Rows [N, D] in role space: transformed, and minus the mean role where turns are centred; float32."""
+def to_space(pooled: np.ndarray, roles: ScoredAxis, options: DriftOptions) -> np.ndarray:
+    """Rows [N, D] in role space: transformed, and minus the mean role where turns are centered; float32."""
     space = TRANSFORMS[options.axis.transform](pooled)
     return space - roles.mean if options.scoring.center_turns_with_role_mean else space
+
+
+def role_space_rows(raw: np.ndarray, n_tokens: np.ndarray, roles: ScoredAxis, options: DriftOptions) -> np.ndarray:
+    """Pooled turns [T, D] in role space; a turn without tokens is 0."""
+    space = to_space(raw, roles, options)
+    space[n_tokens == 0] = 0
+    return space
 
 
 def turn_scores(activations: TokenActivations, roles: RoleSpace, options: DriftOptions) -> TurnScores:
     """Vectors, scores and mass metrics of every turn; of a turn without tokens the vector is 0, the rest NaN."""
     raw = POOLINGS[options.axis.pooling](activations)
     n_tokens = np.diff(turn_bounds(activations))
-    space = to_space(raw, roles, options)
-    space[n_tokens == 0] = 0
+    space = role_space_rows(raw, n_tokens, roles, options)
     scores, mass = _score_blocks(raw, roles, options, lambda rows: space[rows])
     for values in [*scores.values(), *mass.values()]:
         values[n_tokens == 0] = np.nan
@@ -116,7 +122,7 @@ def score_sparse(
 
 
 def token_scores(activations: TokenActivations, roles: RoleSpace, options: DriftOptions) -> np.ndarray:
-    """u_k = transform(z_k) . axis of each token, minus mean . axis where turns are centred; float32 [n].
+    """u_k = transform(z_k) . axis of each token, minus mean . axis where turns are centered; float32 [n].
 
     Their mean is not the turn's score: the log1p of a mean is not the mean of log1p.
     """

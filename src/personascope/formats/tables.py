@@ -5,6 +5,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,21 @@ def save_npz(path: str | Path, **arrays: Any) -> None:
 
 def load_npz(path: str | Path, *names: str) -> list[np.ndarray]:
     """Read named arrays of an .npz without pickle; UserError where file or array is missing or damaged."""
+    with _readable_npz(path) as data:
+        return [data[name] for name in names]
+
+
+def load_all_npz(path: str | Path) -> dict[str, np.ndarray]:
+    """Every array of an .npz by its name, read without pickle; UserError where the file is missing or damaged."""
+    with _readable_npz(path) as data:
+        return {name: data[name] for name in data.files}
+
+
+@contextmanager
+def _readable_npz(path: str | Path) -> Iterator[Any]:
     try:
         with np.load(path, allow_pickle=False) as data:
-            return [data[name] for name in names]
+            yield data
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except KeyError as error:

@@ -46,22 +46,16 @@ BASE_SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class TokenActivations:
-    """Activations of the assistant tokens of one conversation, in order of the text, and where they stand.
+class Tokens:
+    """The assistant tokens of one conversation, n of them in order of the text, and where they stand.
 
     turn int32 [n]: the assistant turn of each token, ascending; n_turns: assistant messages, empty ones too.
-    offsets int64 [n + 1], indices int32 [nnz] (ascending within a token), values float32 [nnz]: compressed sparse
-    rows over `width` features; token i owns offsets[i]:offsets[i + 1]. In residual space it owns all `width` of them.
     tokens: the tokenizer's own pieces [n]; token_ids int32 [n]; position int32 [n]: index in the rendered conversation.
     message_index int32 [n_turns]: the conversation's message that each turn is.
     """
 
     turn: np.ndarray
     n_turns: int
-    offsets: np.ndarray
-    indices: np.ndarray
-    values: np.ndarray
-    width: int
     tokens: list[str]
     token_ids: np.ndarray
     position: np.ndarray
@@ -69,6 +63,20 @@ class TokenActivations:
 
     def __len__(self) -> int:
         return len(self.turn)
+
+
+@dataclass(frozen=True)
+class TokenActivations(Tokens):
+    """The same with their activations: compressed sparse rows over `width` features.
+
+    offsets int64 [n + 1], indices int32 [nnz] (ascending within a token), values float32 [nnz]; token i owns
+    offsets[i]:offsets[i + 1]. In residual space it owns all `width` of them.
+    """
+
+    offsets: np.ndarray
+    indices: np.ndarray
+    values: np.ndarray
+    width: int
 
 
 @dataclass(frozen=True)

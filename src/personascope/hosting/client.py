@@ -16,9 +16,9 @@ from typing import Any
 import psutil
 
 from personascope.errors import UserError
-from personascope.formats.files import log_tail, write_json, write_jsonl
+from personascope.formats.files import log_tail
 from personascope.hosting.processes import host_folder, is_alive, remove_folder, run_leader
-from personascope.hosting.store import FileStore, RecordLog, feature_files
+from personascope.hosting.progress import logs_folder
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +33,17 @@ THREAD_VARIABLES = (
 )
 
 
-def ask(op: str, args: dict[str, Any], host_log: str | Path, kind: str = "model") -> dict[str, Any]:
-    """Have the host of this kind do `op`; its answer. UserError for a mistake in the input, or a host that died."""
+def ask(kind: str, message: dict[str, Any], experiment: str) -> dict[str, Any]:
+    """Have the host of this kind ("model" or "analysis") do what the message asks for; its answer.
+
+    message: `op`, the operation's name, and its `inputs`, `outputs`, `params`, `wildcards` and `sizes`. UserError for a
+    mistake in the input, or a host that died.
+    """
     leader = run_leader()
     for attempt in (1, 2):
-        connection = _connect(leader, Path(host_log), kind)
+        connection = _connect(leader, kind, experiment)
         try:
-            return _converse(connection, op, args, Path(host_log), kind)
+            return _converse(connection, message, kind, host_log(kind, experiment))
         except BrokenPipeError:
             # It ended between our connecting and our asking (idle limit): once more, with a new one.
             if attempt == 2:
@@ -47,9 +51,14 @@ def ask(op: str, args: dict[str, Any], host_log: str | Path, kind: str = "model"
     raise AssertionError("unreachable")
 
 
-def _converse(connection: socket.socket, op: str, args: dict[str, Any], host_log: Path, kind: str) -> dict[str, Any]:
+def host_log(kind: str, experiment: str) -> Path:
+    """The log of an experiment's hosts of one kind."""
+    return logs_folder(experiment) / f"{kind}_host.log"
+
+
+def _converse(connection: socket.socket, request: dict[str, Any], kind: str, log_file: Path) -> dict[str, Any]:
     with connection, connection.makefile("rwb") as stream:
-        stream.write(json.dumps({"op": op, "args": args}).encode() + b"\n")
+        stream.write(json.dumps(request).encode() + b"\n")
         stream.flush()
         for message in _messages(stream):
             if "progress" in message:
@@ -60,7 +69,7 @@ def _converse(connection: socket.socket, op: str, args: dict[str, Any], host_log
                 raise UserError(message["error"])
             else:
                 raise RuntimeError(f"in the {kind} host:\n{message['error']}")
-    raise UserError(f"the {kind} host ended while it worked; finished work is kept, run again. {log_tail(host_log)}")
+    raise UserError(f"the {kind} host ended while it worked; finished work is kept, run again. {log_tail(log_file)}")
 
 
 def _messages(stream: Iterable[bytes]) -> Iterator[dict[str, Any]]:
@@ -72,7 +81,7 @@ def _messages(stream: Iterable[bytes]) -> Iterator[dict[str, Any]]:
         return
 
 
-def _connect(leader: psutil.Process, host_log: Path, kind: str) -> socket.socket:
+def _connect(leader: psutil.Process, kind: str, experiment: str) -> socket.socket:
     folder = host_folder(leader, kind)
     path = folder / "socket"
     if connection := _try_connect(path):
@@ -81,16 +90,16 @@ def _connect(leader: psutil.Process, host_log: Path, kind: str) -> socket.socket
         if connection := _try_connect(path):
             return connection
         _sweep(folder)
-        process = _start(path, leader, host_log, kind)
+        process = _start(path, leader, kind, experiment)
         deadline = time.monotonic() + START_LIMIT
         while time.monotonic() < deadline:
             if connection := _try_connect(path):
                 return connection
             if process.poll() is not None:
-                raise UserError(f"the {kind} host could not start. {log_tail(host_log)}")
+                raise UserError(f"the {kind} host could not start. {log_tail(host_log(kind, experiment))}")
             time.sleep(0.02)
     process.kill()
-    raise UserError(f"the {kind} host did not start within {START_LIMIT:.0f} s. {log_tail(host_log)}")
+    raise UserError(f"the {kind} host did not start within {START_LIMIT:.0f} s. {log_tail(host_log(kind, experiment))}")
 
 
 def _sweep(mine: Path) -> None:
@@ -122,15 +131,16 @@ def _lock(path: Path) -> Iterator[None]:
         yield
 
 
-def _start(path: Path, leader: psutil.Process, host_log: Path, kind: str) -> subprocess.Popen[bytes]:
-    host_log.parent.mkdir(parents=True, exist_ok=True)
+def _start(path: Path, leader: psutil.Process, kind: str, experiment: str) -> subprocess.Popen[bytes]:
+    log_file = host_log(kind, experiment)
+    log_file.parent.mkdir(parents=True, exist_ok=True)
     environment = {key: value for key, value in os.environ.items() if key not in THREAD_VARIABLES}
     environment |= _allotted_threads(leader)
-    command = [sys.executable, "-m", "personascope.host", "--kind", kind, "--socket", str(path)]
+    command = [sys.executable, "-m", "personascope.hosting.host", "--kind", kind, "--socket", str(path)]
     command += ["--leader", str(leader.pid), "--started", repr(leader.create_time())]
-    command += ["--status", str(host_log.parent / "hosts")]
+    command += ["--experiment", experiment]
     (path.parent / "leader").write_text(json.dumps([leader.pid, leader.create_time()]), encoding="utf-8")
-    with host_log.open("ab") as output:
+    with log_file.open("ab") as output:
         # A session of its own: Ctrl-C in the terminal reaches Snakemake, and the host follows Snakemake.
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
@@ -147,40 +157,3 @@ def _allotted_threads(leader: psutil.Process) -> dict[str, str]:
         return {}
     cpus = allocation.get("SLURM_CPUS_PER_TASK") or allocation.get("SLURM_CPUS_ON_NODE")
     return {"OMP_NUM_THREADS": cpus} if cpus else {}
-
-
-def generate(args: dict[str, Any], output: str | Path, host_log: str | Path) -> None:
-    """Have a role's responses generated, and write them to `output` in row order."""
-    answer = ask("generate", args, host_log)
-    records = RecordLog(answer["log"])
-    records.keys()
-    write_jsonl(output, (records.read(key) for key in answer["keys"]))
-    records.path.touch()
-
-
-def extract(args: dict[str, Any], features: str | Path, residuals: str | Path, host_log: str | Path) -> None:
-    """Have a responses file extracted, and link features and residual means from the store to the outputs."""
-    answer = ask("extract", args, host_log)
-    files: FileStore = feature_files(args["store"])
-    files.link(answer["key"], {"features.parquet": features, "residuals.parquet": residuals})
-
-
-def extract_conversation(args: dict[str, Any], tokens: str | Path, host_log: str | Path) -> None:
-    """Have a conversation's tokens extracted, and link them from the store to the output."""
-    answer = ask("extract_conversation", args, host_log)
-    feature_files(args["store"]).link(answer["key"], {"tokens.parquet": tokens})
-
-
-def simulate(args: dict[str, Any], outputs: list[str], host_log: str | Path) -> None:
-    """Have conversations with a scripted user made, and write one to each output."""
-    answer = ask("simulate", args, host_log)
-    records = RecordLog(answer["log"])
-    records.keys()
-    for key, output in zip(answer["keys"], outputs, strict=True):
-        write_json(output, records.read(key))
-    records.path.touch()
-
-
-def analyse(op: str, args: dict[str, Any], host_log: str | Path) -> None:
-    """Have an operation on one conversation done by the analysis host, which writes the outputs itself."""
-    ask(op, args, host_log, kind="analysis")

@@ -1,19 +1,20 @@
 """A host: one process that keeps what is loaded for all jobs of a run, behind a Unix socket.
 
-    python -m personascope.host --kind model --socket PATH --leader PID --started TIME
+    python -m personascope.hosting.host --kind model --socket PATH --leader PID --started TIME
+        --experiment NAME
 
 The model host holds model and SAE; the analysis host, which never imports torch, holds role matrices and
 reference distributions, so that a conversation costs what its own analysis costs.
 
-A request is one line of JSON, {"op": name, "args": {...}}; the answers are lines {"progress": text}, then one
-{"done": {...}} or {"error": text, "user": bool}. Finished work goes to the store as it is finished, so that
+A request is one line of JSON: `op`, the name of an operation (or "ping"), and its `inputs`, `outputs`, `params`,
+`wildcards` and `sizes`. The answers are lines {"progress": text}, then one {"done": {...}} when the outputs are written,
+or {"error": text, "user": bool}. Finished work goes to the store as it is finished, so that
 nothing is lost when host, job or run is killed. The host ends at once when the process that leads the run
 (Snakemake, or the first process of an allocation) is gone, or when nothing was asked of it for a while.
 """
 
 import argparse
 import ctypes
-import importlib
 import json
 import logging
 import os
@@ -30,18 +31,21 @@ import psutil
 
 from personascope.errors import UserError, as_user_error
 from personascope.formats.files import write_json
+from personascope.hosting.loaded import Loaded
+from personascope.hosting.operations import operation, parse_request
 from personascope.hosting.processes import is_alive, remove_folder
+from personascope.hosting.progress import loads_folder, logs_folder, note_load
 
 log = logging.getLogger(__name__)
 
-# Where a kind of host finds its OPERATIONS, and make_resources() for what they share.
-KINDS = {"model": "personascope.jobs", "analysis": "personascope.drift.jobs"}
+KINDS = ("model", "analysis")
 MAX_REQUEST = 1 << 20
 WATCH_EVERY = 0.5
 NEWS_EVERY = 2.0  # seconds between two changes of the status file
 HEARTBEAT = 30.0  # it is written again after so long without any
-# The argument of an operation that names what it works on.
-SUBJECTS = ("role_file", "responses", "conversation", "script", "name")
+# The wildcard that names what an operation works on.
+SUBJECTS = ("role", "conversation", "script")
+PARTS = ("inputs", "outputs", "params", "wildcards", "sizes")
 IDLE_LIMIT = 1800.0
 
 
@@ -58,14 +62,15 @@ def keep_freed_memory() -> None:
 class Host:
     """Serves requests one at a time: two forward passes side by side only slow each other down."""
 
-    def __init__(self, kind: str, leader: int, started: float, status: Path | None = None):
+    def __init__(self, kind: str, leader: int, started: float, experiment: str):
         self.kind, self.leader, self.started = kind, leader, started
-        self.status = status / f"{socket.gethostname()}-{os.getpid()}.json" if status else None
+        logs, loads = logs_folder(experiment), loads_folder(experiment)
+        self.status = logs / "hosts" / f"{socket.gethostname()}-{os.getpid()}.json"
+        self.loaded = Loaded(lambda name, seconds: note_load(loads, name, seconds), logs)
         self.doing: dict[str, Any] = {}
         self.turn = threading.Lock()
         self.busy = 0
         self.last_used = time.monotonic()
-        self._resources: Any = None
 
     def serve(self, path: Path) -> None:
         """Listen on the socket until the process ends."""
@@ -100,14 +105,12 @@ class Host:
 
     def _tell(self, news: dict[str, Any]) -> None:
         """Say in a small file what the host is doing, for `personascope status`; work never fails for it."""
-        if self.status:
-            with suppress(OSError):
-                write_json(self.status, news)
+        with suppress(OSError):
+            write_json(self.status, news)
 
     def _end(self) -> None:
-        if self.status:
-            with suppress(OSError):
-                self.status.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.status.unlink(missing_ok=True)
         os._exit(0)
 
     def _answer(self, connection: socket.socket) -> None:
@@ -143,27 +146,24 @@ class Host:
             self.turn.acquire()
         try:
             # torch and transformers are imported by the first request that needs them.
-            jobs = importlib.import_module(KINDS[self.kind])
-            if request["op"] not in jobs.OPERATIONS:
-                raise UserError(f"{self.kind} host: unknown operation {request['op']!r}")
-            self._resources = self._resources or jobs.make_resources()
-            run, subject = jobs.OPERATIONS[request["op"]], _subject(request["args"])
+            chosen, subject = operation(request["op"]), _subject(request)
 
             def report(text: str) -> None:
                 self.doing = {"op": request["op"], "subject": subject, "said": text}
                 send({"progress": text})
 
             self.doing = {"op": request["op"], "subject": subject, "said": ""}
-            return run(self._resources, report, **request["args"])
+            chosen.run(self.loaded, report, parse_request(chosen.Request, request))
+            return {}
         finally:
             self.doing = {}
             self.turn.release()
 
 
-def _subject(args: dict[str, Any]) -> str:
-    """The role, conversation or analysis that a request is about."""
-    found = (args[key] for key in SUBJECTS if isinstance(args.get(key), str))
-    return Path(next(found, "")).stem
+def _subject(request: dict[str, Any]) -> str:
+    """The role, conversation or script that a request is about."""
+    named = request.get("wildcards", {})
+    return next((str(named[key]) for key in SUBJECTS if key in named), "")
 
 
 def _read_request(stream: Any) -> dict[str, Any]:
@@ -175,9 +175,9 @@ def _read_request(stream: Any) -> dict[str, Any]:
     except ValueError:
         raise UserError("host: the request is not JSON") from None
     fields_fit = isinstance(request, dict) and isinstance(request.get("op"), str)
-    if not fields_fit or not isinstance(request.get("args", {}), dict):
-        raise UserError('host: a request is {"op": name, "args": {...}}')
-    return {"args": {}, **request}
+    if not fields_fit or not all(isinstance(request.get(part, {}), dict) for part in PARTS):
+        raise UserError(f'host: a request is {{"op": name, and objects {", ".join(PARTS)}}}')
+    return request
 
 
 def _same_user(connection: socket.socket) -> bool:
@@ -195,18 +195,18 @@ def _try(send: Any, message: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="personascope.host")
-    parser.add_argument("--kind", choices=list(KINDS), required=True)
+    parser = argparse.ArgumentParser(prog="personascope.hosting.host")
+    parser.add_argument("--kind", choices=KINDS, required=True)
     parser.add_argument("--socket", type=Path, required=True)
     parser.add_argument("--leader", type=int, required=True)
     parser.add_argument("--started", type=float, required=True)
-    parser.add_argument("--status", type=Path, help="folder for the file that says what this host is doing")
+    parser.add_argument("--experiment", required=True, help="whose logs and benchmarks it writes to")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     keep_freed_memory()
     log.info("%s host %d serves the run led by process %d", arguments.kind, os.getpid(), arguments.leader)
-    Host(arguments.kind, arguments.leader, arguments.started, arguments.status).serve(arguments.socket)
+    Host(arguments.kind, arguments.leader, arguments.started, arguments.experiment).serve(arguments.socket)
 
 
 if __name__ == "__main__":

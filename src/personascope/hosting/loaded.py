@@ -1,59 +1,58 @@
-"""What the model host has loaded, and how it tells its progress."""
+"""What a host keeps loaded between the jobs that ask it: models and engines for good, large arrays within a limit."""
 
-import time
-from collections.abc import Callable
-from dataclasses import asdict
-from functools import lru_cache
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 
-from personascope.backends import Backend, make_backend
-from personascope.formats.files import content_key
-from personascope.models.loading import ModelSpec, choose_device, load_model, load_tokenizer, model_identity, stop_ids
-from personascope.models.saes import LoadedSAE, SAESpec, check_fit, load_sae, sae_identity
+import numpy as np
 
-Loaded = Callable[[str, float], None]
+T = TypeVar("T")
 
 
-class Resources:
-    """What is loaded; every loader runs once per distinct specification. `loaded` is told of models: name, seconds."""
+class Loaded:
+    """Things by key; each is loaded once.
 
-    def __init__(self, loaded: Loaded = lambda name, seconds: None) -> None:
-        self.loaded = loaded
-        self.tokenizer = lru_cache(load_tokenizer)
-        self.model = lru_cache(self._load_model)
-        self.identity = lru_cache(model_identity)
-        self.sae_identity = lru_cache(sae_identity)
-        self._backends: dict[str, Backend] = {}
+    note: told of every load of a model, its name and the seconds it took; logs: folder for the logs of servers that
+    are started.
+    """
 
-    def _load_model(self, spec: ModelSpec) -> Any:
-        started = time.perf_counter()
-        model = load_model(spec)
-        self.loaded(spec.id, time.perf_counter() - started)
-        return model
+    def __init__(self, note: Callable[[str, float], None] = lambda name, seconds: None, logs: Path = Path("logs")):
+        self.note, self.logs = note, logs
+        self._kept: dict[Hashable, Any] = {}
+        self._weighed: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
 
-    @lru_cache  # noqa: B019 - one Resources a process
-    def sae(self, spec: SAESpec, model: ModelSpec) -> LoadedSAE:
-        sae = load_sae(spec, choose_device(model.device))
-        check_fit(sae, self.model(model))
-        return sae
+    def once(self, key: Hashable, load: Callable[[], T]) -> T:
+        """What `load` gave the first time it was called for this key."""
+        if key not in self._kept:
+            self._kept[key] = load()
+        return self._kept[key]
 
-    def backend(self, name: str, spec: ModelSpec, max_model_len: int, options: dict[str, Any]) -> Backend:
-        key = content_key([name, asdict(spec), max_model_len, options])
-        if key not in self._backends:
-            self._backends[key] = self._make_backend(name, spec, max_model_len, options)
-        return self._backends[key]
+    def within(self, limit: int, key: Hashable, load: Callable[[], T], expected: int = 0) -> T:
+        """The same for arrays: those used least recently go, so that all of them together have at most `limit` bytes.
 
-    def _make_backend(self, name: str, spec: ModelSpec, max_model_len: int, options: dict[str, Any]) -> Backend:
-        stops = stop_ids(spec, self.tokenizer(spec))
-        if name == "transformers":
-            return make_backend(name, self.model(spec), stops, **options)
-        if name == "openai":
-            served = {"model": spec.id} | options
-            return make_backend(name, served.pop("model"), stops, tokenizer=self.tokenizer(spec), **served)
-        engine = {"revision": spec.revision, "dtype": spec.dtype, "trust_remote_code": spec.trust_remote_code}
-        engine["max_model_len"] = max_model_len
-        started = time.perf_counter()
-        backend = make_backend(name, spec.id, stops, **engine, **options)
-        if name == "vllm":  # the server counts its own starts
-            self.loaded(spec.id, time.perf_counter() - started)
-        return backend
+        expected: bytes that this one will have, so that the room is made before it is loaded. It is loaded and kept in
+        any case, since the job needs it.
+        """
+        if key not in self._weighed:
+            self._make_room(limit - expected)
+            value = load()
+            self._weighed[key] = value, weight(value)
+        self._weighed.move_to_end(key)
+        self._make_room(limit, but=key)
+        return self._weighed[key][0]
+
+    def _make_room(self, limit: int, but: Hashable = None) -> None:
+        for key in list(self._weighed):
+            if sum(n_bytes for _, n_bytes in self._weighed.values()) <= limit:
+                return
+            if key != but:
+                del self._weighed[key]
+
+
+def weight(value: Any) -> int:
+    """Bytes of the arrays in an object: its own, and those in its fields and in mappings."""
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    parts = value.values() if isinstance(value, Mapping) else getattr(value, "__dict__", {}).values()
+    return sum(map(weight, parts))

@@ -49,7 +49,7 @@ def _is_snakemake(process: psutil.Process) -> bool:
     return any(re.fullmatch(r"snakemake(\.exe)?", Path(word).name) for word in words)
 
 
-def host_folder(leader: psutil.Process, kind: str = "model") -> Path:
+def host_folder(leader: psutil.Process, kind: str) -> Path:
     """A private folder for socket and lock, on this node; its name is short, since socket paths must be."""
     identity = f"{kind}/{leader.pid}/{leader.create_time():.0f}/{sys.executable}/{Path.cwd()}"
     base = Path(tempfile.gettempdir()) / f"personascope-{os.getuid()}"

@@ -1,4 +1,4 @@
-"""How work tells its progress, and what a load of the model took."""
+"""How work tells its progress and what it took; where a host writes down what it does."""
 
 import os
 import socket
@@ -42,13 +42,20 @@ def took(tokens: int, seconds: float) -> str:
     return f"{tokens} tokens in {seconds:.1f} s, {tokens / seconds:.0f} tokens/s"
 
 
-LOADS = Path("benchmarks/load_model")  # of the working directory: a file a load, in the form of Snakemake's own
+def logs_folder(experiment: str) -> Path:
+    """Folder, in the working directory, of what hosts and jobs of an experiment write down about themselves."""
+    return Path("logs") / experiment
 
 
-def note_load(model: str, seconds: float) -> None:
+def loads_folder(experiment: str) -> Path:
+    """Folder of the loads of the model: a file a load, in the form of Snakemake's own benchmark files."""
+    return Path("benchmarks") / experiment / "load_model"
+
+
+def note_load(folder: Path, model: str, seconds: float) -> None:
     """Count a load of the model by this process, a model host."""
     memory = psutil.Process().memory_info().rss / 2**20
     row = {"s": f"{seconds:.2f}", "max_rss": f"{memory:.2f}", "model": model, "node": socket.gethostname()}
     row |= {"slurm_job": os.environ.get("SLURM_JOB_ID", "-")}
     lines = ("\t".join(values) + "\n" for values in (row.keys(), row.values()))
-    write_text(LOADS / f"{socket.gethostname()}-{time.time_ns()}.tsv", "".join(lines))
+    write_text(folder / f"{socket.gethostname()}-{time.time_ns()}.tsv", "".join(lines))

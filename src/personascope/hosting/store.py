@@ -57,6 +57,11 @@ class RecordLog:
             file.seek(offset)
             return json.loads(zlib.decompress(file.read(length)))
 
+    def touch(self) -> None:
+        """Note that the records are in use, so that `prune` keeps them."""
+        if self.path.exists():
+            self.path.touch()
+
     @contextmanager
     def writer(self) -> Iterator[Callable[[str, Any], None]]:
         """Yield append(key, record). A record is in the file when append returns, and on the disk at the end."""

@@ -1,60 +1,104 @@
 """A hash of the code that defines a stage's results, so that a changed formula reruns what it changed.
 
-Snakemake sees it as a parameter, and the store has it in its keys. It is taken over the syntax tree without
-docstrings: a comment or a reformatted line must not cost GPU hours.
+Snakemake sees it as a parameter, and the store has it in its keys. It covers the module that a rule names and all that
+this imports inside the package, directly or not, but for PLUMBING. It is taken over the syntax tree without docstrings:
+a comment or a reformatted line must not cost GPU hours.
 """
 
 import ast
 import hashlib
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-# The modules whose code decides what a stage writes.
-STAGE_MODULES = {
-    "fetch_model": ("embedded",),
-    "train_sae": ("train_sae", "attention", "extract", "hookpoints", "spans"),
-    "generate": ("generate", "roles", "spans"),
-    "generate:transformers": ("attention", "backends/local", "backends/sampling"),
-    "generate:openai": ("backends/openai",),
-    "generate:vllm": ("backends/vllm",),
-    "generate:vllm_server": ("backends/openai", "backends/vllm_server"),
-    "extract": ("attention", "extract", "hookpoints", "spans", "saes"),
-    "aggregate": ("aggregate",),
-    "assistant_axis": ("axis",),
-    "plot_axis": ("figures",),
-    "simulate": ("simulate", "conversations", "spans"),
-    "extract_conversation": ("attention", "conversations", "extract_conversation", "hookpoints", "saes", "spans"),
-    "block_sums": ("block_sums",),
-    "drift_reference": (
-        *("axis", "drift/bootstrap", "drift/calibration", "drift/jobs", "drift/reference", "drift/sequential"),
-        *("drift/trust", "drift/turns", "drift/types", "stats"),
-    ),
-    "drift_conversation": (
-        *("axis", "drift/analysis", "drift/attribution", "drift/bootstrap", "drift/bundle", "drift/calibration"),
-        *("drift/jobs", "drift/overview", "drift/sequential", "drift/tables", "drift/turns", "drift/types"),
-    ),
-    "plot_drift": (
-        *("figures", "drift/canvas", "drift/display", "drift/figures", "drift/heat", "drift/plot"),
-        *("drift/token_figure", "drift/trajectory_figure", "drift/trust"),
-    ),
-    "drift_summary": ("drift/canvas", "drift/display", "drift/overview", "drift/ranking", "stats"),
+PACKAGE = Path(__file__).parents[1]
+NAME = PACKAGE.name
+
+# What carries results about and cannot change them, whatever is done to it; what it imports is plumbing as well.
+PLUMBING = {
+    "": "the version and the names for notebooks",
+    "errors": "how mistakes are told",
+    "formats.files": "files written whole, JSON read with the place of a mistake; keys of the store are new when it is",
+    "hosting.loaded": "what a host keeps in memory",
+    "hosting.operations": "finds an operation and checks a request's types",
+    "hosting.progress": "how progress is told",
+    "hosting.store": "finds finished work by keys that say all about it",
 }
 
 
 @cache
-def code_hash(*stages: str) -> str:
-    """Short hash over the modules of one or more stages."""
+def code_hash(*modules: str) -> str:
+    """Short hash over some modules ("directions.axis") and what they import; KeyError for one that does not exist."""
     digest = hashlib.sha256()
-    for module in [module for stage in stages for module in STAGE_MODULES[stage]]:
-        source = (Path(__file__).parent / f"{module}.py").read_text(encoding="utf-8")
-        digest.update(ast.dump(_without_docstrings(ast.parse(source))).encode())
+    for module in covered(*modules):
+        digest.update(_digest(module))
     return digest.hexdigest()[:16]
+
+
+@cache
+def _digest(module: str) -> bytes:
+    """Of one module's name and code."""
+    return hashlib.sha256(f"{module}\n{ast.dump(_without_docstrings(_parsed(module)))}".encode()).digest()
+
+
+def covered(*modules: str) -> list[str]:
+    """The modules that a hash covers, sorted: these and what they import inside the package, without PLUMBING."""
+    found: set[str] = set()
+    pending = list(modules)
+    while pending:
+        module = pending.pop()
+        if module not in found and module not in PLUMBING:
+            found.add(module)
+            pending += imports(module)
+    return sorted(found)
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
+    """Modules of the package that one imports, wherever in it, and the packages that are thereby imported."""
+    found: set[str] = set()
+    for node in ast.walk(_parsed(module)):
+        for name in _imported_names(node):
+            if name == NAME or name.startswith(f"{NAME}."):
+                found |= set(_with_parents(name.removeprefix(NAME).removeprefix(".")))
+    return frozenset(found - {module})
+
+
+def _imported_names(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module:
+        yield node.module
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _with_parents(name: str) -> Iterator[str]:
+    """The module, if it is one, and the packages around it."""
+    parts = name.split(".")
+    yield from (part for part in (".".join(parts[:n]) for n in range(1, len(parts) + 1)) if _file(part))
+
+
+def _file(module: str) -> Path | None:
+    base = PACKAGE.joinpath(*module.split(".")) if module else PACKAGE
+    candidates = (base / "__init__.py", base.with_suffix(".py"))
+    return next((file for file in candidates if file.is_file()), None)
+
+
+@cache
+def _parsed(module: str) -> ast.Module:
+    file = _file(module)
+    if file is None:
+        raise KeyError(f"{NAME}.{module}: no such module")
+    return ast.parse(file.read_text(encoding="utf-8"))
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
-            node
-        ):
-            node.body = node.body[1:] or [ast.Pass()]
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            # A string that stands alone is a docstring, also below a field.
+            node.body = [line for line in node.body if not _is_text(line)] or [ast.Pass()]
     return tree
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

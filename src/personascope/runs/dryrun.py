@@ -25,9 +25,9 @@ include: {snakefile!r}
 import json, pathlib
 
 pathlib.Path({answer!r}).write_text(json.dumps({{
-    "config": config, "model": MODEL, "sae": SAE, "mode": MODE, "roles": ROLES,
-    "conversations": {{name: workflow.pathvars.apply(path) for name, path in CONVERSATIONS.items()}},
-    "folders": {{name: workflow.pathvars.get(name) for name in ("results", "logs", "benchmarks")}},
+    **E.settings(""), "config": E.config,
+    "conversations": {{name: workflow.pathvars.apply(path) for name, path in E.conversations.items()}},
+    "folders": {{name: workflow.pathvars.apply(f"<{{name}}>") for name in ("out", "log", "bench")}},
 }}))
 """
 HEADER = re.compile(r"(?:\[[^]]*\] )?(?P<kind>Group job|rule|localrule|checkpoint) (?P<name>[A-Za-z0-9_]+)(?: \(|:$)")
@@ -44,7 +44,7 @@ class Job:
 
 @dataclass(frozen=True)
 class DryRun:
-    """The jobs of a run, and the workflow's `settings`: config, model, sae, mode, roles, conversations, folders."""
+    """The jobs of a run, and the workflow's `settings`: those of the experiment, config, conversations, folders."""
 
     jobs: list[Job]
     settings: dict[str, Any]

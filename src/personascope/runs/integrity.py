@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from personascope.formats.files import append_line, file_digest, write_text
+from personascope.hosting.progress import logs_folder
 
-# Of the working directory; a file a node, since appends of several nodes can overwrite each other.
-NOTES = Path("logs/outputs")
 LOCKS = Path(".snakemake/locks")  # of a run that is going on, or was killed: its jobs may be writing
 SUFFIX = ".damaged"
 KEYS = {"job", "path", "size", "mtime_ns", "sha256", "time"}
@@ -24,59 +23,73 @@ KEYS = {"job", "path", "size", "mtime_ns", "sha256", "time"}
 Note = dict[str, Any]
 
 
-def note_outputs(job: str | Path, paths: Iterable[str | Path]) -> None:
+def notes_folder(experiment: str) -> Path:
+    """Folder of an experiment's notes: a file a node, since appends of several nodes can overwrite each other."""
+    return logs_folder(experiment) / "outputs"
+
+
+def note_outputs(experiment: str, job: str | Path, paths: Iterable[str | Path]) -> None:
     """Note what a job, known by its log file, has written."""
     for path in map(Path, paths):
         if path.is_file():
-            append_line(_own_file(), json.dumps(_note(str(job), path, path.stat(), file_digest(path))))
+            append_line(_own_file(experiment), json.dumps(_note(str(job), path, path.stat(), file_digest(path))))
 
 
-def note_times() -> None:
+def note_times(experiment: str) -> None:
     """Note the times that outputs have at the end of a run: Snakemake touches them when their jobs are over.
 
     This node's file then holds one line for each output that is there, and none of what was noted before.
     """
     lines = []
-    for path, note in _latest().items():
+    for path, note in _latest(experiment).items():
         if status := _status(path):
             same = status.st_size == note["size"]
             lines.append(json.dumps(_note(note["job"], path, status, note["sha256"]) if same else note) + "\n")
     with suppress(OSError):  # a full disk: they are read again, then
-        write_text(_own_file(), "".join(lines))
+        write_text(_own_file(experiment), "".join(lines))
 
 
-def _own_file() -> Path:
-    return NOTES / f"{socket.gethostname()}.jsonl"
+def _own_file(experiment: str) -> Path:
+    return notes_folder(experiment) / f"{socket.gethostname()}.jsonl"
 
 
 def _note(job: str, path: Path, status: os.stat_result, digest: str) -> Note:
-    told = {"job": job, "path": str(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": digest}
-    return told | {"time": time.time()}
+    known = {"job": job, "path": str(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": digest}
+    return known | {"time": time.time()}
 
 
-def set_aside_damaged() -> list[str]:
+def set_aside_damaged(experiment: str, *, rename: bool = True) -> list[str]:
     """Rename outputs that are not what their jobs wrote to `*.damaged`; a line about each.
 
     The job's other outputs go with them: of several, Snakemake only misses those that something else asks for. A file
     with another time is read to the end once; one that is gone, or that no job has noted, is left to Snakemake.
+    rename=False only says what would be done, and writes nothing.
     """
     if LOCKS.is_dir() and any(LOCKS.iterdir()):
         return []
-    notes = _latest()
-    damaged = [path for path, note in notes.items() if not _is_intact(path, note)]
-    jobs = {notes[path]["job"] for path in damaged}
+    notes = _latest(experiment)
+    damaged = []
     for path, note in notes.items():
-        if note["job"] in jobs and path.exists():
-            path.replace(f"{path}{SUFFIX}")
+        intact, renewed = _check(path, note)
+        if not intact:
+            damaged.append(path)
+        elif renewed and rename:
+            append_line(_own_file(experiment), json.dumps(renewed))
+    what = "is set aside" if rename else "would be set aside by a run"
+    if rename:
+        jobs = {notes[path]["job"] for path in damaged}
+        for path, note in notes.items():
+            if note["job"] in jobs and path.exists():
+                path.replace(f"{path}{SUFFIX}")
     return [
-        f"{path}: not what its job wrote; all that this job wrote is set aside as *{SUFFIX}, and made again when needed"
+        f"{path}: not what its job wrote; all that this job wrote {what} as *{SUFFIX}, and made again when needed"
         for path in damaged
     ]
 
 
-def _latest() -> dict[Path, Note]:
-    notes = sorted((note for file in NOTES.glob("*.jsonl") for note in _notes(file)), key=lambda note: note["time"])
-    return {Path(note["path"]): note for note in notes}
+def _latest(experiment: str) -> dict[Path, Note]:
+    notes = (note for file in notes_folder(experiment).glob("*.jsonl") for note in _notes(file))
+    return {Path(note["path"]): note for note in sorted(notes, key=lambda note: note["time"])}
 
 
 def _notes(file: Path) -> Iterator[Note]:
@@ -88,17 +101,14 @@ def _notes(file: Path) -> Iterator[Note]:
                     yield note
 
 
-def _is_intact(path: Path, note: Note) -> bool:
+def _check(path: Path, note: Note) -> tuple[bool, Note | None]:
+    """Whether a file is what was noted, and a new note where it is, at another time."""
     status = _status(path)
-    if status is None:
-        return True
-    if status.st_size != note["size"]:
-        return False
-    if status.st_mtime_ns == note["mtime_ns"]:
-        return True
-    if intact := file_digest(path) == note["sha256"]:
-        append_line(_own_file(), json.dumps(_note(note["job"], path, status, note["sha256"])))
-    return intact
+    if status is None or (status.st_size, status.st_mtime_ns) == (note["size"], note["mtime_ns"]):
+        return True, None
+    if status.st_size != note["size"] or file_digest(path) != note["sha256"]:
+        return False, None
+    return True, _note(note["job"], path, status, note["sha256"])
 
 
 def _status(path: Path) -> os.stat_result | None:

@@ -1,5 +1,6 @@
 """What runs in this folder measure: loads of the model, tokens a second, tokens and bytes a response."""
 
+import csv
 import os
 import re
 import statistics
@@ -13,9 +14,9 @@ from personascope.errors import UserError
 from personascope.formats.files import iter_jsonl
 from personascope.formats.roles import GOLDEN_RATIO
 from personascope.formats.tokens import read_metadata
-from personascope.hosting.progress import LOADS
+from personascope.hosting.progress import loads_folder
 
-TOOK = re.compile(r"(\d+) tokens in ([\d.]+) s, \d+ tokens/s$")  # as resources.took writes it
+TOOK = re.compile(r"(\d+) tokens in ([\d.]+) s, \d+ tokens/s$")  # as hosting.progress.took writes it
 TAIL = 4096  # bytes at the end of a log that are looked at
 FILES = 16  # result files that a mean is taken over
 
@@ -49,10 +50,16 @@ def log_work(logs: Iterable[Path]) -> Work:
     return Work(tokens, seconds, jobs)
 
 
-def load_seconds() -> float | None:
-    """Seconds that loading the model takes: the median of the loads in this folder."""
-    rows = [file.read_text(encoding="utf-8").splitlines()[1] for file in sorted(LOADS.glob("*.tsv"))]
-    return statistics.median(float(row.split("\t")[0]) for row in rows) if rows else None
+def load_seconds(model: str) -> float | None:
+    """Seconds that loading a model takes: the median of its loads by all experiments in this folder."""
+    rows = [row for file in sorted(Path().glob(str(loads_folder("*") / "*.tsv"))) for row in _tsv(file)]
+    times = [float(row["s"]) for row in rows if row["model"] == model]
+    return statistics.median(times) if times else None
+
+
+def _tsv(file: Path) -> list[dict[str, str]]:
+    with file.open(encoding="utf-8", newline="") as opened:
+        return list(csv.DictReader(opened, delimiter="\t"))
 
 
 def _tail(path: Path) -> list[str]:

@@ -89,7 +89,7 @@ def plan(targets: Sequence[str], configfiles: Sequence[str], profile: str | None
 def _texts(run: DryRun) -> Texts:
     settings, counter = run.settings, TokenCounter(run.settings["config"]["model"])
     limit = settings["config"]["generation"]["max_tokens"]
-    folder = Path(settings["folders"]["results"]) / "responses" / settings["mode"] / settings["model"]
+    folder = Path(settings["folders"]["out"]) / "responses" / settings["mode"] / settings["model"]
     measured = mean_response(result_files(folder, ".jsonl"), limit)
     answer = float(limit) if measured is None else measured
     note = f"at most, {limit} a response" if measured is None else f"measured, {measured:.0f} a response"
@@ -144,7 +144,7 @@ def _loads(left: DryRun, *, cluster: bool) -> int:
 
 def _hours(result: dict[str, Any], settings: dict[str, Any], given: Given) -> dict[str, Any]:
     """Hours of generation and extraction, at given or measured rates; `hours` is None where there is neither."""
-    logs, mode = Path(settings["folders"]["logs"]), settings["mode"]
+    logs, mode = Path(settings["folders"]["log"]), settings["mode"]
     model, cell = settings["model"], f"{settings['model']}_{settings['sae']}"
     folders = {
         "generation": ("output", logs / "generate" / mode / model, given.generation_rate),
@@ -154,7 +154,7 @@ def _hours(result: dict[str, Any], settings: dict[str, Any], given: Given) -> di
     hours: dict[str, Any] = {}
     for name, (tokens, folder, rate) in folders.items():
         hours[name] = _at_rate(result["tokens"][tokens]["left"], rate, log_work(result_files(folder, ".log")))
-    if (each := load_seconds()) is not None and result["model_loads"]:
+    if (each := load_seconds(settings["config"]["model"]["id"])) is not None and result["model_loads"]:
         note = f"{each:.0f} s each, measured"
         hours["loading"] = {"hours": result["model_loads"] * each / 3600, "note": note}
     return hours
@@ -173,7 +173,7 @@ def _at_rate(tokens: float, given: float | None, measured: Work) -> dict[str, An
 def _disk(left: DryRun, texts: Texts, tokens: dict[str, Any]) -> dict[str, Any]:
     """Bytes that the run adds, by kind: as measured here, else estimated."""
     settings = left.settings
-    results, mode = Path(settings["folders"]["results"]), settings["mode"]
+    results, mode = Path(settings["folders"]["out"]), settings["mode"]
     cell = f"{settings['model']}_{settings['sae']}"
     features = results / "features" / mode / cell
     layers = len(settings["config"]["extraction"]["residual_layers"])
@@ -198,7 +198,7 @@ def _disk(left: DryRun, texts: Texts, tokens: dict[str, Any]) -> dict[str, Any]:
         ),
         "conversations": (
             tokens["conversations"]["left"],
-            bytes_a_token(result_files(results / "conversations" / cell, ".parquet")),
+            bytes_a_token(result_files(results / "tokens" / cell, ".parquet")),
             vectors + FEATURES_A_TOKEN * FEATURE_BYTES if vectors is not None else None,
         ),
     }

@@ -1,8 +1,8 @@
 """What a run has done, what it is doing now, and what failed, from a few small files.
 
 Results are counted with one listing a folder, none of them opened. What is running the hosts say themselves, in
-logs/hosts/; what failed the jobs do, in logs/failures.jsonl; what is asked for the run does when it starts, in
-logs/run.json.
+hosts/; what failed the jobs do, in failures.jsonl; what is asked for the run does when it starts, in run.json. All of
+these lie in logs/{experiment}/ of the working directory.
 """
 
 import os
@@ -19,40 +19,56 @@ from personascope.display.terminal import duration, size, table
 from personascope.errors import UserError
 from personascope.formats.files import iter_jsonl, read_json, write_json
 from personascope.hosting.processes import is_alive
+from personascope.hosting.progress import logs_folder
 from personascope.hosting.store import disk_usage
-from personascope.runs.job import FAILURES
+from personascope.runs.job import failures_file
 
-RUN = Path("logs/run.json")
-HOSTS = Path("logs/hosts")
 SILENT = 120.0  # seconds without news after which a host is doubted (it writes every 30)
 FORGOTTEN = 86400.0  # and after which its file is removed
 SHOWN = 10  # failed jobs
+
+
+def run_file(experiment: str) -> Path:
+    """Where the last run of an experiment is noted."""
+    return logs_folder(experiment) / "run.json"
+
+
+def last_run(experiment: str | None = None) -> dict[str, Any]:
+    """What the last run of an experiment (of any where none is named) was asked for; UserError where there was none."""
+    files = sorted(Path("logs").glob("*/run.json")) if experiment is None else [run_file(experiment)]
+    runs = [read_json(file) for file in files if file.is_file()]
+    if not runs:
+        what = f"of the experiment {experiment!r} " if experiment else ""
+        raise UserError(f"no run {what}was started here; run this in the workflow's folder")
+    return max(runs, key=lambda run: run["started"])
 
 
 def note_run(settings: dict[str, Any], logs: Iterable[str | Path]) -> None:
     """Write down what a run that starts now is asked for; called by the workflow."""
     me = psutil.Process()
     process = {"node": socket.gethostname(), "pid": me.pid, "process_started": me.create_time()}
-    write_json(RUN, settings | process | {"started": time.time(), "log": ", ".join(map(str, logs))})
+    write_json(
+        run_file(settings["experiment"]),
+        settings | process | {"started": time.time(), "log": ", ".join(map(str, logs))},
+    )
 
 
-def status(*, now: float | None = None) -> dict[str, Any]:
-    """The state of the run in the working directory; UserError where none was started."""
-    now = now or time.time()
-    if not RUN.is_file():
-        raise UserError(f"{RUN}: missing, so no run was started here; run this in the workflow's folder")
-    run = read_json(RUN)
+def status(experiment: str | None = None, *, now: float | None = None) -> dict[str, Any]:
+    """The state of the last run of an experiment, or of any; UserError where none was started here."""
+    now, run = now or time.time(), last_run(experiment)
+    logs = logs_folder(run["experiment"])
     here = run["node"] == socket.gethostname()
     alive = is_alive(run["pid"], run["process_started"]) if here else None
     return {
+        "experiment": run["experiment"],
         "model": run["model"],
         "started_s_ago": now - run["started"],
         "node": run["node"],
         "alive": alive,
         "log": run["log"],
         "stages": stages(run),
-        "hosts": hosts(now),
-        "failures": failures(now),
+        "hosts": hosts(logs / "hosts", now),
+        "failures": failures(failures_file(run["experiment"]), now),
         "store": disk_usage(run["store"]),
     }
 
@@ -66,11 +82,11 @@ def stages(run: dict[str, Any]) -> list[dict[str, Any]]:
         ("features", f"features/{by_mode}", ".parquet", run["roles"]),
         ("role matrix", f"aggregated/{by_mode}/mean", ".npz", ["per_role"]),
         ("axis", f"axis/{by_mode}", ".npz", ["axis"]),
-        ("conversations", f"conversations/{cell}", ".parquet", run["conversations"]),
-        ("reference", f"drift_reference/{by_mode}", ".npz", run["analyses"]),
+        ("tokens", f"tokens/{cell}", ".parquet", run["conversations"]),
+        ("reference", f"reference/{by_mode}", ".npz", run["analyses"]),
         # A run's files lie in a folder of its own, which is there as soon as its job has started.
         *((f"drift {name}, begun", f"drift/{by_mode}/{name}", "", run["conversations"]) for name in run["analyses"]),
-        ("summary", f"drift_summary/{by_mode}", ".parquet", ["drift_summary"] if run["conversations"] else []),
+        ("summary", f"summary/{by_mode}", ".parquet", ["drift_summary"] if run["conversations"] else []),
     ]
     return [
         {"stage": stage, "done": len(_names(results / folder, suffix).intersection(wanted)), "all": len(wanted)}
@@ -87,10 +103,10 @@ def _names(folder: Path, suffix: str) -> set[str]:
         return set()
 
 
-def hosts(now: float) -> list[dict[str, Any]]:
+def hosts(folder: Path, now: float) -> list[dict[str, Any]]:
     """What each host says it is doing; files of hosts that are known to be dead are removed."""
     found = []
-    for path in sorted(HOSTS.glob("*.json")):
+    for path in sorted(folder.glob("*.json")):
         try:
             host = read_json(path)
             silent, here = now - host["updated"], host["node"] == socket.gethostname()
@@ -105,9 +121,9 @@ def hosts(now: float) -> list[dict[str, Any]]:
     return found
 
 
-def failures(now: float) -> list[dict[str, Any]]:
+def failures(file: Path, now: float) -> list[dict[str, Any]]:
     """The last failure of each job whose log was not written again since, newest first."""
-    last = {line["log"]: line for line in _lines() if {"log", "written", "time", "error"} <= line.keys()}
+    last = {line["log"]: line for line in _lines(file) if {"log", "written", "time", "error"} <= line.keys()}
     standing = [line for line in last.values() if _untouched(Path(line["log"]), line["written"])]
     return sorted(
         ({"log": line["log"], "error": line["error"], "s_ago": now - line["time"]} for line in standing),
@@ -115,8 +131,8 @@ def failures(now: float) -> list[dict[str, Any]]:
     )
 
 
-def _lines() -> Iterable[dict[str, Any]]:
-    return iter_jsonl(FAILURES) if FAILURES.is_file() else []
+def _lines(file: Path) -> Iterable[dict[str, Any]]:
+    return iter_jsonl(file) if file.is_file() else []
 
 
 def _untouched(log: Path, written: float) -> bool:
@@ -130,7 +146,9 @@ def show(result: dict[str, Any]) -> str:
     """The state as text."""
     words = {True: "running", False: "ended", None: "not seen from this node"}
     ago = duration(result["started_s_ago"])
-    parts = [f"{result['model']}: run started {ago} ago on {result['node']}, {words[result['alive']]}"]
+    parts = [
+        f"{result['experiment']}, {result['model']}: run started {ago} ago on {result['node']}, {words[result['alive']]}"
+    ]
     rows = [[stage["stage"], f"{stage['done']:,}", f"{stage['all']:,}"] for stage in result["stages"]]
     parts.append(table(["stage", "done", "of"], rows))
     parts.append("\n".join(["now:", *map(_host_line, result["hosts"])]) if result["hosts"] else "no host is running")

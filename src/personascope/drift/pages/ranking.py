@@ -6,6 +6,7 @@ analyses have different scales, so each analysis is ranked by itself. What could
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from personascope.display.figure import BLACK, BLUE, GREY, ORANGE, clean, finish, font_text, message_figure
+from personascope.display.figure import BLACK, BLUE, GREY, ORANGE, clean, finish, font_text, message_figure, save_figure
 from personascope.display.html import escaped, page
-from personascope.formats.tables import numbers
+from personascope.drift.summary import detection_table, read_summaries, summary_table
+from personascope.formats.files import write_text
+from personascope.formats.tables import numbers, write_csv, write_table
 
 MOST_ROWS = 25  # of one analysis in the figure; the page has all
 MOST_FAILED = 12
@@ -200,3 +203,15 @@ def _failed_table(failed: pd.DataFrame) -> str:
     heads = "".join(f'<th class="t">{name}</th>' for name in FAILED)
     table = f"<table><thead><tr>{heads}</tr></thead><tbody>\n{rows}</tbody></table>"
     return f'<h2>Not analysed</h2>\n<div class="wide">{table}</div>\n'
+
+
+def write_summary(
+    summaries: Sequence[str], *, table: str, csv: str, detection: str, page: str, png: str, svg: str
+) -> None:
+    """From summary.json of every run to the table of all, how simulated pressure was detected, and the ranking."""
+    rows = summary_table(read_summaries(summaries))
+    write_table(table, rows)
+    write_csv(csv, rows)
+    write_csv(detection, detection_table(rows))
+    write_text(page, ranking_html(rows))
+    save_figure(ranking_figure(rows), png, svg)

@@ -1,110 +1,86 @@
-"""One conversation under one analysis."""
+"""One conversation under one analysis, by the analysis host, which keeps role spaces and references. No torch."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
-import pandas as pd
-
-from personascope.directions.axis import RoleSpace, role_space_of
-from personascope.drift.bundle import arrays, run_meta, summary, ui_bundle
-from personascope.drift.conversation import Analysis, _run, _write_failure, analyze_files, role_vectors
+from personascope.directions.axis import RoleSpace
+from personascope.drift.calibration_report import role_quartiles
+from personascope.drift.conversation import analyze_file, load_role_space, write_run
 from personascope.drift.options import DriftOptions
 from personascope.drift.reference import Reference
-from personascope.drift.summary import overview
-from personascope.drift.tables import tables
+from personascope.drift.result_file import NO_TABLE
 from personascope.errors import UserError
-from personascope.formats.files import write_json
-from personascope.formats.tables import save_npz, write_csv
+from personascope.hosting.loaded import Loaded
+from personascope.hosting.progress import Report
 
-Report = Callable[[str], None]
-
-
-class Resources:
-    """Role spaces and references, by the files they come from and the time these were written."""
-
-    def __init__(self) -> None:
-        self._spaces = lru_cache(4)(_load_space)
-        self._references = lru_cache(4)(_load_reference)
-
-    def roles(self, analysis: Analysis) -> RoleSpace:
-        return self._spaces(analysis.matrix, _written(analysis.matrix), analysis.options)
-
-    def reference(self, analysis: Analysis) -> Reference | None:
-        return self._references(analysis.reference, _written(analysis.reference)) if analysis.reference else None
+T = TypeVar("T")
+WORKING_MB = 350  # the process itself, and one conversation at work
 
 
-def _written(path: str) -> int:
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Files of the conversation's tokens, the role matrix and the reference (where there is one), the four outputs,
+    the analysis and its options; mem_mb: the memory that the job may take, by which the host keeps what it loaded."""
+
+    tokens: str
+    matrix: str
+    reference: str | None = None
+    conversation: str
+    summary: str
+    ui_bundle: str
+    result: str
+    analysis: str
+    options: dict[str, Any]
+    mem_mb: int = 1000
+    code: str = ""
+
+
+def run(loaded: Loaded, report: Report, request: Request) -> None:
+    """Write the files of a run; a conversation that cannot be analyzed has its reason in them.
+
+    UserError for an option that does not fit, which is a mistake in the analysis.
+    """
+    options = DriftOptions.of(**request.options)
+    kept = Kept(loaded, request.mem_mb)
+    roles = kept.roles(request.matrix, options)
+    reference = kept.reference(request.reference) if request.reference else None
+    case = analyze_file(request.tokens, roles, options, reference)
+    if isinstance(case.result, str):
+        report(f"error: {case.result}")
+    quartiles = NO_TABLE
+    if request.reference and reference is not None:
+        method = options.scoring.score_method
+        key = ("quartiles", request.reference, written(request.reference), method)
+        quartiles = loaded.once(key, lambda: role_quartiles(reference, method))
+    outputs = {name: getattr(request, name) for name in ("conversation", "summary", "ui_bundle", "result")}
+    write_run(case, request.analysis, roles, options, outputs, quartiles)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Role spaces and references of a host, by their files and the time these were written."""
+
+    loaded: Loaded
+    mem_mb: int
+
+    def roles(self, path: str, options: DriftOptions) -> RoleSpace:
+        return self._load(path, options.axis, lambda: load_role_space(path, options.axis), copies=4)
+
+    def reference(self, path: str) -> Reference:
+        return self._load(path, None, lambda: Reference.load(path), copies=1)
+
+    def _load(self, path: str, variant: Any, load: Callable[[], T], copies: int) -> T:
+        """copies: times the file's size that loading it takes."""
+        limit = max(self.mem_mb - WORKING_MB, 0) * 10**6
+        expected = copies * Path(path).stat().st_size if Path(path).is_file() else 0
+        return self.loaded.within(limit, (path, written(path), variant), load, expected)
+
+
+def written(path: str) -> int:
+    """When a file was written, ns; UserError where it cannot be read."""
     try:
         return Path(path).stat().st_mtime_ns
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-
-
-def _load_space(path: str, _written: int, options: DriftOptions) -> RoleSpace:
-    features, names = role_vectors(path, options)
-    return role_space_of(features, names, options.axis)
-
-
-def _load_reference(path: str, _written: int) -> Reference:
-    return Reference.load(path)
-
-
-def run_drift(
-    resources: Resources,
-    report: Report,
-    *,
-    inputs: dict[str, str],
-    options: dict[str, Any],
-    name: str,
-    outputs: dict[str, str],
-) -> dict[str, Any]:
-    """Write conversation.json, summary.json and ui_bundle.json; a conversation that fails has its reason in them."""
-    case = analyze_files(resources, inputs, options)
-    result, knobs, run = case.result, case.analysis.options, _run(case.metadata, name)
-    timestamp = datetime.now(UTC).isoformat()
-    write_json(outputs["conversation"], run.conversation)
-    if isinstance(result, str):
-        report(f"error: {result}")
-        _write_failure(run, knobs, result, timestamp, outputs)
-        return {}
-    content = summary(result, run, timestamp)
-    content |= {"status": "ok", "error": None, "overview": overview(result, case.metadata)}
-    write_json(outputs["summary"], content)
-    write_json(outputs["ui_bundle"], ui_bundle(result, run_meta(run, knobs)))
-    return {}
-
-
-def run_tables(
-    resources: Resources,
-    report: Report,
-    *,
-    inputs: dict[str, str],
-    options: dict[str, Any],
-    folder: str,
-    names: list[str],
-) -> dict[str, Any]:
-    """Write the named tables as CSV into `folder`, and arrays.npz."""
-    result = analyze_files(resources, inputs, options).result
-    if isinstance(result, str):
-        # A conversation without results has the same files, and its reason in them.
-        made: dict[str, pd.DataFrame] = {name: pd.DataFrame({"error": [result]}) for name in names}
-        kept = {"error": np.array(result)}
-    else:
-        made, kept = tables(result), arrays(result)
-    for name in names:
-        write_csv(Path(folder) / f"{name}.csv", made[name])
-    save_npz(Path(folder) / "arrays.npz", **kept)
-    return {}
-
-
-make_resources = Resources
-
-
-OPERATIONS: dict[str, Callable[..., dict[str, Any]]] = {
-    "drift": run_drift,
-    "drift_tables": run_tables,
-}

@@ -1,12 +1,9 @@
-"""What the model host does for a job: the stages that need a model, with the store before and behind them.
-
-Each operation gets plain JSON arguments, writes what it finishes to the store, and returns where it is.
-Models, tokenizers, SAEs and engines are loaded once and kept for the next request.
-"""
+"""SAE features and residual means of the responses of one role."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,18 +14,83 @@ from personascope.errors import UserError
 from personascope.extraction.extract import ExtractOptions, Item, extract, layers_available, make_item
 from personascope.formats.features import FeatureRows, Pooled, residual_writer, write_features
 from personascope.formats.files import content_key, file_digest, iter_jsonl
-from personascope.hosting.loaded import Resources
-from personascope.hosting.operations.extract_conversation import run_extract_conversation
-from personascope.hosting.operations.generate import run_generate
-from personascope.hosting.operations.simulate import run_simulate
-from personascope.hosting.progress import Progress, Report, note_load
+from personascope.hosting.loaded import Loaded
+from personascope.hosting.operations._model import ModelRequest, identity, model, tokenizer
+from personascope.hosting.progress import Progress, Report
 from personascope.hosting.store import feature_files
-from personascope.models.loading import LAYER_CONVENTION, ModelSpec, context_length
-from personascope.models.saes import LoadedSAE, SAESpec
+from personascope.models.loading import LAYER_CONVENTION, choose_device, context_length
+from personascope.models.saes import LoadedSAE, SAESpec, check_fit, load_sae, sae_identity
 from personascope.models.spans import template_hash
 
 T = TypeVar("T")
 WINDOW = 256  # responses extracted before they are written: bounds memory, and pads are few among so many
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActivationsRequest(ModelRequest):
+    """What is read from the model: SAE features, and the residual stream of some layers."""
+
+    sae: SAESpec
+    residual_layers: list[int]
+    chunk_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request(ActivationsRequest):
+    """The responses, the two outputs, and which tokens are pooled over."""
+
+    responses: str
+    features: str
+    residuals: str
+    token_selection: str
+    batch_tokens: int
+
+
+def run(loaded: Loaded, report: Report, request: Request) -> None:
+    """Extract into the store what it lacks, and link features and residual means to the outputs."""
+    files, name = feature_files(request.store), Path(request.responses).stem
+    described = activations_key(loaded, request) | {"token_selection": request.token_selection}
+    key = content_key([described, file_digest(Path(request.responses))])
+    if files.verify(key):
+        report(f"{name}: features are in the store")
+    else:
+        with files.add(key) as folder:
+            _extract(loaded, report, request, described, folder)
+    files.link(key, {"features.parquet": request.features, "residuals.parquet": request.residuals})
+
+
+def _extract(loaded: Loaded, report: Report, request: Request, described: dict[str, Any], folder: Path) -> None:
+    """Write features.parquet and residuals.parquet into a folder."""
+    responses, layers = request.responses, request.residual_layers
+    network, sae = network_and_sae(loaded, request)
+    metadata = described | description(request, sae)
+    total = sum(1 for _ in iter_jsonl(responses))
+    if not total:
+        raise UserError(f"{responses}: holds no response; delete it and generate it again")
+    options = ExtractOptions(tuple(layers), request.batch_tokens, request.chunk_tokens)
+    known_tokenizer, context = tokenizer(loaded, request.spec), context_length(network)
+    progress = Progress(report, Path(responses).stem, total)
+
+    def windows() -> Iterator[tuple[list[dict[str, Any]], list[Item]]]:
+        rows = enumerate(iter_jsonl(responses))
+        while window := list(itertools.islice(rows, WINDOW)):
+            where = f"{responses}, row"
+            yield (
+                [row for _, row in window],
+                [_item(known_tokenizer, f"{where} {i}", row, request.token_selection, context) for i, row in window],
+            )
+
+    with residual_writer(folder / "residuals.parquet", layers, metadata) as keep:
+
+        def blocks() -> Iterator[FeatureRows]:
+            for rows, items in one_ahead(windows()):
+                pooled = extract(network, sae, items, options)
+                block = _feature_rows(rows, pooled)
+                keep(block, np.stack([p.residual_means for p in pooled]))
+                progress.add(sum(len(item.ids) for item in items), len(rows))
+                yield block
+
+        write_features(folder / "features.parquet", one_ahead(blocks()), metadata)
 
 
 def one_ahead(items: Iterator[T]) -> Iterator[T]:
@@ -40,92 +102,46 @@ def one_ahead(items: Iterator[T]) -> Iterator[T]:
             yield item
 
 
-def run_extract(
-    resources: Resources,
-    report: Report,
-    *,
-    responses: str,
-    model: dict[str, Any],
-    sae: dict[str, Any],
-    token_selection: str,
-    residual_layers: list[int],
-    batch_tokens: int,
-    chunk_tokens: int,
-    store: str,
-    code: str,
-) -> dict[str, Any]:
-    """Extract features and residual means of a responses file into the store; returns the key."""
-    spec, sae_spec = ModelSpec(**model), SAESpec(**sae)
-    options = ExtractOptions(tuple(residual_layers), batch_tokens, chunk_tokens)
-    tokenizer = resources.tokenizer(spec)
-    identity = _identity(resources, spec, sae_spec, residual_layers, code) | {"token_selection": token_selection}
-    key = content_key([identity, file_digest(Path(responses))])
-    files = feature_files(store)
-    name = Path(responses).stem
-    if files.verify(key):
-        report(f"{name}: features are in the store")
-        return {"key": key}
-    network, loaded = _network(resources, spec, sae_spec, residual_layers)
-    metadata = identity | _description(spec, sae_spec, loaded)
-    total = sum(1 for _ in iter_jsonl(responses))
-    if not total:
-        raise UserError(f"{responses}: holds no response; delete it and generate it again")
-    context = context_length(network)
-    progress = Progress(report, name, total)
-
-    with files.add(key) as folder, residual_writer(folder / "residuals.parquet", residual_layers, metadata) as keep:
-
-        def windows() -> Iterator[tuple[list[dict[str, Any]], list[Item]]]:
-            rows = enumerate(iter_jsonl(responses))
-            while window := list(itertools.islice(rows, WINDOW)):
-                items = [_item(tokenizer, f"{responses}, row {i}", row, token_selection, context) for i, row in window]
-                yield [row for _, row in window], items
-
-        def blocks() -> Iterator[FeatureRows]:
-            for rows, items in one_ahead(windows()):
-                pooled = extract(network, loaded, items, options)
-                block = _feature_rows(rows, pooled)
-                keep(block, np.stack([p.residual_means for p in pooled]))
-                progress.add(sum(len(item.ids) for item in items), len(rows))
-                yield block
-
-        write_features(folder / "features.parquet", one_ahead(blocks()), metadata)
-    return {"key": key}
-
-
-def _identity(
-    resources: Resources, spec: ModelSpec, sae: SAESpec, residual_layers: list[int], code: str
-) -> dict[str, Any]:
+def activations_key(loaded: Loaded, request: ActivationsRequest) -> dict[str, Any]:
     """What decides the activations of a given text."""
+    spec, sae = request.spec, request.sae
     return {
-        "weights": resources.identity(spec),
+        "weights": identity(loaded, spec),
         "dtype": spec.dtype,
-        "sae_weights": resources.sae_identity(sae),
-        "template": template_hash(resources.tokenizer(spec)),
-        "residual_layers": residual_layers,
-        "code": code,
+        "sae_weights": loaded.once(("sae identity", sae), lambda: sae_identity(sae)),
+        "template": template_hash(tokenizer(loaded, spec)),
+        "residual_layers": request.residual_layers,
+        "code": request.code,
     }
 
 
-def _description(spec: ModelSpec, sae: SAESpec, loaded: LoadedSAE) -> dict[str, Any]:
+def description(request: ActivationsRequest, loaded_sae: LoadedSAE) -> dict[str, Any]:
     """What else a reader of the file wants to know."""
+    sae = request.sae
     return {
-        "model": spec.id,
+        "model": request.model.id,
         "sae": sae.path or f"{sae.release}/{sae.id}",
         "sae_release": sae.release,
         "sae_id": sae.id or Path(str(sae.path)).name,
-        "sae_layer": loaded.point.layer,
-        "hook_name": loaded.hook_name,
-        "d_sae": loaded.d_sae,
+        "sae_layer": loaded_sae.point.layer,
+        "hook_name": loaded_sae.hook_name,
+        "d_sae": loaded_sae.d_sae,
         "layer_convention": LAYER_CONVENTION,
         "version": __version__,
     }
 
 
-def _network(resources: Resources, spec: ModelSpec, sae: SAESpec, layers: list[int]) -> tuple[Any, LoadedSAE]:
-    network = resources.model(spec)
-    layers_available(network, layers)
-    return network, resources.sae(sae, spec)
+def network_and_sae(loaded: Loaded, request: ActivationsRequest) -> tuple[Any, LoadedSAE]:
+    """The model and the SAE on the same device; UserError where they, or the layers, do not fit."""
+    network = model(loaded, request.spec)
+    layers_available(network, request.residual_layers)
+
+    def load() -> LoadedSAE:
+        sae = load_sae(request.sae, choose_device(request.device))
+        check_fit(sae, network)
+        return sae
+
+    return network, loaded.once(("sae", request.sae, request.spec), load)
 
 
 def _item(tokenizer: Any, where: str, row: dict[str, Any], selection: str, context: int | None) -> Item:
@@ -147,16 +163,3 @@ def _feature_rows(rows: Sequence[dict[str, Any]], pooled: Sequence[Pooled]) -> F
         mean=np.concatenate([p.mean for p in pooled]),
         max=np.concatenate([p.max for p in pooled]),
     )
-
-
-def make_resources() -> Resources:
-    """What a model host starts with; each load of a model is counted among the benchmark files."""
-    return Resources(loaded=note_load)
-
-
-OPERATIONS: dict[str, Callable[..., dict[str, Any]]] = {
-    "generate": run_generate,
-    "extract": run_extract,
-    "extract_conversation": run_extract_conversation,
-    "simulate": run_simulate,
-}

@@ -1,66 +1,112 @@
-"""The responses of one role."""
+"""The responses of one role: those that the store lacks are generated, and all are written in row order."""
 
-from dataclasses import asdict
+import time
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from personascope.backends import Sampling
-from personascope.formats.files import content_key
+from personascope.backends import Backend, Sampling, make_backend
+from personascope.formats.files import content_key, write_jsonl
 from personascope.formats.roles import build_prompts, questions_for, read_questions, read_role, select_questions
 from personascope.generation.generate import build_requests, generate
-from personascope.hosting.loaded import Resources
+from personascope.hosting.loaded import Loaded
+from personascope.hosting.operations._model import ModelRequest, identity, model, tokenizer
 from personascope.hosting.progress import Progress, Report
 from personascope.hosting.store import response_log
-from personascope.models.loading import ModelSpec
+from personascope.models.loading import stop_ids
 
 
-def run_generate(
-    resources: Resources,
-    report: Report,
-    *,
-    role_file: str,
-    questions_file: str,
-    questions: str | int | list[int],
-    question_mode: str,
-    variants: list[int],
-    model: dict[str, Any],
-    model_name: str,
-    backend: str,
-    engine: dict[str, Any],
-    backend_options: dict[str, Any],
-    temperature: float,
-    top_p: float,
-    max_tokens: int,
-    max_model_len: int,
-    seed: int,
-    store: str,
-    code: str,
-) -> dict[str, Any]:
-    """Generate the responses of a role that the store lacks; returns the keys of all, in row order.
+@dataclass(frozen=True, kw_only=True)
+class EngineRequest(ModelRequest):
+    """How text is generated. engine: the part of `backend_options` that decides results, and so belongs into the keys
+    of the store."""
 
-    `engine` is the part of `backend_options` that decides results (not sizes), and so belongs into the keys.
-    """
-    role = read_role(role_file)
-    shared = select_questions(read_questions(questions_file), questions) if question_mode == "general" else []
-    prompts = build_prompts(role, variants, questions_for(role, question_mode, shared), model_name)
-    spec = ModelSpec(**model)
-    tokenizer = resources.tokenizer(spec)
-    requests = build_requests(tokenizer, prompts, seed=seed, max_tokens=max_tokens, max_model_len=max_model_len)
-    sampling = Sampling(temperature, top_p)
-    common = [resources.identity(spec), spec.dtype, backend, engine, asdict(sampling), code]
+    model_name: str
+    backend: str
+    engine: dict[str, Any]
+    backend_options: dict[str, Any]
+    temperature: float
+    top_p: float
+    max_tokens: int
+    max_model_len: int
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request(EngineRequest):
+    """Files of the role and of the questions, which of them, and the output."""
+
+    role_file: str
+    questions_file: str
+    responses: str
+    questions: str | int | list[int]
+    question_mode: str
+    variants: list[int]
+
+
+def run(loaded: Loaded, report: Report, request: Request) -> None:
+    """Write a role's responses as JSON lines."""
+    role = read_role(request.role_file)
+    shared = []
+    if request.question_mode == "general":
+        shared = select_questions(read_questions(request.questions_file), request.questions)
+    questions = questions_for(role, request.question_mode, shared)
+    prompts = build_prompts(role, request.variants, questions, request.model_name)
+    known_tokenizer = tokenizer(loaded, request.spec)
+    limits = {"seed": request.seed, "max_tokens": request.max_tokens, "max_model_len": request.max_model_len}
+    asked = build_requests(known_tokenizer, prompts, **limits)
+    common = common_key(loaded, request)
     keys = [
-        content_key([common, asdict(request), prompt.role, prompt.prompt_index, prompt.question.id, prompt.messages])
-        for prompt, request in zip(prompts, requests, strict=True)
+        content_key([common, asdict(one), prompt.role, prompt.prompt_index, prompt.question.id, prompt.messages])
+        for prompt, one in zip(prompts, asked, strict=True)
     ]
-    records = response_log(store, model_name, role.name)
+    records = response_log(request.store, request.model_name, role.name)
     done = records.keys()
     missing = [i for i, key in enumerate(keys) if key not in done]
     report(f"{role.name}: {len(keys)} responses, {len(keys) - len(missing)} of them in the store")
     if missing:
-        loaded = resources.backend(backend, spec, max_model_len, backend_options)
         progress = Progress(report, role.name, len(missing))
-        todo, asked = [prompts[i] for i in missing], [requests[i] for i in missing]
+        rows = ([prompts[i] for i in missing], [asked[i] for i in missing], sampling_of(request))
         with records.writer() as append:
-            for index, row in generate(tokenizer, loaded, todo, asked, sampling):
+            for index, row in generate(known_tokenizer, engine(loaded, request), *rows):
                 append(keys[missing[index]], row)
                 progress.add(len(row["response_token_ids"]))
-    return {"log": str(records.path), "keys": keys}
+    write_jsonl(request.responses, (records.read(key) for key in keys))
+    records.touch()
+
+
+def sampling_of(request: EngineRequest) -> Sampling:
+    """How tokens are drawn."""
+    return Sampling(request.temperature, request.top_p)
+
+
+def common_key(loaded: Loaded, request: EngineRequest) -> list[Any]:
+    """What decides a generated text besides its own prompt, seed and limit."""
+    spec = request.spec
+    return [
+        *(identity(loaded, spec), spec.dtype, request.backend, request.engine),
+        *(asdict(sampling_of(request)), request.code),
+    ]
+
+
+def engine(loaded: Loaded, request: EngineRequest) -> Backend:
+    """The engine that the request names, kept for the next one with the same options."""
+    options = [request.backend, asdict(request.spec), request.max_model_len, request.backend_options]
+    return loaded.once(("engine", content_key(options)), lambda: _make_engine(loaded, request))
+
+
+def _make_engine(loaded: Loaded, request: EngineRequest) -> Backend:
+    name, spec, options = request.backend, request.spec, request.backend_options
+    stops = stop_ids(spec, tokenizer(loaded, spec))
+    if name == "transformers":
+        return make_backend(name, model(loaded, spec), stops, **options)
+    if name == "openai":
+        served = {"model": spec.id} | options
+        return make_backend(name, served.pop("model"), stops, tokenizer=tokenizer(loaded, spec), **served)
+    given: dict[str, Any] = {"revision": spec.revision, "dtype": spec.dtype}
+    given |= {"trust_remote_code": spec.trust_remote_code, "max_model_len": request.max_model_len}
+    if name == "vllm_server":  # it is started again where it died, and notes each of its own loads
+        return make_backend(name, spec.id, stops, **given, logs=loaded.logs, note_load=loaded.note, **options)
+    started = time.perf_counter()
+    made = make_backend(name, spec.id, stops, **given, **options)
+    loaded.note(spec.id, time.perf_counter() - started)
+    return made

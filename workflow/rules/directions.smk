@@ -1,0 +1,126 @@
+# In: features and residual means of all roles. Out: one vector a role, the assistant axis, and what the bootstrap needs.
+
+
+rule aggregate:
+    """One vector a role: the role matrix in SAE space."""
+    input:
+        features=[f"<out>/features/<cell>/{role}.parquet" for role in E.roles],
+    output:
+        mean="<out>/aggregated/<cell>/mean/per_role.npz",
+        max="<out>/aggregated/<cell>/max/per_role.npz",
+    log:
+        "<log>/aggregate/<cell>.log",
+    benchmark:
+        "<bench>/aggregate/<cell>.tsv"
+    conda:
+        "../../envs/analysis.yaml"
+    resources:
+        mem_mb=scaled(2000),
+        runtime=scaled(30),
+    params:
+        roles=E.roles,
+        code=code_hash("directions.aggregate"),
+    script:
+        "../scripts/aggregate.py"
+
+
+rule aggregate_residuals:
+    """The same in residual space: persona vectors at the layers kept."""
+    input:
+        residuals=[f"<out>/features/<cell>/{role}.residuals.parquet" for role in E.roles],
+    output:
+        vectors="<out>/aggregated/<cell>/residual/per_role.npz",
+    log:
+        "<log>/aggregate_residuals/<cell>.log",
+    benchmark:
+        "<bench>/aggregate_residuals/<cell>.tsv"
+    conda:
+        "../../envs/analysis.yaml"
+    resources:
+        mem_mb=scaled(2000),
+        runtime=scaled(30),
+    params:
+        roles=E.roles,
+        code=code_hash("directions.aggregate"),
+    script:
+        "../scripts/aggregate_residuals.py"
+
+
+rule block_sums:
+    """Sums of one role's features by instruction variant and block of questions: what the bootstrap resamples."""
+    input:
+        features="<out>/features/<cell>/{role}.parquet",
+        residuals="<out>/features/<cell>/{role}.residuals.parquet",
+    output:
+        sums="<out>/block_sums/<cell>/{role}.npz",
+    log:
+        "<log>/block_sums/<cell>/{role}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    resources:
+        mem_mb=scaled(2000),
+        runtime=scaled(15),
+    params:
+        blocks=config["drift"]["uncertainty"]["blocks"],
+        code=code_hash("directions.block_sums"),
+    script:
+        "../scripts/block_sums.py"
+
+
+rule assistant_axis:
+    """Both axes (diff, pc1) in SAE space and, where residuals are kept, on each layer, as arrays and tables."""
+    input:
+        mean="<out>/aggregated/<cell>/mean/per_role.npz",
+        residual=branch(
+            config["extraction"]["residual_layers"],
+            then="<out>/aggregated/<cell>/residual/per_role.npz",
+            otherwise=[],
+        ),
+    output:
+        arrays="<out>/axis/<cell>/axis.npz",
+        tables=report(
+            [f"<out>/axis/<cell>/{name}.csv" for name in axis_options.TABLES],
+            caption="../report/axis_tables.rst",
+            category="Assistant axis",
+            labels={"kind": "table", "questions": E.mode, "model": E.model},
+        ),
+    log:
+        "<log>/assistant_axis/<cell>.log",
+    benchmark:
+        "<bench>/assistant_axis/<cell>.tsv"
+    conda:
+        "../../envs/analysis.yaml"
+    resources:
+        mem_mb=scaled(2000),
+        runtime=scaled(15),
+    params:
+        options=config["axis"],
+        code=code_hash("directions.axis"),
+    script:
+        "../scripts/assistant_axis.py"
+
+
+rule plot_axis:
+    """One figure of the axis stage, from the table of its name."""
+    input:
+        table="<out>/axis/<cell>/{figure}.csv",
+    output:
+        png=report(
+            "<out>/axis/<cell>/{figure}.png",
+            caption="../report/axis_figures.rst",
+            category="Assistant axis",
+            labels={"kind": "{figure}", "questions": E.mode, "model": E.model},
+        ),
+        svg="<out>/axis/<cell>/{figure}.svg",
+    log:
+        "<log>/plot_axis/<cell>/{figure}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    resources:
+        mem_mb=scaled(1000),
+        runtime=scaled(10),
+    params:
+        assistant=config["axis"]["assistant_role"],
+        code=code_hash("directions.figures"),
+    script:
+        "../scripts/plot_axis.py"

@@ -1,0 +1,162 @@
+# In: tokens of conversations, role vectors, the roles' own responses. Out: when a conversation leaves the assistant, and why.
+
+
+rule drift_reference:
+    """What a score means: the scores of the role responses under an analysis, and how far its axis can be trusted."""
+    input:
+        features=[f"<out>/features/<cell>/{role}.parquet" for role in E.roles],
+        residuals=[f"<out>/features/<cell>/{role}.residuals.parquet" for role in E.roles],
+        sums=[f"<out>/block_sums/<cell>/{role}.npz" for role in E.roles],
+    output:
+        reference="<out>/reference/<cell>/{analysis}.npz",
+        calibration=report(
+            "<out>/reference/<cell>/{analysis}.json",
+            caption="../report/drift_reference.rst",
+            category="Calibration",
+            labels={"analysis": "{analysis}", "model": E.model},
+        ),
+    log:
+        "<log>/drift_reference/<cell>/{analysis}.log",
+    benchmark:
+        "<bench>/drift_reference/<cell>/{analysis}.tsv"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 2
+    resources:
+        mem_mb=scaled(4000),
+        runtime=scaled(30),
+    params:
+        roles=E.roles,
+        options=lambda wildcards: E.reference_options(wildcards.analysis),
+        draws=config["drift"]["uncertainty"]["draws"],
+        seed=config["drift"]["uncertainty"]["seed"],
+        code=code_hash("drift.reference", "drift.calibration_report"),
+    script:
+        "../scripts/drift_reference.py"
+
+
+rule drift_conversation:
+    """One conversation under one named analysis, through the analysis host: no model, and no process start to speak of."""
+    input:
+        tokens="<out>/tokens/<model>_<sae>/{conversation}.parquet",
+        matrix=analysis_matrix,
+        reference="<out>/reference/<cell>/{analysis}.npz",
+    output:
+        conversation="<out>/drift/<cell>/{analysis}/{conversation}/conversation.json",
+        summary="<out>/drift/<cell>/{analysis}/{conversation}/summary.json",
+        ui_bundle="<out>/drift/<cell>/{analysis}/{conversation}/ui_bundle.json",
+        result="<out>/drift/<cell>/{analysis}/{conversation}/result.npz",
+    log:
+        "<log>/drift_conversation/<cell>/{analysis}/{conversation}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    resources:
+        mem_mb=E.drift_mb,
+        runtime=10,
+    params:
+        host="analysis",
+        options=lambda wildcards: E.analysis_options(wildcards.analysis),
+        code=code_hash("hosting.operations.drift_conversation"),
+    script:
+        "../scripts/ask_host.py"
+
+
+rule drift_tables:
+    """Every table as CSV, and the arrays: for the analyses under drift.tables, or any run by target."""
+    input:
+        result="<out>/drift/<cell>/{analysis}/{conversation}/result.npz",
+    output:
+        arrays="<out>/drift/<cell>/{analysis}/{conversation}/arrays.npz",
+        tables=[
+            f"<out>/drift/<cell>/{{analysis}}/{{conversation}}/{name}.csv"
+            for name in drift_options.TABLES
+        ],
+    log:
+        "<log>/drift_tables/<cell>/{analysis}/{conversation}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=code_hash("drift.conversation"),
+    script:
+        "../scripts/drift_tables.py"
+
+
+rule plot_drift:
+    """Figures and the token heat page: for the analyses under drift.figures, or any run by target."""
+    input:
+        result="<out>/drift/<cell>/{analysis}/{conversation}/result.npz",
+    output:
+        png=report(
+            [
+                f"<out>/drift/<cell>/{{analysis}}/{{conversation}}/{name}.png"
+                for name in drift_options.FIGURES
+            ],
+            caption="../report/drift_figures.rst",
+            category="Conversations",
+            subcategory="{conversation}",
+            labels={"analysis": "{analysis}", "kind": "figure"},
+        ),
+        svg=[
+            f"<out>/drift/<cell>/{{analysis}}/{{conversation}}/{name}.svg"
+            for name in drift_options.FIGURES
+        ],
+        heat=report(
+            "<out>/drift/<cell>/{analysis}/{conversation}/token_heat.html",
+            caption="../report/token_heat.rst",
+            category="Conversations",
+            subcategory="{conversation}",
+            labels={"analysis": "{analysis}", "kind": "tokens"},
+        ),
+    log:
+        "<log>/plot_drift/<cell>/{analysis}/{conversation}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=code_hash("drift.pages.plot"),
+    script:
+        "../scripts/plot_drift.py"
+
+
+rule drift_summary:
+    """All conversations and analyses side by side, ranked by drift."""
+    input:
+        summaries=E.drift,
+    output:
+        table="<out>/summary/<cell>/drift_summary.parquet",
+        csv="<out>/summary/<cell>/drift_summary.csv",
+        detection=report(
+            "<out>/summary/<cell>/detection.csv",
+            caption="../report/detection.rst",
+            category="All conversations",
+            labels={"kind": "detection of simulated pressure"},
+        ),
+        page=report(
+            "<out>/summary/<cell>/drift_ranking.html",
+            caption="../report/drift_summary.rst",
+            category="All conversations",
+            labels={"kind": "ranking"},
+        ),
+        png=report(
+            "<out>/summary/<cell>/drift_ranking.png",
+            caption="../report/drift_summary.rst",
+            category="All conversations",
+            labels={"kind": "figure"},
+        ),
+        svg="<out>/summary/<cell>/drift_ranking.svg",
+    log:
+        "<log>/drift_summary/<cell>.log",
+    conda:
+        "../../envs/analysis.yaml"
+    resources:
+        mem_mb=scaled(1000),
+        runtime=scaled(15),
+    params:
+        code=code_hash("drift.summary", "drift.pages.ranking"),
+    script:
+        "../scripts/drift_summary.py"

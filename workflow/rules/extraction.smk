@@ -1,0 +1,84 @@
+# In: responses and conversations. Out: what the model's activations are while it writes them.
+
+
+rule extract:
+    """SAE features and residual means of the responses of one role, through the model host."""
+    input:
+        E.model_files,
+        E.sae_files,
+        responses=f"<out>/responses/{E.mode}/<model>/{{role}}.jsonl",
+    output:
+        features=ensure("<out>/features/<cell>/{role}.parquet", non_empty=True),
+        residuals="<out>/features/<cell>/{role}.residuals.parquet",
+    log:
+        "<log>/extract/<cell>/{role}.log",
+    benchmark:
+        "<bench>/extract/<cell>/{role}.tsv"
+    conda:
+        "../../envs/extraction.yaml"
+    resources:
+        mem_mb=scaled(E.model_mb),
+        runtime=scaled(E.extract_minutes),
+        gpu=E.gpus,
+    params:
+        **E.activation_params,
+        token_selection=config["extraction"]["token_selection"],
+        code=code_hash("hosting.operations.extract"),
+    script:
+        "../scripts/ask_host.py"
+
+
+use rule extract as extract_conversation with:
+    # The assistant tokens of one conversation: one forward pass, and no model behind it.
+    input:
+        E.model_files,
+        E.sae_files,
+        conversation_file=conversation_file,
+    output:
+        tokens="<out>/tokens/<model>_<sae>/{conversation}.parquet",
+    log:
+        "<log>/extract_conversation/<model>_<sae>/{conversation}.log",
+    benchmark:
+        "<bench>/extract_conversation/<model>_<sae>/{conversation}.tsv"
+    resources:
+        mem_mb=scaled(E.model_mb),
+        runtime=scaled(30),
+        gpu=E.gpus,
+    params:
+        **E.activation_params,
+        too_long=config["drift"]["too_long"],
+        code=code_hash("hosting.operations.extract_conversation"),
+
+
+rule train_sae:
+    """An SAE of our own, on the activations of this experiment's responses; asked for by sae.path under results/saes."""
+    input:
+        E.model_files,
+        responses=E.responses,
+    output:
+        config="<results>/saes/{name}/cfg.json",
+        weights="<results>/saes/{name}/sae_weights.safetensors",
+        card=report(
+            "<results>/saes/{name}/README.md",
+            caption="../report/train_sae.rst",
+            category="SAE",
+            labels={"SAE": "{name}"},
+        ),
+    log:
+        "<log>/train_sae/{name}.log",
+    benchmark:
+        "<bench>/train_sae/{name}.tsv"
+    conda:
+        "../../envs/extraction.yaml"
+    threads: 8
+    resources:
+        mem_mb=scaled(E.model_mb),
+        runtime=scaled(240),
+        gpu=E.gpus,
+    params:
+        model=E.model_params["model"],
+        model_name=E.model,
+        options=config["train_sae"],
+        code=code_hash("extraction.train_sae"),
+    script:
+        "../scripts/train_sae.py"
