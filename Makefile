@@ -16,7 +16,7 @@ demo: install
 	$(SNAKEMAKE) --configfile config/demo.yaml
 	$(BIN)/snakemake --configfile config/demo.yaml --report report.html
 	@echo
-	@echo "Done. Open report.html: the axis, and every conversation with its figures and coloured text. The same files are"
+	@echo "Done. Open report.html: the axis, and every conversation with its figures and colored text. The same files are"
 	@echo "in results/axis/, results/drift/ and results/drift_summary/; results/README.md names every folder."
 
 test: install

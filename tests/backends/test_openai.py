@@ -178,7 +178,7 @@ def test_loopback_ignores_the_proxy(server: Server, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("wish", [lambda: "1", lambda: formatdate(time.time() + 2, usegmt=True)])
-def test_retry_after_is_honoured(server: Server, wish: Callable[[], str]) -> None:
+def test_retry_after_is_honored(server: Server, wish: Callable[[], str]) -> None:
     limited = Reply({"error": {"message": "slow down"}}, 429, {"Retry-After": wish()})
     server.behave = lambda n, body: limited if n == 0 else echo(n, body)
     assert run(make(server))[0].finish_reason == "stop"

@@ -116,7 +116,7 @@ def run() -> Iterator[Row]:
 
 
 def write_run(folder: Path) -> None:
-    """What a job does: read tokens and roles, analyse, write all tables, the bundle, the summary and the arrays."""
+    """What a job does: read tokens and roles, analyze, write all tables, the bundle, the summary and the arrays."""
     stored = dict(zip(ARRAYS, load_npz(folder / "tokens.npz", *ARRAYS), strict=True))
     activations = TokenActivations(n_turns=TURNS, width=WIDTH, tokens=[f"▁{i}" for i in range(TOKENS)], **stored)
     roles = load_role_matrix(folder / "per_role.npz")

@@ -96,12 +96,12 @@ def test_principal_components_are_those_of_sklearn(shape: tuple[int, int]) -> No
 def test_centering_moves_the_roles_and_leaves_the_axes() -> None:
     features, names = random_features()
     plain = assistant_axis(features, names, RAW)
-    centred = assistant_axis(features, names, AxisOptions(transform="raw", use_centering=True))
-    assert centred.diff == pytest.approx(plain.diff, abs=1e-5) and centred.pc1 == pytest.approx(plain.pc1, abs=1e-5)
-    assert centred.projections["diff"].mean() == pytest.approx(0, abs=1e-6)
-    shift = plain.projections["diff"] - centred.projections["diff"]
+    centered = assistant_axis(features, names, AxisOptions(transform="raw", use_centering=True))
+    assert centered.diff == pytest.approx(plain.diff, abs=1e-5) and centered.pc1 == pytest.approx(plain.pc1, abs=1e-5)
+    assert centered.projections["diff"].mean() == pytest.approx(0, abs=1e-6)
+    shift = plain.projections["diff"] - centered.projections["diff"]
     assert shift == pytest.approx(np.full(len(names), shift[0]), abs=1e-5) and abs(shift[0]) > 0.01
-    assert not np.allclose(plain.similarity, centred.similarity, atol=0.05)
+    assert not np.allclose(plain.similarity, centered.similarity, atol=0.05)
 
 
 def test_log1p_keeps_the_sign_of_negative_values() -> None:

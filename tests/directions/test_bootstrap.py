@@ -126,7 +126,7 @@ def test_a_draw_is_the_axis_of_its_cells_repeated(knobs: dict[str, Any], monkeyp
 def test_intervals_are_those_of_turns_scored_in_each_draw(
     score_method: str, use_centering: bool, center_turns: bool
 ) -> None:
-    """Against scoring the turns in every drawn role space; the norm of a centred turn is held, hence taken out here."""
+    """Against scoring the turns in every drawn role space; the norm of a centered turn is held, hence taken out here."""
     options = DriftOptions(
         score_method=score_method, use_centering=use_centering, center_turns_with_role_mean=center_turns
     )

@@ -1,4 +1,4 @@
-"""The analysis of one conversation: against the dense method, by hand, and where there is little to analyse."""
+"""The analysis of one conversation: against the dense method, by hand, and where there is little to analyze."""
 
 import itertools
 import math

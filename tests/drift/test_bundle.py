@@ -27,7 +27,7 @@ RUN = Run("demo", "Coding", "org/model", "release", "layer_1_width_200", 1, MESS
 TIME = "2026-01-02T03:04:05+00:00"
 
 
-def analysed(lengths: list[int], calibrated: bool = False, **knobs: Any) -> DriftResult:
+def analyzed(lengths: list[int], calibrated: bool = False, **knobs: Any) -> DriftResult:
     dense, turn = random_tokens(lengths, WIDTH)
     matrix, names = random_roles(7, WIDTH)
     options = DriftOptions.of(**knobs)
@@ -50,7 +50,7 @@ def written(result: DriftResult, folder: Path) -> tuple[dict[str, Any], dict[str
 def test_the_identities_hold(
     tmp_path: Path, transform: str, use_l2_normalize: bool, center: bool, axis_method: str, score_method: str
 ) -> None:
-    result = analysed(
+    result = analyzed(
         [4, 7, 1, 5],
         transform=transform,
         use_l2_normalize=use_l2_normalize,
@@ -72,7 +72,7 @@ def test_the_identities_hold(
 def test_short_and_empty_turns_give_json_without_nan(
     tmp_path: Path, lengths: list[int], center: bool, calibrated: bool
 ) -> None:
-    bundle, outline = written(analysed(lengths, calibrated, center_turns_with_role_mean=center), tmp_path)
+    bundle, outline = written(analyzed(lengths, calibrated, center_turns_with_role_mean=center), tmp_path)
     check_bundle(bundle, plain_projection=True)
     check_summary(outline, bundle)
     scores = [row["score"] for row in bundle["q1"]["turn_scores"]]
@@ -84,7 +84,7 @@ def test_short_and_empty_turns_give_json_without_nan(
 
 
 def test_the_selected_event_covers_what_its_table_covers(tmp_path: Path) -> None:
-    result = analysed([4, 7, 5], top_features=5)
+    result = analyzed([4, 7, 5], top_features=5)
     _, outline = written(result, tmp_path)
     shares = result.features["q2_top_away_contrib"]["share_of_away"]
     event = outline["diagnostics"]["feature_event_summary"]
@@ -92,12 +92,12 @@ def test_the_selected_event_covers_what_its_table_covers(tmp_path: Path) -> None
 
 
 def test_tokens_are_kept_as_they_are(tmp_path: Path) -> None:
-    bundle, _ = written(analysed([len(PIECES), 2]), tmp_path)
+    bundle, _ = written(analyzed([len(PIECES), 2]), tmp_path)
     assert bundle["q3"]["token_localization"][0]["tokens"] == PIECES
 
 
 def test_values_in_the_bundle_are_the_float32_values_exactly(tmp_path: Path) -> None:
-    result = analysed([4, 7, 5])
+    result = analyzed([4, 7, 5])
     bundle, _ = written(result, tmp_path)
     u_k = [value for row in bundle["q3"]["token_localization"] for value in row["u_k"]]
     assert np.array_equal(np.array(u_k, np.float32), result.token_scores)
@@ -106,7 +106,7 @@ def test_values_in_the_bundle_are_the_float32_values_exactly(tmp_path: Path) -> 
 
 
 def test_in_residual_space_there_are_no_features_to_show(tmp_path: Path) -> None:
-    bundle, outline = written(analysed([4, 7], space="residual", layer=3), tmp_path)
+    bundle, outline = written(analyzed([4, 7], space="residual", layer=3), tmp_path)
     check_bundle(bundle, plain_projection=True)
     check_summary(outline, bundle)
     (step,) = bundle["q2"]["transitions"]
@@ -115,7 +115,7 @@ def test_in_residual_space_there_are_no_features_to_show(tmp_path: Path) -> None
 
 
 def test_summary_says_what_was_run_and_keeps_the_conversations_metadata(tmp_path: Path) -> None:
-    _, outline = written(analysed([4, 7], space="residual", layer=3), tmp_path)
+    _, outline = written(analyzed([4, 7], space="residual", layer=3), tmp_path)
     assert outline["conversation_name"] == "Coding" and outline["timestamp_utc"] == TIME
     assert outline["config"]["layer"] == 3 and outline["config"]["token_heat_percentiles"] == [5, 95]
     assert outline["metadata"] == {"turns": 2, "odd": None} and outline["calibration"] is None
@@ -123,7 +123,7 @@ def test_summary_says_what_was_run_and_keeps_the_conversations_metadata(tmp_path
 
 
 def test_summary_tells_onset_and_evidence_of_every_turn(tmp_path: Path) -> None:
-    result = analysed([4, 0, 7], calibrated=True)
+    result = analyzed([4, 0, 7], calibrated=True)
     _, outline = written(result, tmp_path)
     calibration = outline["calibration"]
     assert calibration["onset"] == result.onset == 0 and calibration["alpha"] == 0.05
@@ -152,7 +152,7 @@ def test_plain_leaves_only_json() -> None:
 
 
 def test_arrays_hold_the_numbers_and_load_without_pickle(tmp_path: Path) -> None:
-    result = analysed([4, 0, 7, 5])
+    result = analyzed([4, 0, 7, 5])
     save_npz(tmp_path / "arrays.npz", **arrays(result))
     names = (
         *("score", "projection", "cos_axis", "cos_assistant", "score_delta", "axis_unit", "turn_vectors_raw"),
@@ -172,7 +172,7 @@ def test_arrays_hold_the_numbers_and_load_without_pickle(tmp_path: Path) -> None
 
 
 def test_arrays_of_a_single_turn_have_no_transition() -> None:
-    content = arrays(analysed([4]))
+    content = arrays(analyzed([4]))
     assert content["delta_x"].shape == content["contrib"].shape == (0,) and content["score_delta"].shape == (0,)
 
 

@@ -1,4 +1,4 @@
-"""Figures of drift runs: every case is drawn, signs and colours say what the tables say, texts are taken literally."""
+"""Figures of drift runs: every case is drawn, signs and colors say what the tables say, texts are taken literally."""
 
 import warnings
 import xml.etree.ElementTree as ET
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from personascope.display.figure import BLUE, MISSING_GLYPH, ORANGE, font_text, save_figure
-from personascope.display.heat import HEAT_STEPS, heat_colour, heat_limit, heat_steps
+from personascope.display.heat import HEAT_STEPS, heat_color, heat_limit, heat_steps
 from personascope.drift.pages.figures import (
     DRIFT_FIGURES,
     confounds,
@@ -158,7 +158,7 @@ def test_of_many_reference_roles_the_assistant_is_always_shown() -> None:
     assert len(names) == 12 and names[-1] == "Assistant" and names[0] == "role 0"
 
 
-def test_bars_go_to_the_side_of_their_sign_in_its_colour_and_carry_their_feature() -> None:
+def test_bars_go_to_the_side_of_their_sign_in_its_color_and_carry_their_feature() -> None:
     features = make_features(None)
     figure = top_features(features, shown=5)
     ax = figure.axes[0]
@@ -190,14 +190,14 @@ def test_heat_keeps_the_sign_and_only_zero_is_white() -> None:
     steps = heat_steps(values, limit=1.0)
     assert steps.tolist() == [-10, -10, -1, 0, 1, 5, 10, 10, 0]
     for step in range(-HEAT_STEPS, HEAT_STEPS + 1):
-        red, _, blue = to_rgb(heat_colour(step))
+        red, _, blue = to_rgb(heat_color(step))
         assert np.sign(round(blue - red, 3)) == np.sign(step)
-    assert heat_colour(0) == "#ffffff"
+    assert heat_color(0) == "#ffffff"
 
 
-def test_black_text_can_be_read_on_every_heat_colour() -> None:
+def test_black_text_can_be_read_on_every_heat_color() -> None:
     for step in range(-HEAT_STEPS, HEAT_STEPS + 1):
-        channels = np.array(to_rgb(heat_colour(step)))
+        channels = np.array(to_rgb(heat_color(step)))
         linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
         assert (linear @ [0.2126, 0.7152, 0.0722] + 0.05) / 0.05 > 4.5
 
@@ -208,18 +208,18 @@ def test_the_limit_of_heat_ignores_an_outlier_and_is_never_zero() -> None:
     assert heat_limit(np.r_[np.zeros(100), 3.0]) == 3.0
 
 
-def test_token_bars_have_sign_colour_and_a_zero_line() -> None:
+def test_token_bars_have_sign_color_and_a_zero_line() -> None:
     q3 = make_tokens([["a", "b"], ["\u2581Hello", ",", "\u2581you"]], [[1.0, 1.0], [0.7, -0.4, 0.2]])
     figure = token_heat(q3, 1)
     bars = figure.axes[0].collections[0]
     assert isinstance(bars, LineCollection)
     assert [segment[1][1] for segment in np.asarray(bars.get_segments())] == [0.7, -0.4, 0.2]
-    assert [to_hex(colour) for colour in np.asarray(bars.get_colors())] == [BLUE, ORANGE, BLUE]
+    assert [to_hex(color) for color in np.asarray(bars.get_colors())] == [BLUE, ORANGE, BLUE]
     assert any(set(np.atleast_1d(line.get_ydata())) == {0} for line in figure.axes[0].lines)
     assert [text.get_text() for text in figure.axes[1].texts] == [" Hello", ",", " you"]
-    colours = [to_hex(colour) for colour in np.asarray(figure.axes[1].collections[0].get_facecolor())]
-    assert colours == [
-        heat_colour(step) for step in heat_steps(np.array([0.7, -0.4, 0.2]), heat_limit(q3["u_k"].to_numpy(float)))
+    colors = [to_hex(color) for color in np.asarray(figure.axes[1].collections[0].get_facecolor())]
+    assert colors == [
+        heat_color(step) for step in heat_steps(np.array([0.7, -0.4, 0.2]), heat_limit(q3["u_k"].to_numpy(float)))
     ]
 
 

@@ -1,4 +1,4 @@
-"""Pages of drift runs: what conversations contain stays text, tokens are readable, colours keep their sign."""
+"""Pages of drift runs: what conversations contain stays text, tokens are readable, colors keep their sign."""
 
 import re
 import time
@@ -130,8 +130,8 @@ def test_the_class_of_a_token_has_its_sign_and_only_zero_is_white() -> None:
     assert [told for _, told, _ in page.tokens] == ["u +2", "u -2", "u +0", "u +1e-06", "u -1e-06"]
     styles = dict(re.findall(r"^\.([pn]\d+|z) \{ background: (#\w{6}); \}$", source, re.MULTILINE))
     assert len(styles) == 21 and styles["z"] == "#ffffff"
-    for name, colour in styles.items():
-        red, blue = int(colour[1:3], 16), int(colour[5:], 16)
+    for name, color in styles.items():
+        red, blue = int(color[1:3], 16), int(color[5:], 16)
         assert (blue > red) == name.startswith("p") and (blue < red) == name.startswith("n")
 
 
@@ -264,4 +264,4 @@ def test_a_ranking_of_nothing_is_a_page() -> None:
     for summary in (pd.DataFrame(), make_summary().iloc[:0]):
         source = ranking_html(summary)
         assert_safe(Page(source), source)
-        assert "No conversation was analysed." in source
+        assert "No conversation was analyzed." in source

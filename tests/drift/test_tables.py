@@ -23,7 +23,7 @@ NAMES = {
 }
 
 
-def analysed(lengths: list[int], draws: int | None = None, **knobs: Any) -> DriftResult:
+def analyzed(lengths: list[int], draws: int | None = None, **knobs: Any) -> DriftResult:
     """An analysis with a reference of so many draws of the axis, or (None) without a reference."""
     dense, turn = random_tokens(lengths, WIDTH)
     matrix, names = random_roles(7, WIDTH)
@@ -33,7 +33,7 @@ def analysed(lengths: list[int], draws: int | None = None, **knobs: Any) -> Drif
 
 
 def made_of(lengths: list[int], draws: int | None = None, **knobs: Any) -> dict[str, Any]:
-    return dict(tables(analysed(lengths, draws, **knobs)))
+    return dict(tables(analyzed(lengths, draws, **knobs)))
 
 
 @pytest.mark.parametrize("lengths", [[], [0], [4], [4, 0, 3], [4, 5, 6]])
@@ -52,7 +52,7 @@ def test_every_table_is_there_with_the_same_columns(
 
 
 def test_turn_meta_says_where_each_turn_is() -> None:
-    result = analysed([4, 0, 3], score_method="cos_axis")
+    result = analyzed([4, 0, 3], score_method="cos_axis")
     meta: Any = tables(result)["turn_meta"]
     assert list(meta.columns[:5]) == ["assistant_turn", "message_index", "start", "end", "n_tokens"]
     assert list(meta.columns[5:]) == [*SCORE_METHODS, "score", *MASS_METRICS]
@@ -68,7 +68,7 @@ def test_turn_meta_says_where_each_turn_is() -> None:
 
 
 def test_with_a_reference_turns_have_intervals_and_calibration() -> None:
-    result = analysed([4, 0, 3], draws=20)
+    result = analyzed([4, 0, 3], draws=20)
     meta: Any = tables(result)["turn_meta"]
     assert list(meta.columns[13:16]) == ["score_low", "score_high", "percentile_assistant"]
     assert {"p_value", "adjusted_p_value", "threshold", "rejects", "testable"} <= set(meta.columns)
@@ -104,7 +104,7 @@ def test_roles_are_ranked_by_cosine_and_no_more_than_there_are() -> None:
 
 
 def test_confound_tables_tell_the_same() -> None:
-    result = analysed([4, 5, 6, 2])
+    result = analyzed([4, 5, 6, 2])
     made: dict[str, Any] = dict(tables(result))
     assert made["score_mass_diag"]["metric"].tolist() == list(MASS_METRICS)
     assert made["score_mass_diag"].equals(made["selected_diag"])
@@ -114,7 +114,7 @@ def test_confound_tables_tell_the_same() -> None:
 
 
 def test_every_token_has_its_row() -> None:
-    result = analysed([4, 0, 3])
+    result = analyzed([4, 0, 3])
     table: Any = tables(result)["q3_token_localization"]
     assert list(table.columns) == ["assistant_turn", "position", "token_id", "token", "u_k", "u_k_norm"]
     assert table["assistant_turn"].tolist() == [0] * 4 + [2] * 3

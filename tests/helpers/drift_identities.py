@@ -22,7 +22,7 @@ EVENT = {*STEP - {"turn"}, "selected_turn", "away_mass", "toward_mass", "top_awa
 
 
 def check_bundle(bundle: dict[str, Any], plain_projection: bool) -> None:
-    """The identities of a UI bundle; plain_projection: scores are projections without normalisation."""
+    """The identities of a UI bundle; plain_projection: scores are projections without normalization."""
     assert bundle["version"] == 1 and set(bundle["run_meta"]) >= RUN_META
     scores = {row["assistant_turn"]: row["score"] for row in bundle["q1"]["turn_scores"]}
     assert list(scores) == list(range(len(scores)))

@@ -79,7 +79,7 @@ def chat(*contents: str, system: str | None = None) -> list[dict[str, str]]:
 
 
 def nfc(text: str) -> str:
-    """Qwen's tokenizers normalise to NFC, so that is how far decoding can give a text back."""
+    """Qwen's tokenizers normalize to NFC, so that is how far decoding can give a text back."""
     return unicodedata.normalize("NFC", text)
 
 
@@ -199,7 +199,7 @@ def test_very_long(tokenizer: Any) -> None:
     check_contents(tokenizer, chat("hi", long, long, "hi", system=long))
 
 
-def test_one_tokenisation(tokenizer: Any) -> None:
+def test_one_tokenization(tokenizer: Any) -> None:
     messages = chat("What?", "That.", "Why?", "Because.", system="Be brief.")
     encoded = encode_conversation(tokenizer, messages)
     assert encoded.ids == tokenizer(encoded.text, add_special_tokens=False)["input_ids"]

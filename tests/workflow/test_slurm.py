@@ -143,7 +143,7 @@ def test_every_stage_has_one_load_a_group_and_the_results_of_one_machine(
 ) -> None:
     here = finished_run.workspace
     assert all((ran.path / target).is_file() for target in STAGES[2:])
-    # Analyses note when they were made, and activations depend on the number of threads in the last bit.
+    # Analyzes note when they were made, and activations depend on the number of threads in the last bit.
     for folder in ("responses/general", "features", "aggregated", "axis"):
         assert ran.files(f"results/{folder}") == here.files(f"results/{folder}") != {}, folder
     groups = len(TINY["roles"]["select"]) / GROUP
@@ -215,7 +215,7 @@ def test_the_model_host_is_killed(working: Working, undisturbed: Workspace) -> N
     working.ends_well(undisturbed)
 
 
-def test_the_job_is_cancelled(working: Working, undisturbed: Workspace) -> None:
+def test_the_job_is_canceled(working: Working, undisturbed: Workspace) -> None:
     working.cluster.run("scancel", working.job()["id"])
     working.ends_well(undisturbed)
 

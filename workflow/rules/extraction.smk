@@ -28,8 +28,8 @@ rule extract:
         "../scripts/ask_host.py"
 
 
-use rule extract as extract_conversation with:
-    # The assistant tokens of one conversation: one forward pass, and no model behind it.
+rule extract_conversation:
+    """The assistant tokens of one conversation, through the model host: one forward pass, and no model behind it."""
     input:
         E.model_files,
         E.sae_files,
@@ -40,6 +40,8 @@ use rule extract as extract_conversation with:
         "<log>/extract_conversation/<model>_<sae>/{conversation}.log",
     benchmark:
         "<bench>/extract_conversation/<model>_<sae>/{conversation}.tsv"
+    conda:
+        "../../envs/extraction.yaml"
     resources:
         mem_mb=scaled(E.model_mb),
         runtime=scaled(30),
@@ -48,6 +50,8 @@ use rule extract as extract_conversation with:
         **E.activation_params,
         too_long=config["drift"]["too_long"],
         code=code_hash("hosting.operations.extract_conversation"),
+    script:
+        "../scripts/ask_host.py"
 
 
 rule train_sae:

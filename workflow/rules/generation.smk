@@ -50,8 +50,8 @@ rule generate:
         "../scripts/ask_host.py"
 
 
-use rule generate as simulate with:
-    # Conversations with a scripted user, all samples of a script in one job.
+rule simulate:
+    """Conversations of the model with a scripted user, all samples of a script in one job, through the model host."""
     input:
         E.model_files,
         script_file=f"{config['drift']['simulations']['folder']}/{{script}}.json",
@@ -64,6 +64,8 @@ use rule generate as simulate with:
         "<log>/simulate/<model>/{script}.log",
     benchmark:
         "<bench>/simulate/<model>/{script}.tsv"
+    conda:
+        "../../envs/generation.yaml"
     resources:
         mem_mb=scaled(E.model_mb),
         runtime=scaled(60),
@@ -73,3 +75,5 @@ use rule generate as simulate with:
         code=code_hash(
             "hosting.operations.simulate", BACKENDS[config["generation"]["backend"]].module
         ),
+    script:
+        "../scripts/ask_host.py"

@@ -180,7 +180,7 @@ class TransformersBackend:
 def shared_prefixes(prompts: Sequence[Sequence[int]]) -> list[tuple[list[int], int]]:
     """Group prompts (in lexicographic order) that start alike: (members, length of their common prefix) each.
 
-    Prompts that share fewer than MIN_SHARED tokens with their neighbours stand alone with length 0 only when
+    Prompts that share fewer than MIN_SHARED tokens with their neighbors stand alone with length 0 only when
     no group is worth having; at least one token of every prompt is left outside the prefix.
     """
     groups: list[tuple[list[int], int]] = []

@@ -64,7 +64,7 @@ class OpenAIBackend:
     requests_per_minute: starts are spaced evenly, over all calls of `generate`; None is unlimited
     timeout_s: seconds for one try, from start to the last byte
     max_retries: further tries of one request on 408, 409, 425, 429, 5xx, timeouts, lost connections and garbage
-    backoff_s: wait before the first of them; it doubles each time, up to 60 s; a longer Retry-After is honoured
+    backoff_s: wait before the first of them; it doubles each time, up to 60 s; a longer Retry-After is honored
     tokenizer: encodes the text where a reply has no token ids
     vllm_extensions: send `return_token_ids`, `stop_token_ids` and the like, which strict servers refuse
     uds: path of a Unix socket to go through; of base_url only the path counts then

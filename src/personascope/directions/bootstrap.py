@@ -318,7 +318,7 @@ def _max_vectors(sums: BlockSums, options: AxisOptions, draws: Draws, batch: sli
 
 
 def _log1p_of_positive(x: np.ndarray) -> np.ndarray:
-    """log1p in place for values >= 0: numpy's log is vectorised where its log1p is not (absolute error 1e-7)."""
+    """log1p in place for values >= 0: numpy's log is vectorized where its log1p is not (absolute error 1e-7)."""
     x += 1
     return np.log(x, out=x)
 

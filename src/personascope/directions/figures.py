@@ -1,10 +1,9 @@
-"""Figures of the axis stage. Colours are safe for colour-blind readers: blue and orange, never red against green."""
+"""Figures of the axis stage. Colors are safe for color-blind readers: blue and orange, never red against green."""
 
 import itertools
 from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -14,9 +13,6 @@ from scipy.spatial.distance import squareform
 from personascope.display.figure import BLUE, GREY, LINES, PALE_BLUE, save_figure
 from personascope.formats.tables import read_csv
 
-matplotlib.use("Agg")
-matplotlib.rcParams["svg.hashsalt"] = "personascope"
-
 
 def plot_role_projections(table: pd.DataFrame, assistant: str) -> Figure:
     """Where each role lies on the diff axis, one panel a space; the assistant's bar is dark."""
@@ -25,8 +21,8 @@ def plot_role_projections(table: pd.DataFrame, assistant: str) -> Figure:
     figure = Figure(figsize=(4.6 * len(spaces), 1.2 + 0.19 * rows), layout="constrained")
     for ax, space in zip(np.atleast_1d(figure.subplots(1, len(spaces))), spaces, strict=True):
         part = table.loc[table["space"] == space].sort_values(by="diff")
-        colours = [BLUE if role.lower() == assistant.strip().lower() else PALE_BLUE for role in part["role"]]
-        ax.barh(part["role"], part["diff"] - part["diff"].mean(), color=colours)
+        colors = [BLUE if role.lower() == assistant.strip().lower() else PALE_BLUE for role in part["role"]]
+        ax.barh(part["role"], part["diff"] - part["diff"].mean(), color=colors)
         ax.axvline(0, color=GREY, linewidth=0.8)
         ax.set_title(space)
         ax.set_xlabel("projection on the assistant axis, minus the mean role")
@@ -41,8 +37,8 @@ def plot_spectrum(table: pd.DataFrame, components: int = 20) -> Figure:
     ax = figure.subplots()
     shown = table[table["component"] <= components]
     styles = zip(itertools.cycle(LINES), itertools.cycle("osD^vPX*"), strict=False)
-    for (colour, marker), (space, part) in zip(styles, shown.groupby("space", sort=False), strict=False):
-        ax.plot(part["component"], part["variance_share"], marker=marker, markersize=4, label=space, color=colour)
+    for (color, marker), (space, part) in zip(styles, shown.groupby("space", sort=False), strict=False):
+        ax.plot(part["component"], part["variance_share"], marker=marker, markersize=4, label=space, color=color)
     ax.set_xlabel("principal component of the role vectors")
     ax.set_ylabel("share of variance")
     ax.set_xticks(range(1, max(shown["component"].tolist()) + 1, 2))

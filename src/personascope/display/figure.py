@@ -1,4 +1,7 @@
-"""What the drift figures share: colours, texts that a font can draw, and the figure that says why it is empty."""
+"""What figures share: colors, writing them, texts that a font can draw, and the figure that says why it is empty.
+
+Colors are safe for color-blind readers: blue and orange, never red against green.
+"""
 
 import functools
 import re
@@ -8,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -21,6 +25,9 @@ from matplotlib.ticker import MaxNLocator
 
 from personascope.display.text import HIDDEN
 from personascope.formats.files import atomic_path
+
+matplotlib.use("Agg")
+matplotlib.rcParams["svg.hashsalt"] = "personascope"
 
 ORANGE, PALE_ORANGE, BLACK, PALE_GREY = "#c2570c", "#fdd0a2", "#222222", "#e6e6e6"
 MISSING_GLYPH = "\u25a1"

@@ -6,14 +6,14 @@ from matplotlib.colors import LinearSegmentedColormap, to_hex
 HEAT_STEPS = 10
 
 
-# Both ends are pale enough for black text (contrast above 5), and 257 colours have one in the middle: white at zero.
+# Both ends are pale enough for black text (contrast above 5), and 257 colors have one in the middle: white at zero.
 HEAT_MAP = LinearSegmentedColormap.from_list(
     "away_toward", ["#d9760f", "#f5ab57", "#fee0b6", "#ffffff", "#d1e5f0", "#92c5de", "#3f8fc5"], N=257
 )
 
 
 def heat_limit(values: np.ndarray) -> float:
-    """|u| at which the colour is full: the 98th percentile of |u|, so that one outlier does not pale all others."""
+    """|u| at which the color is full: the 98th percentile of |u|, so that one outlier does not pale all others."""
     sizes = np.abs(values[np.isfinite(values)])
     return float(np.percentile(sizes, 98) or sizes.max() or 1.0) if len(sizes) else 1.0
 
@@ -24,6 +24,6 @@ def heat_steps(values: np.ndarray, limit: float) -> np.ndarray:
     return (np.sign(scaled) * np.ceil(np.abs(scaled) * HEAT_STEPS)).astype(int)
 
 
-def heat_colour(step: int) -> str:
-    """The colour of a step as #rrggbb: orange below zero, white at zero, blue above."""
+def heat_color(step: int) -> str:
+    """The color of a step as #rrggbb: orange below zero, white at zero, blue above."""
     return to_hex(HEAT_MAP(0.5 + 0.5 * step / HEAT_STEPS))

@@ -1,4 +1,4 @@
-"""Text and colours fit to show: tokenizer pieces become characters, what cannot be seen becomes visible,
+"""Text and colors fit to show: tokenizer pieces become characters, what cannot be seen becomes visible,
 and a signed value becomes one of 21 steps between orange (away from the assistant) and blue (toward it).
 
 Texts come from models and from users, so nothing here trusts them: pages take them through `escaped` only.

@@ -31,7 +31,7 @@ def analyze(
     reference: Reference | None = None,
     descriptions: Mapping[int, Mapping[str, str | None]] | None = None,
 ) -> DriftResult:
-    """Analyse one conversation against a role matrix float32 [R, width] of the same features.
+    """Analyze one conversation against a role matrix float32 [R, width] of the same features.
 
     reference: scores of the role responses; with it come calibration, onset, and intervals where it holds draws.
     UserError names the option, or the array, that does not fit.
@@ -157,7 +157,7 @@ def confound_verdict(largest: float | None, options: DriftOptions) -> str:
 
 
 def token_heat(scores: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
-    """u_k_norm of one turn's u_k [n]: clipped to its own percentiles and scaled to [0, 1]; not centred on zero."""
+    """u_k_norm of one turn's u_k [n]: clipped to its own percentiles and scaled to [0, 1]; not centered on zero."""
     if not len(scores):
         return np.zeros(0, np.float32)
     low, high = np.percentile(scores.astype(np.float64), percentiles)

@@ -43,7 +43,7 @@ def smallest(keys: np.ndarray, candidates: np.ndarray, k: int) -> np.ndarray:
 
 
 def transitions_of(turns: TurnScores, roles: ScoredAxis, options: DriftOptions) -> list[Transition]:
-    """Every transition between neighbours among the turns that have tokens."""
+    """Every transition between neighbors among the turns that have tokens."""
     filled = np.flatnonzero(turns.n_tokens).tolist()
     return [_transition(turns, roles, options, prev_turn, turn) for prev_turn, turn in itertools.pairwise(filled)]
 

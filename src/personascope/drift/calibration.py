@@ -70,18 +70,18 @@ class Ranked:
 class Calibrator:
     """Reference scores: the assistant's as they are and with confounds taken out, and all others' (sorted float64).
 
-    Adjusted score = score - coefficients . (regressors - centre); centre is the assistant's mean regressors.
+    Adjusted score = score - coefficients . (regressors - center); center is the assistant's mean regressors.
     """
 
     assistant: Ranked
     others: np.ndarray
     adjusted_assistant: Ranked
     coefficients: np.ndarray
-    centre: np.ndarray
+    center: np.ndarray
 
     def adjust(self, scores: np.ndarray, regressors: np.ndarray) -> np.ndarray:
         """Scores [n] with what length and activation mass explain taken out."""
-        return scores - (regressors - self.centre) @ self.coefficients
+        return scores - (regressors - self.center) @ self.coefficients
 
     def p_values(self, scores: np.ndarray, regressors: np.ndarray) -> dict[bool, np.ndarray]:
         """{adjusted or not: conformal p-values [n]}."""
@@ -107,7 +107,7 @@ def sample_of(reference: Reference, options: DriftOptions) -> Sample:
 
 def fit(sample: Sample) -> Calibrator:
     """The calibrator of a sample; its adjusted scores are cross-fitted over questions, as its scores are."""
-    centre = sample.regressors[sample.is_assistant].mean(0) if sample.is_assistant.any() else 0.0
+    center = sample.regressors[sample.is_assistant].mean(0) if sample.is_assistant.any() else 0.0
     ids, folds = deal_questions(sample.question_id, FOLDS)
     fold = folds[np.searchsorted(ids, sample.question_id)]
     mine = sample[sample.is_assistant]
@@ -115,13 +115,13 @@ def fit(sample: Sample) -> Calibrator:
     for held in np.unique(fold):
         rest = fold != held
         rows = fold[sample.is_assistant] == held
-        adjusted[rows] -= (mine.regressors[rows] - centre) @ confound_slopes(sample[rest] if rest.any() else sample)
+        adjusted[rows] -= (mine.regressors[rows] - center) @ confound_slopes(sample[rest] if rest.any() else sample)
     return Calibrator(
         assistant=Ranked.of(mine.scores, mine.question_id),
         others=np.sort(sample.scores[~sample.is_assistant]),
         adjusted_assistant=Ranked.of(adjusted, mine.question_id),
         coefficients=confound_slopes(sample),
-        centre=np.broadcast_to(centre, sample.regressors.shape[1:]),
+        center=np.broadcast_to(center, sample.regressors.shape[1:]),
     )
 
 
@@ -131,8 +131,8 @@ def confound_slopes(sample: Sample) -> np.ndarray:
     Across roles, a persona that talks longer would have its own effect regressed away. Regressors that do not vary, or
     vary together, are safe: the smallest slopes that explain as much.
     """
-    centred = _within(np.column_stack([sample.regressors, sample.scores]), sample.role)
-    x, y = centred[:, :-1], centred[:, -1]
+    centered = _within(np.column_stack([sample.regressors, sample.scores]), sample.role)
+    x, y = centered[:, :-1], centered[:, -1]
     spread = np.sqrt(np.square(x).mean(0)) if len(x) else np.zeros(x.shape[1])
     scale = np.where(spread > TINY, spread, np.inf)
     return np.linalg.lstsq(x / scale, y, rcond=RANK)[0] / scale

@@ -20,7 +20,7 @@ def turn_intervals(
     """assistant_turn, score_low, score_high of every turn: 95 % intervals of the selected score; None without draws.
 
     The turn itself is given; what varies is the axis (for cos_assistant the assistant vector) and, where turns are
-    centred, the mean role along it. The norm of a centred turn is held. See `spread` for what they cover.
+    centered, the mean role along it. The norm of a centered turn is held. See `spread` for what they cover.
     """
     by_assistant = options.scoring.score_method == "cos_assistant"
     directions = reference.assistants if by_assistant else reference.axes

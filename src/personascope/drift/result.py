@@ -17,7 +17,7 @@ from personascope.formats.tokens import Tokens
 class TurnScores:
     """Every assistant turn: vectors float32 [T, D], scores float64 [T] (NaN for a turn without tokens), mass metrics.
 
-    raw: pooled before the transform; space: after it (and after centring where asked);
+    raw: pooled before the transform; space: after it (and after centering where asked);
     scores: {"projection", "cos_axis", "cos_assistant"} -> [T]; mass: {"turn_l2_raw", "turn_nonzero_raw",
     "turn_l2_space", "turn_nonzero_space"} -> [T]; n_tokens int64 [T].
     """
@@ -31,7 +31,7 @@ class TurnScores:
 
 @dataclass(frozen=True)
 class Transition:
-    """From turn `prev_turn` to `turn`: neighbours among the turns that have tokens.
+    """From turn `prev_turn` to `turn`: neighbors among the turns that have tokens.
 
     delta_x, contrib float32 [D]: contrib = delta_x * axis elementwise, its sum is delta_projection;
     away_mass = sum of max(-contrib, 0), toward_mass = sum of max(contrib, 0).

@@ -7,10 +7,10 @@ The model host holds model and SAE; the analysis host, which never imports torch
 reference distributions, so that a conversation costs what its own analysis costs.
 
 A request is one line of JSON: `op`, the name of an operation (or "ping"), and its `inputs`, `outputs`, `params`,
-`wildcards` and `sizes`. The answers are lines {"progress": text}, then one {"done": {...}} when the outputs are written,
-or {"error": text, "user": bool}. Finished work goes to the store as it is finished, so that
-nothing is lost when host, job or run is killed. The host ends at once when the process that leads the run
-(Snakemake, or the first process of an allocation) is gone, or when nothing was asked of it for a while.
+`wildcards` and `sizes`. The answers are lines {"progress": text}, then one {"done": {...}} when the outputs are
+written, or {"error": text, "user": bool}. Finished work goes to the store as it is finished, so that nothing is lost
+when host, job or run is killed. The host ends at once when the process that leads the run (Snakemake, or the first
+process of an allocation) is gone, or when nothing was asked of it for a while.
 """
 
 import argparse

@@ -105,7 +105,7 @@ def _convert(gguf: Path, destination: Path) -> None:
 
     written = AutoModelForCausalLM.from_pretrained(destination, dtype=torch.bfloat16).eval()
     ids = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "Name three colours of the sea."}], return_dict=True, return_tensors="pt"
+        [{"role": "user", "content": "Name three colors of the sea."}], return_dict=True, return_tensors="pt"
     )
     with torch.inference_mode():
         difference = (written(**ids).logits - packed(**ids).logits).abs().max().item()

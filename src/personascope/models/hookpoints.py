@@ -51,7 +51,7 @@ def parse_hook_name(name: str) -> HookPoint:
 
 
 SUBLAYERS = {"mlp_out": ("mlp", "feed_forward"), "attn_out": ("self_attn", "attn", "attention")}
-# Some families normalise a sublayer's output before they add it to the stream; SAEs read the added value.
+# Some families normalize a sublayer's output before they add it to the stream; SAEs read the added value.
 SANDWICH_NORMS = (
     {"mlp_out": "post_feedforward_layernorm", "attn_out": "post_attention_layernorm"},  # Gemma 2 and 3
     {"mlp_out": "post_mlp_layernorm", "attn_out": "post_self_attn_layernorm"},  # GLM-4

@@ -53,7 +53,7 @@ def _source(spec: ModelSpec) -> dict[str, Any]:
 def _load_error(spec: ModelSpec, error: Exception) -> UserError:
     text = " ".join(str(error).split())
     if "gated" in text.lower():
-        return UserError(f"model.id: {spec.id} is gated; accept its licence on its page and set HF_TOKEN")
+        return UserError(f"model.id: {spec.id} is gated; accept its license on its page and set HF_TOKEN")
     return UserError(f"model.id: {spec.id} cannot be loaded: {text[:300]}")
 
 

@@ -1,4 +1,4 @@
-"""Which tokens belong to which message: one rendering, one tokenisation, character offsets.
+"""Which tokens belong to which message: one rendering, one tokenization, character offsets.
 
 A span is the half-open range of tokens whose characters overlap the message's content in the rendered
 conversation; role headers and end-of-turn marks are never in one. The content is located by rendering the
@@ -55,7 +55,7 @@ def message_spans(tokenizer: Any, messages: Sequence[Message], roles: Sequence[s
 
 
 def encode_conversation(tokenizer: Any, messages: Sequence[Message]) -> Encoded:
-    """Render the whole conversation once and tokenise that text once."""
+    """Render the whole conversation once and tokenize that text once."""
     text = render(tokenizer, messages)
     encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     return Encoded(text, list(encoding["input_ids"]), list(encoding["offset_mapping"]))
@@ -149,7 +149,7 @@ def _special_ids(tokenizer: Any) -> frozenset[int]:
 
 def _token_span(encoded: Encoded, index: int, start: int, end: int, special_ids: frozenset[int]) -> Span:
     inside = [t for t, (begin, stop) in enumerate(encoded.offsets) if begin < end and stop > start and stop > begin]
-    if start == end or not inside:  # empty, or characters that the tokenizer's normalisation removes
+    if start == end or not inside:  # empty, or characters that the tokenizer's normalization removes
         first = next((t for t, (begin, _) in enumerate(encoded.offsets) if begin >= start), len(encoded.ids))
         return Span(index, first, first)
     special = any(encoded.ids[t] in special_ids for t in inside)

@@ -83,9 +83,9 @@ def stages(run: dict[str, Any]) -> list[dict[str, Any]]:
         ("role matrix", f"aggregated/{by_mode}/mean", ".npz", ["per_role"]),
         ("axis", f"axis/{by_mode}", ".npz", ["axis"]),
         ("tokens", f"tokens/{cell}", ".parquet", run["conversations"]),
-        ("reference", f"reference/{by_mode}", ".npz", run["analyses"]),
+        ("reference", f"reference/{by_mode}", ".npz", run["analyzes"]),
         # A run's files lie in a folder of its own, which is there as soon as its job has started.
-        *((f"drift {name}, begun", f"drift/{by_mode}/{name}", "", run["conversations"]) for name in run["analyses"]),
+        *((f"drift {name}, begun", f"drift/{by_mode}/{name}", "", run["conversations"]) for name in run["analyzes"]),
         ("summary", f"summary/{by_mode}", ".parquet", ["drift_summary"] if run["conversations"] else []),
     ]
     return [
@@ -146,9 +146,8 @@ def show(result: dict[str, Any]) -> str:
     """The state as text."""
     words = {True: "running", False: "ended", None: "not seen from this node"}
     ago = duration(result["started_s_ago"])
-    parts = [
-        f"{result['experiment']}, {result['model']}: run started {ago} ago on {result['node']}, {words[result['alive']]}"
-    ]
+    run = f"{result['experiment']}, {result['model']}"
+    parts = [f"{run}: run started {ago} ago on {result['node']}, {words[result['alive']]}"]
     rows = [[stage["stage"], f"{stage['done']:,}", f"{stage['all']:,}"] for stage in result["stages"]]
     parts.append(table(["stage", "done", "of"], rows))
     parts.append("\n".join(["now:", *map(_host_line, result["hosts"])]) if result["hosts"] else "no host is running")

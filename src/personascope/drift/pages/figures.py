@@ -1,6 +1,6 @@
 """Figures of one drift run, each drawn from its tables. Blue is toward the assistant, orange away from it.
 
-Colours are safe for colour-blind readers and never the only sign. Every figure can be drawn from tables with one
+Colors are safe for color-blind readers and never the only sign. Every figure can be drawn from tables with one
 turn, without a transition, or with no row at all; it then says what is missing.
 """
 
@@ -83,9 +83,9 @@ def _feature_bars(table: pd.DataFrame) -> Figure:
     handles: list[Artist] = []
     for off, label in ((False, "feature became stronger"), (True, "feature became weaker")):
         rows = deactivated == off
-        colours = [BLUE if value > 0 else ORANGE for value in contrib[rows]]
-        faces = ["white" if off else colour for colour in colours]
-        ax.barh(places[rows], contrib[rows], color=faces, edgecolor=colours, linewidth=1.4, height=0.72)
+        colors = [BLUE if value > 0 else ORANGE for value in contrib[rows]]
+        faces = ["white" if off else color for color in colors]
+        ax.barh(places[rows], contrib[rows], color=faces, edgecolor=colors, linewidth=1.4, height=0.72)
         handles.append(Patch(facecolor="white" if off else GREY, edgecolor=GREY, linewidth=1.4, label=label))
     low, high = numbers(table, "contrib_low"), numbers(table, "contrib_high")
     if np.isfinite(low).any():
@@ -110,7 +110,7 @@ def _feature_label(row: dict[Any, Any]) -> str:
 
 
 def nearest_roles(role_trace: pd.DataFrame, *, assistant: str = "assistant", title: str = "") -> Figure:
-    """Which roles a turn is nearest to: a row a role, a column a turn; the colour is the cosine, the number its rank.
+    """Which roles a turn is nearest to: a row a role, a column a turn; the color is the cosine, the number its rank.
 
     Blank: not among the nearest of that turn. The assistant comes first, then the roles that are near most often.
     """
@@ -159,11 +159,11 @@ def _role_grid(role_trace: pd.DataFrame, assistant: str) -> tuple[list[str], int
 def _draw_ranks(ax: Axes, ranks: np.ndarray, first: int, shades: Any, size: float) -> None:
     for row, column in np.argwhere(np.isfinite(ranks)):
         nearest = ranks[row, column] == 1
-        colour = BLACK if shades[row, column] > 0.55 else "white"
+        color = BLACK if shades[row, column] > 0.55 else "white"
         weight = "bold" if nearest else "normal"
         text = f"{ranks[row, column]:.0f}"
         ax.text(
-            column + first, row, text, color=colour, fontsize=size, fontweight=weight, ha="center", va="center_baseline"
+            column + first, row, text, color=color, fontsize=size, fontweight=weight, ha="center", va="center_baseline"
         )
 
 
@@ -191,8 +191,8 @@ def confounds(
     for ax, (metric, label) in zip(figure.subplots(1, 4, sharey=True), MASS_METRICS.items(), strict=True):
         mass = numbers(turn_meta, metric)
         ax.scatter(mass, scores, c=[to_hex(shade) for shade in shades.to_rgba(turns)], s=24)
-        told, colour = verdict(correlations.get(metric, np.nan), warn, high)
-        ax.set_title(told, fontsize=10, color=colour)
+        told, color = verdict(correlations.get(metric, np.nan), warn, high)
+        ax.set_title(told, fontsize=10, color=color)
         ax.set_xlabel(label, fontsize=8)
         ax.xaxis.set_major_locator(MaxNLocator(nbins=4))
         clean(ax)
@@ -204,7 +204,7 @@ def confounds(
 
 
 def verdict(correlation: float, warn: float, high: float) -> tuple[str, str]:
-    """What a correlation means, and its colour."""
+    """What a correlation means, and its color."""
     if not np.isfinite(correlation):
         return "no correlation (N/A)", GREY
     grade = "HIGH" if abs(correlation) >= high else "MODERATE" if abs(correlation) >= warn else "LOW"

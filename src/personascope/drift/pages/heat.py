@@ -1,4 +1,4 @@
-"""A page with a whole conversation, its assistant tokens coloured by their projection on the axis.
+"""A page with a whole conversation, its assistant tokens colored by their projection on the axis.
 
 Blue is toward the assistant, orange away from it, white is zero. The page holds texts of models and users: all of
 it is escaped, what could hide or reorder text is shown as a sign, and the page can run no script and load nothing.
@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from personascope.display.heat import HEAT_STEPS, heat_colour, heat_limit, heat_steps
+from personascope.display.heat import HEAT_STEPS, heat_color, heat_limit, heat_steps
 from personascope.display.html import escaped, page
 from personascope.display.text import CONTINUATION, is_byte_level, piece_text
 from personascope.formats.tables import numbers, truths
 
 __all__ = ["heat_html", "piece_text"]
 
-# The tokens stand on white paper in the dark scheme too, so that a colour means the same everywhere.
+# The tokens stand on white paper in the dark scheme too, so that a color means the same everywhere.
 STYLE = """.m { margin: 1rem 0; }
 .m h2 { margin: 0; font-size: 0.8rem; text-transform: uppercase; letter-spacing: 0.05em; color: var(--soft); }
 .b { padding: 0.6rem 0.8rem; border: 1px solid var(--edge); border-radius: 6px; white-space: pre-wrap; }
@@ -46,7 +46,7 @@ def heat_html(
 ) -> str:
     """The page, complete HTML. q3: q3_token_localization; messages: the whole conversation; turn_meta: one row a turn.
 
-    All turns share one scale, so that equal colours are equal u_k. A turn without tokens shows its text uncoloured.
+    All turns share one scale, so that equal colors are equal u_k. A turn without tokens shows its text uncolored.
     """
     tokens, values = [str(token) for token in q3["token"]] if len(q3) else [], numbers(q3, "u_k")
     turn_of, limit = numbers(q3, "assistant_turn"), heat_limit(values)
@@ -71,7 +71,7 @@ def heat_html(
         sections.append(f'{head}<p class="soft">{told}</p>{body}</section>\n')
     links = " \u00b7 ".join(f'<a href="#t{turn}">{turn}: {_number(row, "score")}</a>' for turn, row in rows.values())
     turns = f'<nav class="soft">Score of each turn: {links or "no assistant turn"}</nav>\n'
-    return page(title, STYLE + _colours(), _legend(limit) + turns + "<main>\n" + "".join(sections) + "</main>\n")
+    return page(title, STYLE + _colors(), _legend(limit) + turns + "<main>\n" + "".join(sections) + "</main>\n")
 
 
 def _turn_rows(turn_meta: pd.DataFrame, messages: Sequence[dict[str, Any]]) -> dict[int, tuple[int, dict[str, Any]]]:
@@ -97,7 +97,7 @@ def _plain_message(message: dict[str, Any]) -> str:
 
 
 def _spans(texts: list[str], values: np.ndarray, limit: float) -> str:
-    """One span a token, coloured by its step, with u_k as a tooltip."""
+    """One span a token, colored by its step, with u_k as a tooltip."""
     parts = []
     for text, value, step in zip(texts, values.tolist(), heat_steps(values, limit).tolist(), strict=True):
         shown = escaped(text).replace("\n", "\u21b5\n")
@@ -110,12 +110,12 @@ def _step_class(step: int) -> str:
     return f"p{step}" if step > 0 else f"n{-step}" if step < 0 else "z"
 
 
-def _colours() -> str:
-    """The styles of the steps; tokens below zero are underlined too, for eyes and printers without colours."""
+def _colors() -> str:
+    """The styles of the steps; tokens below zero are underlined too, for eyes and printers without colors."""
     steps = range(-HEAT_STEPS, HEAT_STEPS + 1)
     below = ", ".join(f".k .{_step_class(step)}" for step in steps if step < 0)
-    colours = "".join(f".{_step_class(step)} {{ background: {heat_colour(step)}; }}\n" for step in steps)
-    return f"{colours}{below} {{ box-shadow: inset 0 -2px #c2570c; }}\n"
+    colors = "".join(f".{_step_class(step)} {{ background: {heat_color(step)}; }}\n" for step in steps)
+    return f"{colors}{below} {{ box-shadow: inset 0 -2px #c2570c; }}\n"
 
 
 def _legend(limit: float) -> str:
@@ -126,7 +126,7 @@ def _legend(limit: float) -> str:
 <div class="row"><span>away</span><span>u</span><span>toward the assistant</span></div>
 </div>
 <p class="soft">u is the projection of one token on the assistant axis; point at a token to read it. Only exactly
-zero is white: the colour's side is the sign of u, and tokens below zero are underlined. Colours are full from
+zero is white: the color's side is the sign of u, and tokens below zero are underlined. Colors are full from
 \u00b1{limit:.3g} on (98 % of the tokens are within), the same for all turns. A turn's score comes from its pooled
 activations; it is in general not the mean of its tokens' u, since the log1p of a mean is not the mean of the log1p.
 A token that holds only a part of a character's bytes is shown as {CONTINUATION}.</p>

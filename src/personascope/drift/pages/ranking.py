@@ -2,7 +2,7 @@
 
 Within each analysis: conversations with a drift onset come first, then the larger `fall` comes first, where
 fall = score_min - score_first (0 or negative): how far below its first turn a conversation gets. Scores of different
-analyses have different scales, so each analysis is ranked by itself. What could not be analysed stands at the end.
+analyzes have different scales, so each analysis is ranked by itself. What could not be analyzed stands at the end.
 """
 
 import json
@@ -63,10 +63,10 @@ def ranked(summary: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         fall=numbers(summary, "score_min") - numbers(summary, "score_first"),
         without_onset=~np.isfinite(numbers(summary, "onset")),
     )
-    analysed = table["status"].astype(str) == "ok"
+    analyzed = table["status"].astype(str) == "ok"
     order = ["without_onset", "fall", "conversation"]
-    kept = table.loc[analysed].sort_values(by=order, kind="stable", na_position="last")
-    return kept.drop(columns="without_onset"), table.loc[~analysed]
+    kept = table.loc[analyzed].sort_values(by=order, kind="stable", na_position="last")
+    return kept.drop(columns="without_onset"), table.loc[~analyzed]
 
 
 def _by_analysis(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -77,7 +77,7 @@ def _by_analysis(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 def ranking_figure(summary: pd.DataFrame, *, title: str = "Conversations ranked by drift") -> Figure:
     """One panel an analysis, the conversation that drifts most on top: from the first turn's score to the lowest."""
     if not len(summary):
-        return message_figure("No conversation was analysed.", title)
+        return message_figure("No conversation was analyzed.", title)
     kept, failed = ranked(summary)
     parts = _by_analysis(kept)
     lost = _failures(failed)
@@ -94,12 +94,12 @@ def ranking_figure(summary: pd.DataFrame, *, title: str = "Conversations ranked 
     if lost:
         panels[-1].set_axis_off()
         told = {"fontsize": 8, "va": "top", "color": BLACK, "transform": panels[-1].transAxes}
-        panels[-1].text(0, 1, "\n".join(["Not analysed:", *lost]), **told)
+        panels[-1].text(0, 1, "\n".join(["Not analyzed:", *lost]), **told)
     return finish(figure, title)
 
 
 def _failures(failed: pd.DataFrame) -> list[str]:
-    """One line a conversation that could not be analysed."""
+    """One line a conversation that could not be analyzed."""
     lines = []
     for _, row in failed.drop_duplicates(["conversation", "reason"]).iterrows():
         lines.append(f"{font_text(row['conversation'], 40)}: {font_text(row.get('reason'), 90) or 'no reason given'}")
@@ -137,9 +137,9 @@ def ranking_html(summary: pd.DataFrame, *, title: str = "Conversations ranked by
     parts = [_ranking_table(name, part) for name, part in (_by_analysis(kept) if len(kept) else [])]
     note = """<p class="soft">Fall: the lowest turn's score minus the first turn's; negative is away from the assistant.
 Conversations with a drift onset (the first turn at which the sequential test rejects \u201cstill the assistant\u201d)
-come first, then the larger fall. Scores of different analyses have different scales.</p>
+come first, then the larger fall. Scores of different analyzes have different scales.</p>
 """
-    body = note + ("".join(parts) or "<p>No conversation was analysed.</p>\n") + _failed_table(failed)
+    body = note + ("".join(parts) or "<p>No conversation was analyzed.</p>\n") + _failed_table(failed)
     return page(title, STYLE, body)
 
 
@@ -202,7 +202,7 @@ def _failed_table(failed: pd.DataFrame) -> str:
     )
     heads = "".join(f'<th class="t">{name}</th>' for name in FAILED)
     table = f"<table><thead><tr>{heads}</tr></thead><tbody>\n{rows}</tbody></table>"
-    return f'<h2>Not analysed</h2>\n<div class="wide">{table}</div>\n'
+    return f'<h2>Not analyzed</h2>\n<div class="wide">{table}</div>\n'
 
 
 def write_summary(

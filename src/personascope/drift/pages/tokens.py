@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from personascope.display.figure import BLACK, BLUE, ORANGE, clean, finish, font_text, message_figure
-from personascope.display.heat import HEAT_MAP, heat_colour, heat_limit, heat_steps
+from personascope.display.heat import HEAT_MAP, heat_color, heat_limit, heat_steps
 from personascope.display.text import is_byte_level, piece_text
 from personascope.formats.tables import numbers
 
@@ -19,9 +19,9 @@ TEXT_COLUMNS, TEXT_LINES, MOST_INDENT = 120, 40, 16
 
 
 def token_heat(q3: pd.DataFrame, selected_turn: int | None, *, title: str = "") -> Figure:
-    """u_k over the tokens of one turn, and its text on these colours: white at zero, blue toward, orange away.
+    """u_k over the tokens of one turn, and its text on these colors: white at zero, blue toward, orange away.
 
-    selected_turn: None or a turn without tokens shows the first turn that has tokens. The colours' scale is that of
+    selected_turn: None or a turn without tokens shows the first turn that has tokens. The colors' scale is that of
     the whole conversation. Long turns: all bars, the text's first TEXT_LINES lines.
     """
     if not len(q3):
@@ -69,10 +69,10 @@ def _text_cells(texts: list[str]) -> tuple[list[tuple[int, int, int, str]], int,
 
 
 def _draw_token_bars(ax: Axes, values: np.ndarray, limit: float) -> None:
-    """One bar a token, in the strong colour of its sign; they reach above and below one zero line."""
-    colours = [BLUE if value > 0 else ORANGE for value in values]
+    """One bar a token, in the strong color of its sign; they reach above and below one zero line."""
+    colors = [BLUE if value > 0 else ORANGE for value in values]
     lines = [np.array([(place, 0.0), (place, value)]) for place, value in enumerate(np.nan_to_num(values).tolist())]
-    ax.add_collection(LineCollection(lines, colors=colours, linewidths=float(np.clip(560 / len(values), 0.4, 8))))
+    ax.add_collection(LineCollection(lines, colors=colors, linewidths=float(np.clip(560 / len(values), 0.4, 8))))
     ax.set_xlim(-1, len(values))
     ax.set_ylim(min(-0.3 * limit, np.nanmin(values) * 1.05), max(0.3 * limit, np.nanmax(values) * 1.05))
     ax.axhline(0, color=BLACK, linewidth=0.9)
@@ -85,8 +85,8 @@ def _draw_token_bars(ax: Axes, values: np.ndarray, limit: float) -> None:
 def _draw_text(ax: Axes, cells: list[tuple[int, int, int, str]], values: np.ndarray, limit: float, lines: int) -> None:
     steps = heat_steps(values, limit)
     boxes = [Rectangle((column, line), len(text), 0.94) for _, line, column, text in cells]
-    colours = [heat_colour(steps[index]) for index, *_ in cells]
-    ax.add_collection(PatchCollection(boxes, facecolors=colours, edgecolors="#bbbbbb", linewidths=0.25))
+    colors = [heat_color(steps[index]) for index, *_ in cells]
+    ax.add_collection(PatchCollection(boxes, facecolors=colors, edgecolors="#bbbbbb", linewidths=0.25))
     for _, line, column, text in cells:
         ax.text(column, line + 0.47, text, family="monospace", fontsize=8.6, va="center_baseline", in_layout=False)
     ax.set_xlim(0, TEXT_COLUMNS)

@@ -146,7 +146,7 @@ def _draw_scores(ax: Axes, turn_meta: pd.DataFrame, roles: pd.DataFrame, assista
 
 
 def _draw_selected(ax: Axes, turn_meta: pd.DataFrame, selected: dict[Any, Any] | None) -> None:
-    """The selected transition: its two turns shaded, the step between them in the colour of its sign."""
+    """The selected transition: its two turns shaded, the step between them in the color of its sign."""
     if selected is None:
         return
     ends = [int(selected["prev_turn"]), int(selected["turn"])]
@@ -154,19 +154,19 @@ def _draw_selected(ax: Axes, turn_meta: pd.DataFrame, selected: dict[Any, Any] |
     change = float(selected["delta_score"])
     label = f"selected transition {ends[0]} \u2192 {ends[1]} ({signed(change, '.3g')})"
     ax.axvspan(ends[0], ends[1], color=PALE_GREY, alpha=0.7, linewidth=0, zorder=0)
-    colour = ORANGE if change < 0 else BLUE
-    ax.plot(ends, [score_of.get(end, np.nan) for end in ends], color=colour, linewidth=4, label=label, zorder=4)
+    color = ORANGE if change < 0 else BLUE
+    ax.plot(ends, [score_of.get(end, np.nan) for end in ends], color=color, linewidth=4, label=label, zorder=4)
 
 
 def _draw_references(ax: Axes, roles: pd.DataFrame, assistant: str, *, room_below: bool) -> None:
     """Each role's middle half and median, one column a role, on the scores' scale."""
     under = ax.get_xaxis_transform()
     for place, row in enumerate(roles.to_dict("records")):
-        colour = BLUE if is_role(row["role"], assistant) else GREY
-        ax.vlines(place, row["q25"], row["q75"], color=colour, linewidth=6, alpha=0.45)
-        ax.plot(place, row["median"], "_", color=colour, markersize=9, markeredgewidth=2)
+        color = BLUE if is_role(row["role"], assistant) else GREY
+        ax.vlines(place, row["q25"], row["q75"], color=color, linewidth=6, alpha=0.45)
+        ax.plot(place, row["median"], "_", color=color, markersize=9, markeredgewidth=2)
         name = ax.text(place, -0.03, font_text(row["role"], 18), rotation=90, fontsize=8, ha="center", transform=under)
-        name.set(va="top", color=BLUE if colour == BLUE else BLACK, in_layout=not room_below)
+        name.set(va="top", color=BLUE if color == BLUE else BLACK, in_layout=not room_below)
     ax.set_xticks([])
     ax.set_xlim(-0.7, len(roles) - 0.3)
     ax.tick_params(axis="y", labelleft=False)
