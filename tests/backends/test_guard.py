@@ -24,7 +24,7 @@ time.sleep(600)
 # The parent of a guard: it starts one as the backend does and says its number.
 PARENT = """
 import os, subprocess, sys, time
-command = [sys.executable, "-m", "personascope.guard", str(os.getpid()), *sys.argv[1:]]
+command = [sys.executable, "-m", "personascope.backends.guard", str(os.getpid()), *sys.argv[1:]]
 print(subprocess.Popen(command, start_new_session=True).pid, flush=True)
 time.sleep(600)
 """
@@ -99,7 +99,7 @@ def test_a_killed_guard_takes_the_command_with_it(tree: Tree):
 
 
 def run(*command: str, parent: int | None = None, folder: str = "/nonexistent") -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "personascope.guard", str(parent or os.getpid()), folder, *command]
+    words = [sys.executable, "-m", "personascope.backends.guard", str(parent or os.getpid()), folder, *command]
     return subprocess.run(words, capture_output=True, text=True, timeout=30)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from personascope.directions.block_sums import BlockSums
 from personascope.directions.bootstrap import bootstrap
-from personascope.drift.options import DriftOptions
+from personascope.directions.options import AxisOptions
 from tests.benchmarks.common import Row, peak_memory_mib
 
 ROLES, VARIANTS, QUESTIONS, BLOCKS, WIDTH, DRAWS = 50, 5, 240, 12, 65536, 1000
@@ -46,5 +46,5 @@ def run() -> Iterator[Row]:
 if __name__ == "__main__":
     sums = {f"role{i:02}" if i else "assistant": synthetic_sums(i) for i in range(ROLES)}
     start = time.perf_counter()
-    bootstrap(sums, DriftOptions(axis_method=sys.argv[1]), DRAWS)
+    bootstrap(sums, AxisOptions(axis_method=sys.argv[1]), DRAWS)
     print(json.dumps([time.perf_counter() - start, peak_memory_mib()]))

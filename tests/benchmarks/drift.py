@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from personascope.directions.axis import RoleSpace
 from personascope.drift.analysis import analyze
 from personascope.drift.bundle import Run, arrays, run_meta, summary, ui_bundle
 from personascope.drift.options import DriftOptions
@@ -61,7 +62,8 @@ def sparse(activations: TokenActivations, roles: RoleMatrix) -> DriftResult:
     """Ours: the analysis, every table and the bundle."""
     result = analyze(activations, roles.features, roles.role_names, OPTIONS)
     tables(result)
-    ui_bundle(result, run_meta(RUN, OPTIONS))
+    assert isinstance(result.roles, RoleSpace)
+    ui_bundle(result, result.roles, run_meta(RUN, OPTIONS))
     return result
 
 
@@ -121,9 +123,10 @@ def write_run(folder: Path) -> None:
     activations = TokenActivations(n_turns=TURNS, width=WIDTH, tokens=[f"▁{i}" for i in range(TOKENS)], **stored)
     roles = load_role_matrix(folder / "per_role.npz")
     result = analyze(activations, roles.features, roles.role_names, OPTIONS)
+    assert isinstance(result.roles, RoleSpace)
     for name, table in tables(result).items():
         write_csv(folder / f"run/{name}.csv", table)
-    write_json(folder / "run/ui_bundle.json", ui_bundle(result, run_meta(RUN, OPTIONS)))
+    write_json(folder / "run/ui_bundle.json", ui_bundle(result, result.roles, run_meta(RUN, OPTIONS)))
     write_json(folder / "run/summary.json", summary(result, RUN, ""))
     save_npz(folder / "run/arrays.npz", **arrays(result))
 

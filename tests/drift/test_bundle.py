@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from personascope.directions.axis import RoleSpace
 from personascope.drift.analysis import analyze
 from personascope.drift.bundle import Run, arrays, conversation_hash, run_meta, summary, ui_bundle
 from personascope.drift.options import SCORE_METHODS, DriftOptions
@@ -37,7 +38,8 @@ def analyzed(lengths: list[int], calibrated: bool = False, **knobs: Any) -> Drif
 
 def written(result: DriftResult, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """UI bundle and summary after a round trip through the files, which refuse NaN."""
-    write_json(folder / "ui_bundle.json", ui_bundle(result, run_meta(RUN, result.options)))
+    assert isinstance(result.roles, RoleSpace)
+    write_json(folder / "ui_bundle.json", ui_bundle(result, result.roles, run_meta(RUN, result.options)))
     write_json(folder / "summary.json", summary(result, RUN, TIME))
     return read_json(folder / "ui_bundle.json"), read_json(folder / "summary.json")
 

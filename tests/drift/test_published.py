@@ -15,7 +15,7 @@ from personascope.drift.result import Transition
 from personascope.formats.files import read_json
 from tests.helpers.drift_identities import check_bundle, check_summary
 
-PUBLISHED = Path(__file__).parents[2] / "shared/data/interpret-personas/run_coding"
+PUBLISHED = Path(__file__).parents[3] / "shared/data/interpret-personas/run_coding"
 WIDTH = 65536
 
 pytestmark = pytest.mark.skipif(not PUBLISHED.exists(), reason="the published drift run is not on this machine")
@@ -33,7 +33,7 @@ def summary() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def options(summary: dict[str, Any]) -> DriftOptions:
-    names = DriftOptions.__dataclass_fields__
+    names = DriftOptions().flat()
     return DriftOptions.of(**{name: value for name, value in summary["config"].items() if name in names})
 
 
@@ -71,7 +71,7 @@ def test_its_features_come_out_the_same(bundle: dict[str, Any], options: DriftOp
     nothing = np.zeros((1, WIDTH), np.float32)
     for step in bundle["q2"]["transitions"]:
         transition, axis = rebuilt(step)
-        roles = RoleSpace(nothing, nothing, nothing[0], axis, 0, [], ["assistant"], 1.0)
+        roles = RoleSpace(axis, nothing[0], 0, [], ["assistant"], 1.0, space=nothing, directions=nothing)
         ours = changed_features(transition, roles, options)
         for direction, entries in ours.items():
             # What needs the other 65,496 features, or the roles, cannot be rebuilt.

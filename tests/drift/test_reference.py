@@ -96,7 +96,7 @@ def test_each_response_is_scored_without_its_question_block(corpus: Corpus, knob
             vectors = np.stack(
                 [rows.max(0) if options.axis.pooling == "max" else rows.mean(0) for rows in pooled.values()]
             )
-            roles = role_space_of(vectors.astype(np.float32), NAMES, options)
+            roles = role_space_of(vectors.astype(np.float32), NAMES, options.axis)
             held = kept & (block == g)
             scores, mass = score_vectors(corpus.rows(name, options)[held], roles, options)
             here = block[kept] == g
@@ -115,7 +115,7 @@ def test_cross_fitting_removes_what_an_axis_gains_by_seeing_the_response(tmp_pat
     cross_fitted = reference.scores["projection"]
     is_assistant = reference.role == reference.assistant
     means = np.stack([corpus.rows(name, options).mean(0) for name in NAMES])
-    roles = role_space_of(means, NAMES, options)
+    roles = role_space_of(means, NAMES, options.axis)
     rows = np.concatenate([corpus.rows(name, options) for name in NAMES])
     in_sample = score_vectors(rows, roles, options)[0]["projection"]
     z = {}

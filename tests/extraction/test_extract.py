@@ -50,7 +50,7 @@ def sae(request: pytest.FixtureRequest, tmp_path: Path) -> LoadedSAE:
 
 def test_blocks_of_features_are_what_the_sae_encodes(sae: LoadedSAE, monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = torch.randn(9, 32, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr("personascope.saes.BLOCK_FEATURES", 5)
+    monkeypatch.setattr("personascope.models.saes.BLOCK_FEATURES", 5)
     blocks = list(encode_blocks(sae, tokens))
     assert torch.cat([torch.arange(D_SAE)[columns] for columns, _ in blocks]).tolist() == list(range(D_SAE))
     z, expected = torch.cat([z for _, z in blocks], dim=1), sae.sae.encode(tokens)

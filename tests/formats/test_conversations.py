@@ -22,7 +22,7 @@ from personascope.formats.conversations import (
 )
 from personascope.formats.files import read_json, write_json
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONVERSATIONS = ROOT / "resources" / "conversations"
 SIMULATIONS = ROOT / "resources" / "simulations"
 EMBEDDED = ROOT / "results" / "models" / "SmolLM2-135M-Instruct"

@@ -21,8 +21,8 @@ from personascope.formats.roles import (
     select_roles,
 )
 
-REAL = Path(__file__).parents[2] / "shared" / "data" / "assistant-axis"
-RESOURCES = Path(__file__).parents[1] / "resources"
+REAL = Path(__file__).parents[3] / "shared" / "data" / "assistant-axis"
+RESOURCES = Path(__file__).parents[2] / "resources"
 GOOD = {"instruction": [{"pos": "Be a baker."}], "questions": ["Which flour?"], "eval_prompt": "Is it a baker?"}
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from personascope.formats.roles import Role, list_roles, read_questions, read_role
 
-RESOURCES = Path(__file__).parents[1] / "resources"
-REAL = Path(__file__).parents[2] / "shared" / "data" / "assistant-axis"
+RESOURCES = Path(__file__).parents[2] / "resources"
+REAL = Path(__file__).parents[3] / "shared" / "data" / "assistant-axis"
 NAMES = re.findall(
     r"\w+",
     """

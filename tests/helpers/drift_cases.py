@@ -55,7 +55,7 @@ def reference_of(
 ) -> Reference:
     """A reference of noisy copies of the role vectors as responses, and noisy copies of the axis as its draws."""
     rng = np.random.default_rng(7)
-    roles = role_space_of(matrix, names, options)
+    roles = role_space_of(matrix, names, options.axis)
     role = np.repeat(np.arange(len(names)), responses)
     noise = rng.gamma(4.0, 0.25, (len(role), matrix.shape[1])).astype(np.float32)
     scores, mass = score_vectors(matrix[role] * noise, roles, options)

@@ -32,7 +32,7 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield Path(name)
         for process in psutil.process_iter():
             try:
-                mine = "personascope.host" in process.cmdline() and process.cwd() == name
+                mine = "personascope.hosting.host" in process.cmdline() and process.cwd() == name
             except psutil.Error:
                 continue
             if mine:
@@ -50,7 +50,7 @@ def host() -> Iterator[Path]:
 
 
 def start_host(path: Path, leader: psutil.Process) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "personascope.host", "--kind", "model", "--socket", str(path)]
+    command = [sys.executable, "-m", "personascope.hosting.host", "--kind", "model", "--socket", str(path)]
     command += ["--leader", str(leader.pid), "--started", repr(leader.create_time())]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     end = time.monotonic() + 20
@@ -165,7 +165,7 @@ def test_a_leader_s_number_that_was_given_away_is_no_leader(folder: Path):
     command = [
         sys.executable,
         "-m",
-        "personascope.host",
+        "personascope.hosting.host",
         "--kind",
         "model",
         "--socket",

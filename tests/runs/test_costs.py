@@ -90,4 +90,4 @@ def test_accounting_is_summed_by_group(tmp_path: Path):
     assert generate["max_memory_mb"] == pytest.approx(3.5 * 1024**3 / 1e6)
     assert (aggregate["elapsed_s"], aggregate["gpu_s"], aggregate["states"]) == (60, 0, {"CANCELLED": 1})
     text = show({"rules": {}, "slurm": {"groups": groups}})
-    assert "60 min" in text and "2 h" in text and "1 canceled" in text
+    assert "60 min" in text and "2 h" in text and "1 cancelled" in text

@@ -132,7 +132,15 @@ def test_a_job_that_succeeds_leaves_no_line(folder: Path):
 
 def start_host(folder: Path) -> "subprocess.Popen[bytes]":
     me = psutil.Process()
-    command = [sys.executable, "-m", "personascope.host", "--kind", "analysis", "--socket", str(folder / "socket")]
+    command = [
+        sys.executable,
+        "-m",
+        "personascope.hosting.host",
+        "--kind",
+        "analysis",
+        "--socket",
+        str(folder / "socket"),
+    ]
     command += ["--leader", str(me.pid), "--started", repr(me.create_time()), "--status", str(HOSTS)]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

@@ -62,7 +62,7 @@ def test_a_killed_host_leaves_no_process(workspace: Workspace) -> None:
     try:
         assert wait_for(lambda: workspace.find_process("EngineCore") or run.poll() is not None, 600)
         wait_for(lambda: "/v1/completions" in server_log(workspace) or run.poll() is not None, 600)
-        host = workspace.find_process("-m personascope.host")
+        host = workspace.find_process("-m personascope.hosting.host")
         assert host, workspace.read("run.log")
         below = host.children(recursive=True)
         assert len(below) >= 4  # guard, server, engine, worker

@@ -45,7 +45,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Itera
     own_questions = f"results/responses/role_specific/{MODEL}/pirate.jsonl"
     run = workspace.start("all", own_questions, "--cores", "2", "--configfile", workspace.overlay(TINY))
     try:
-        host = wait_for(lambda: workspace.find_process("personascope.host", "--socket"), 60)
+        host = wait_for(lambda: workspace.find_process("personascope.hosting.host", "--socket"), 60)
         assert host, workspace.read("run.log")
         command = host.cmdline()
         socket = Path(command[command.index("--socket") + 1])

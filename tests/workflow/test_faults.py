@@ -46,7 +46,7 @@ def working(workspace: Workspace) -> Iterator[Workspace]:
 @pytest.mark.parametrize(
     "victim",
     [
-        pytest.param(("personascope.host",), id="model-host"),
+        pytest.param(("personascope.hosting.host",), id="model-host"),
         pytest.param(("-m snakemake", "responses"), id="snakemake"),
         pytest.param(("generate.py",), id="job"),
     ],

@@ -83,7 +83,7 @@ class Working:
         self.killed = time.monotonic()
 
     def host(self) -> psutil.Process:
-        found = self.workspace.find_process("personascope.host")
+        found = self.workspace.find_process("personascope.hosting.host")
         assert found, self.workspace.read("run.log")
         return found
 
