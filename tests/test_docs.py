@@ -120,8 +120,8 @@ def test_code_blocks_are_valid(page: str) -> None:
                 found = importlib.import_module(module)
                 assert [name for name in names.split(", ") if not hasattr(found, name)] == []
         elif language == "yaml":
-            known = {key for key, _, _ in SCHEMA} | {"drift.analyzes.NAME"}
-            keys = (re.sub(r"^(drift\.analyzes)\.[\w-]+", r"\1.NAME", key) for key in flat(safe_load(body)))
+            known = {key for key, _, _ in SCHEMA} | {"drift.analyses.NAME"}
+            keys = (re.sub(r"^(drift\.analyses)\.[\w-]+", r"\1.NAME", key) for key in flat(safe_load(body)))
             assert {key for key in keys if key not in known} == set()
 
 

@@ -17,7 +17,7 @@ CELL = "SmolLM2-135M-Instruct_layer_15_width_4096"
 TALK = "tutor-slope-of-a-hill"  # 9 turns, 679 assistant tokens
 LENGTHS = (2000, 4000, 8000)
 MANY, SOME = 500, 60
-LARGE_ROLES, LARGE_TALKS = 276 * 3, 2000  # a study: 276 roles of 3 models in one DAG, 3 analyzes
+LARGE_ROLES, LARGE_TALKS = 276 * 3, 2000  # a study: 276 roles of 3 models in one DAG, 3 analyses
 
 
 class Workflow:
@@ -34,7 +34,7 @@ class Workflow:
         for name in self.names:
             shutil.copy(ROOT / f"resources/conversations/{TALK}.json", folder / f"talks/{name}.json")
         overlay = {"drift": {"conversations": ["talks"], "figures": [], "simulations": {"samples": 0}}}
-        overlay["drift"]["analyzes"] = {"pc1": {"axis_method": "pc1"}}
+        overlay["drift"]["analyses"] = {"pc1": {"axis_method": "pc1"}}
         (folder / "talks.yaml").write_text(yaml.safe_dump(overlay))
 
     def with_results(self) -> None:
@@ -57,7 +57,7 @@ def dag() -> Iterator[Row]:
         workflow = Workflow(Path(name), MANY)
         times = sorted(seconds(lambda: workflow.snakemake("drift", "-n", "--quiet")) for _ in range(ROUNDS))
         took = times[len(times) // 2]
-        detail = f"{MANY} conversations x 2 analyzes, Snakemake's start and printing included"
+        detail = f"{MANY} conversations x 2 analyses, Snakemake's start and printing included"
         yield Row("dry-run of many conversations", f"{took:.1f} s", "< 10 s", took < 10, detail)
 
 
@@ -69,7 +69,7 @@ def large_dag() -> Iterator[Row]:
         for i in range(LARGE_ROLES - len(list(roles.glob("*.json")))):
             shutil.copy(roles / "pirate.json", roles / f"more{i:03}.json")
         overlay = yaml.safe_load((workflow.folder / "talks.yaml").read_text())
-        overlay["drift"]["analyzes"] |= {"cosine": {"score_method": "cos_axis"}}
+        overlay["drift"]["analyses"] |= {"cosine": {"score_method": "cos_axis"}}
         (workflow.folder / "talks.yaml").write_text(yaml.safe_dump(overlay))
         (Path(name) / "Snakefile").write_text(BARE)
         command = [sys.executable, "-m", "snakemake", "all", "-n", "--quiet", "--cores", "all"]
@@ -79,7 +79,7 @@ def large_dag() -> Iterator[Row]:
             bare.append(seconds(lambda: subprocess.run(command, cwd=name, check=True, capture_output=True)))
         memory = peak_of([*command, "--configfile", "talks.yaml"], workflow.folder)
     took, floor = sorted(times)[ROUNDS // 2], sorted(bare)[ROUNDS // 2]
-    what = f"{LARGE_ROLES} roles, {LARGE_TALKS} conversations x 3 analyzes"
+    what = f"{LARGE_ROLES} roles, {LARGE_TALKS} conversations x 3 analyses"
     detail = f"{what}, --quiet; rules of one file each: {floor:.1f} s"
     yield Row("dry-run of a large study", f"{took:.1f} s", "< 15 s", took < 15, detail)
     yield Row("its memory", f"{memory:.0f} MB", "< 500 MB", memory < 500, what)
@@ -121,12 +121,12 @@ def jobs() -> Iterator[Row]:
     with TemporaryDirectory() as name:
         workflow = Workflow(Path(name), SOME, "config/demo.yaml")
         workflow.with_results()
-        analyzes = ("default", "pc1", "residual")
-        references = [f"results/drift_reference/general/{CELL}/{analysis}.npz" for analysis in analyzes]
+        analyses = ("default", "pc1", "residual")
+        references = [f"results/drift_reference/general/{CELL}/{analysis}.npz" for analysis in analyses]
         workflow.snakemake(*references)
         took = seconds(lambda: workflow.snakemake("drift"))
         made = list((workflow.folder / "results/drift").rglob("summary.json"))
-        assert len(made) == SOME * len(analyzes), len(made)
+        assert len(made) == SOME * len(analyses), len(made)
         each = took * (os.cpu_count() or 1) / len(made)
         detail = (
             f"{len(made)} jobs in {took:.0f} s on {os.cpu_count()} cores, Snakemake's start and the summary included"

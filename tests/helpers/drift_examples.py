@@ -171,11 +171,11 @@ def make_run(
     }
 
 
-def make_summary(n: int = 8, analyzes: tuple[str, ...] = ("default", "cosine")) -> pd.DataFrame:
+def make_summary(n: int = 8, analyses: tuple[str, ...] = ("default", "cosine")) -> pd.DataFrame:
     """n conversations under each analysis, and one that failed."""
     rng = np.random.default_rng(5)
     rows = []
-    for scale, analysis in zip((1.0, 0.05, 0.2), analyzes, strict=False):
+    for scale, analysis in zip((1.0, 0.05, 0.2), analyses, strict=False):
         for i in range(n):
             scores = 16 - np.cumsum(rng.normal(0.3 * i / max(n - 1, 1), 0.5, 10))
             rows.append(

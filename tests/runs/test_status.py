@@ -27,7 +27,7 @@ RUN: dict[str, Any] = {
     "mode": "general",
     "roles": ["ghost", "pirate"],
     "conversations": ["talk"],
-    "analyzes": ["default"],
+    "analyses": ["default"],
     "results": "results",
     "store": "store",
 }

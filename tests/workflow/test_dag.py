@@ -11,7 +11,7 @@ from workspace import CELL, REPO, RESPONSES, TINY, Workspace
 pytestmark = pytest.mark.workflow
 
 AXIS = {"assistant_axis": 1, "plot_axis": 3}
-# The tiny experiment: 3 conversations and a simulated one, under 4 analyzes.
+# The tiny experiment: 3 conversations and a simulated one, under 4 analyses.
 ANALYSED = {"drift_conversation": 16, "drift_tables": 4, "drift_summary": 1}
 
 
@@ -21,12 +21,12 @@ def after_extract(roles: int) -> dict[str, int]:
     return {**aggregated, **AXIS, **ANALYSED}
 
 
-def whole(roles: int, conversations: int, analyzes: int) -> dict[str, int]:
+def whole(roles: int, conversations: int, analyses: int) -> dict[str, int]:
     """An experiment from nothing, every conversation drawn under one analysis."""
     counts = {"generate": roles, "extract": roles, "aggregate": 1, "aggregate_residuals": 1, **AXIS}
-    counts |= {"extract_conversation": conversations, "block_sums": roles, "drift_reference": analyzes}
+    counts |= {"extract_conversation": conversations, "block_sums": roles, "drift_reference": analyses}
     return counts | {
-        "drift_conversation": conversations * analyzes,
+        "drift_conversation": conversations * analyses,
         "plot_drift": conversations,
         "drift_summary": 1,
     }
@@ -61,7 +61,7 @@ def test_a_role_without_a_file_is_refused(workspace: Workspace):
 
 
 def test_without_residual_layers_there_is_no_residual_stage(workspace: Workspace):
-    overlay = workspace.overlay(TINY, {"extraction": {"residual_layers": []}, "drift": {"analyzes": {}, "tables": []}})
+    overlay = workspace.overlay(TINY, {"extraction": {"residual_layers": []}, "drift": {"analyses": {}, "tables": []}})
     counts = workspace.counts("axis", "--configfile", overlay)
     assert counts == {"generate": 3, "extract": 3, "aggregate": 1, **AXIS}
 
@@ -173,6 +173,6 @@ def test_a_changed_conversation_reruns_its_own_jobs(finished: Workspace):
     ],
 )
 def test_an_analysis_reruns_alone(finished: Workspace, name: str, knobs: dict[str, Any], expected: dict[str, int]):
-    overlay = finished.overlay(TINY, {"drift": {"analyzes": TINY["drift"]["analyzes"] | {name: knobs}}})
+    overlay = finished.overlay(TINY, {"drift": {"analyses": TINY["drift"]["analyses"] | {name: knobs}}})
     counts = finished.counts("drift", "--configfile", overlay)
     assert counts == {"drift_reference": 1, "drift_conversation": 4, "drift_summary": 1, **expected}

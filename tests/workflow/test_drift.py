@@ -95,7 +95,7 @@ def test_a_simulated_conversation_follows_its_script(finished: Workspace):
 def test_drift_loads_no_model(finished: Workspace):
     (finished.path / "logs/model_host.log").unlink()
     overlay = finished.overlay(
-        TINY, {"drift": {"analyzes": TINY["drift"]["analyzes"] | {"extra": {"transform": "raw"}}}}
+        TINY, {"drift": {"analyses": TINY["drift"]["analyses"] | {"extra": {"transform": "raw"}}}}
     )
     finished.snakemake("drift", "--cores", "2", "--configfile", overlay)
     assert not (finished.path / "logs/model_host.log").exists()

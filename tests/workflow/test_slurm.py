@@ -143,7 +143,7 @@ def test_every_stage_has_one_load_a_group_and_the_results_of_one_machine(
 ) -> None:
     here = finished_run.workspace
     assert all((ran.path / target).is_file() for target in STAGES[2:])
-    # Analyzes note when they were made, and activations depend on the number of threads in the last bit.
+    # Analyses note when they were made, and activations depend on the number of threads in the last bit.
     for folder in ("responses/general", "features", "aggregated", "axis"):
         assert ran.files(f"results/{folder}") == here.files(f"results/{folder}") != {}, folder
     groups = len(TINY["roles"]["select"]) / GROUP

@@ -31,7 +31,7 @@ TINY = {
         "conversations": ["talks"],
         "simulations": {"folder": "scripts", "samples": 1},
         "uncertainty": {"draws": 20},
-        "analyzes": {
+        "analyses": {
             "pc1": {"axis_method": "pc1"},
             "cosine": {"score_method": "cos_axis"},
             "residual": {"space": "residual", "layer": 15},

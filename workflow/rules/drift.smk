@@ -62,7 +62,7 @@ rule drift_conversation:
 
 
 rule drift_tables:
-    """Every table as CSV, and the arrays: for the analyzes under drift.tables, or any run by target."""
+    """Every table as CSV, and the arrays: for the analyses under drift.tables, or any run by target."""
     input:
         result="<out>/drift/<cell>/{analysis}/{conversation}/result.npz",
     output:
@@ -85,7 +85,7 @@ rule drift_tables:
 
 
 rule plot_drift:
-    """Figures and the token heat page: for the analyzes under drift.figures, or any run by target."""
+    """Figures and the token heat page: for the analyses under drift.figures, or any run by target."""
     input:
         result="<out>/drift/<cell>/{analysis}/{conversation}/result.npz",
     output:
@@ -124,7 +124,7 @@ rule plot_drift:
 
 
 rule drift_summary:
-    """All conversations and analyzes side by side, ranked by drift."""
+    """All conversations and analyses side by side, ranked by drift."""
     input:
         summaries=E.drift,
     output:

@@ -52,13 +52,13 @@ def read_experiment(config: dict[str, Any], schema: dict[str, Any]) -> "Experime
 
 
 def checked_config(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """A copy with the schema's defaults filled in and the analyzes that an overlay took back (null) left out."""
+    """A copy with the schema's defaults filled in and the analyses that an overlay took back (null) left out."""
     from jsonschema import Draft202012Validator
 
     config = copy.deepcopy(config)
-    analyzes = (config.get("drift") or {}).get("analyzes")
-    if isinstance(analyzes, dict):
-        config["drift"]["analyzes"] = {name: block for name, block in analyzes.items() if block is not None}
+    analyses = (config.get("drift") or {}).get("analyses")
+    if isinstance(analyses, dict):
+        config["drift"]["analyses"] = {name: block for name, block in analyses.items() if block is not None}
     for error in Draft202012Validator(schema).iter_errors(config):
         key = ".".join(map(str, error.absolute_path)) or "top level"
         raise UserError(f"config, {key}: {error.message}; config/README.md explains every key")
@@ -142,12 +142,12 @@ class Experiment:
         if self.gpus and engine_gpus > self.gpus:
             key = "generation.backend_options.tensor_parallel_size"
             raise UserError(f"config, {key}: {engine_gpus} GPUs, but model.gpus is {self.gpus}")
-        self._check_analyzes()
+        self._check_analyses()
 
-    def _check_analyzes(self) -> None:
+    def _check_analyses(self) -> None:
         kept = self.config["extraction"]["residual_layers"]
-        for name in self.analyzes:
-            where = f"config, drift.analyzes.{name}"
+        for name in self.analyses:
+            where = f"config, drift.analyses.{name}"
             flat = self.analysis_options(name)
             if flat["transition_pick"] == "manual" and flat["manual_turn"] is None:
                 raise UserError(f"{where}.manual_turn: transition_pick: manual needs it")
@@ -158,8 +158,8 @@ class Experiment:
             except UserError as error:
                 raise UserError(f"{where}: {error}") from None
         for key in ("tables", "figures"):
-            if unknown := sorted(set(self.analyzes_with(key)) - set(self.analyzes)):
-                there = ", ".join(self.analyzes)
+            if unknown := sorted(set(self.analyses_with(key)) - set(self.analyses)):
+                there = ", ".join(self.analyses)
                 raise UserError(f"config, drift.{key}: {unknown[0]} is no analysis; there are {there}")
 
     def warnings(self) -> list[str]:
@@ -227,17 +227,17 @@ class Experiment:
         return self.model_params | {"sae": sae} | self.spec("extraction", "residual_layers")
 
     @property
-    def analyzes(self) -> list[str]:
-        return list(self.config["drift"]["analyzes"])
+    def analyses(self) -> list[str]:
+        return list(self.config["drift"]["analyses"])
 
-    def analyzes_with(self, key: str) -> list[str]:
-        """The analyzes whose `tables` or `figures` are asked for."""
+    def analyses_with(self, key: str) -> list[str]:
+        """The analyses whose `tables` or `figures` are asked for."""
         wanted = self.config["drift"][key]
-        return self.analyzes if wanted == "all" else wanted
+        return self.analyses if wanted == "all" else wanted
 
     def analysis_options(self, name: str) -> dict[str, Any]:
         """The options of a named analysis, flat: the block `axis`, overridden by the analysis's own."""
-        return self.config["axis"] | self.config["drift"]["analyzes"][name]
+        return self.config["axis"] | self.config["drift"]["analyses"][name]
 
     def reference_options(self, name: str) -> dict[str, Any]:
         """Those of them that decide the reference: all but what is only displayed."""
@@ -289,7 +289,7 @@ class Experiment:
         a role space is in memory four times while it is made.
         """
         draws, kept = self.config["drift"]["uncertainty"]["draws"], 0
-        for name in self.analyzes:
+        for name in self.analyses:
             options = self.analysis_options(name)
             width = self.d_sae if options["space"] == "sae" else self.d_model
             copies = draws * (2 if options["score_method"] == "cos_assistant" else 1)
@@ -349,15 +349,15 @@ class Experiment:
 
     @cached_property
     def references(self) -> list[str]:
-        return [f"<out>/reference/<cell>/{name}.npz" for name in self.analyzes]
+        return [f"<out>/reference/<cell>/{name}.npz" for name in self.analyses]
 
     @cached_property
     def drift(self) -> list[str]:
-        return self._of_runs("summary.json", self.analyzes)
+        return self._of_runs("summary.json", self.analyses)
 
     @cached_property
     def drift_extras(self) -> list[str]:
-        tables, figures = self.analyzes_with("tables"), self.analyzes_with("figures")
+        tables, figures = self.analyses_with("tables"), self.analyses_with("figures")
         return self._of_runs("arrays.npz", tables) + self._of_runs("token_heat.html", figures)
 
     @cached_property
@@ -367,8 +367,8 @@ class Experiment:
     def _of_roles(self, folder: str, *suffixes: str) -> list[str]:
         return [f"<out>/{folder}/<cell>/{role}{suffix}" for role in self.roles for suffix in suffixes]
 
-    def _of_runs(self, file: str, analyzes: Iterable[str]) -> list[str]:
-        return [f"<out>/drift/<cell>/{name}/{talk}/{file}" for name in analyzes for talk in self.conversations]
+    def _of_runs(self, file: str, analyses: Iterable[str]) -> list[str]:
+        return [f"<out>/drift/<cell>/{name}/{talk}/{file}" for name in analyses for talk in self.conversations]
 
     # ---- for the commands -------------------------------------------------------------------------------------------
 
@@ -381,7 +381,7 @@ class Experiment:
             "mode": self.mode,
             "roles": self.roles,
             "conversations": list(self.conversations),
-            "analyzes": self.analyzes,
+            "analyses": self.analyses,
             "results": results,
             "store": self.config["store"],
         }

@@ -83,9 +83,9 @@ def stages(run: dict[str, Any]) -> list[dict[str, Any]]:
         ("role matrix", f"aggregated/{by_mode}/mean", ".npz", ["per_role"]),
         ("axis", f"axis/{by_mode}", ".npz", ["axis"]),
         ("tokens", f"tokens/{cell}", ".parquet", run["conversations"]),
-        ("reference", f"reference/{by_mode}", ".npz", run["analyzes"]),
+        ("reference", f"reference/{by_mode}", ".npz", run["analyses"]),
         # A run's files lie in a folder of its own, which is there as soon as its job has started.
-        *((f"drift {name}, begun", f"drift/{by_mode}/{name}", "", run["conversations"]) for name in run["analyzes"]),
+        *((f"drift {name}, begun", f"drift/{by_mode}/{name}", "", run["conversations"]) for name in run["analyses"]),
         ("summary", f"summary/{by_mode}", ".parquet", ["drift_summary"] if run["conversations"] else []),
     ]
     return [

@@ -2,7 +2,7 @@
 
 Within each analysis: conversations with a drift onset come first, then the larger `fall` comes first, where
 fall = score_min - score_first (0 or negative): how far below its first turn a conversation gets. Scores of different
-analyzes have different scales, so each analysis is ranked by itself. What could not be analyzed stands at the end.
+analyses have different scales, so each analysis is ranked by itself. What could not be analyzed stands at the end.
 """
 
 import json
@@ -137,7 +137,7 @@ def ranking_html(summary: pd.DataFrame, *, title: str = "Conversations ranked by
     parts = [_ranking_table(name, part) for name, part in (_by_analysis(kept) if len(kept) else [])]
     note = """<p class="soft">Fall: the lowest turn's score minus the first turn's; negative is away from the assistant.
 Conversations with a drift onset (the first turn at which the sequential test rejects \u201cstill the assistant\u201d)
-come first, then the larger fall. Scores of different analyzes have different scales.</p>
+come first, then the larger fall. Scores of different analyses have different scales.</p>
 """
     body = note + ("".join(parts) or "<p>No conversation was analyzed.</p>\n") + _failed_table(failed)
     return page(title, STYLE, body)
