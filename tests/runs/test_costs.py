@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from personascope.errors import UserError
-from personascope.hosting.progress import note_load
+from personascope.hosting.progress import loads_folder, note_load
 from personascope.runs.costs import costs, show, submitted, summed
 from personascope.runs.measured import load_seconds
 
@@ -36,11 +36,12 @@ def test_costs_by_rule(tmp_path: Path):
 
 def test_loads_of_the_model_are_among_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    assert load_seconds() is None
+    assert load_seconds("google/gemma-3-27b-it") is None
     for seconds in (9.0, 3.0, 4.0):
-        note_load("google/gemma-3-27b-it", seconds)
-    assert load_seconds() == 4.0
-    found = costs(tmp_path / "benchmarks", tmp_path / "logs")["rules"]["load_model"]
+        note_load(loads_folder("main"), "google/gemma-3-27b-it", seconds)
+    note_load(loads_folder("demo"), "another", 0.5)
+    assert load_seconds("google/gemma-3-27b-it") == 4.0 and load_seconds("another") == 0.5
+    found = costs(tmp_path / "benchmarks/main", tmp_path / "logs/main")["rules"]["load_model"]
     assert found["jobs"] == 3 and found["wall_s"] == 16.0 and found["max_memory_mb"] > 10
 
 

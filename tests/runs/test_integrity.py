@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from personascope.runs.integrity import LOCKS, NOTES, note_outputs, note_times, set_aside_damaged
+from personascope.runs.integrity import LOCKS, note_outputs, note_times, notes_folder, set_aside_damaged
 
-JOB = "logs/generate/pirate.log"
+JOB, NOTES = "logs/main/generate/pirate.log", notes_folder("main")
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = Path("results/pirate.jsonl")
     path.parent.mkdir()
     path.write_bytes(b"a response\nanother\n")
-    note_outputs(JOB, [path])
+    note_outputs("main", JOB, [path])
     return path
 
 
@@ -26,7 +26,7 @@ def later(path: Path) -> None:
 
 
 def test_what_a_job_wrote_stays(output: Path) -> None:
-    assert set_aside_damaged() == []
+    assert set_aside_damaged("main") == []
     assert output.read_bytes() == b"a response\nanother\n"
 
 
@@ -34,56 +34,56 @@ def test_what_a_job_wrote_stays(output: Path) -> None:
 def test_what_it_did_not_write_is_set_aside(output: Path, now: bytes) -> None:
     output.write_bytes(now)
     later(output)
-    [told] = set_aside_damaged()
+    [told] = set_aside_damaged("main")
     assert told.startswith(f"{output}: not what its job wrote") and not output.exists()
     assert Path(f"{output}.damaged").read_bytes() == now
-    assert set_aside_damaged() == [], "once"
+    assert set_aside_damaged("main") == [], "once"
 
 
 def test_a_new_time_alone_is_no_damage_and_read_once(output: Path) -> None:
     later(output)
-    assert set_aside_damaged() == []
+    assert set_aside_damaged("main") == []
     lines = [line for file in NOTES.iterdir() for line in file.read_text().splitlines()]
     assert len(lines) == 2
-    assert set_aside_damaged() == []
+    assert set_aside_damaged("main") == []
     assert lines == [line for file in NOTES.iterdir() for line in file.read_text().splitlines()]
 
 
 def test_times_at_the_end_of_a_run_are_believed(output: Path) -> None:
     later(output)
-    note_times()
+    note_times("main")
     before = [file.read_bytes() for file in NOTES.iterdir()]
-    assert set_aside_damaged() == []
+    assert set_aside_damaged("main") == []
     assert [file.read_bytes() for file in NOTES.iterdir()] == before, "not read again"
     output.write_bytes(b"a response\n")
-    note_times()
-    note_times()
-    assert len(set_aside_damaged()) == 1, "another size is never believed"
+    note_times("main")
+    note_times("main")
+    assert len(set_aside_damaged("main")) == 1, "another size is never believed"
 
 
 def test_the_end_of_a_run_leaves_a_line_for_each_output_that_is_there(output: Path) -> None:
     gone = output.with_name("ghost.jsonl")
     gone.write_bytes(b"boo\n")
     for _ in range(3):
-        note_outputs(JOB, [output, gone])
+        note_outputs("main", JOB, [output, gone])
     gone.unlink()
-    note_times()
+    note_times("main")
     [line] = [line for file in NOTES.iterdir() for line in file.read_text().splitlines()]
     assert str(output) in line
-    assert set_aside_damaged() == [] and output.exists()
+    assert set_aside_damaged("main") == [] and output.exists()
 
 
 def test_a_job_that_ran_again_is_what_counts(output: Path) -> None:
     output.write_bytes(b"a longer response\n")
-    note_outputs(JOB, [output])
-    assert set_aside_damaged() == []
+    note_outputs("main", JOB, [output])
+    assert set_aside_damaged("main") == []
 
 
 def test_a_run_that_is_going_on_is_left_alone(output: Path) -> None:
     output.write_bytes(b"")
     LOCKS.mkdir(parents=True)
     (LOCKS / "0.input.lock").write_text("results/pirate.jsonl\n")
-    assert set_aside_damaged() == [] and output.exists()
+    assert set_aside_damaged("main") == [] and output.exists()
 
 
 def test_other_nodes_and_torn_lines(output: Path) -> None:
@@ -93,9 +93,9 @@ def test_other_nodes_and_torn_lines(output: Path) -> None:
     with other.open("a") as file:
         file.write('7\n{"path": "results/pir')
     output.unlink()
-    assert set_aside_damaged() == [], "what is gone is Snakemake's to make"
+    assert set_aside_damaged("main") == [], "what is gone is Snakemake's to make"
     output.write_bytes(b"a")
-    assert len(set_aside_damaged()) == 1
+    assert len(set_aside_damaged("main")) == 1
 
 
 def test_what_the_same_job_wrote_goes_with_it(output: Path) -> None:
@@ -103,8 +103,26 @@ def test_what_the_same_job_wrote_goes_with_it(output: Path) -> None:
     sibling, other = output.with_name("pirate.parquet"), output.with_name("ghost.jsonl")
     for path in (sibling, other):
         path.write_bytes(b"whole")
-    note_outputs(JOB, [sibling])
-    note_outputs("logs/generate/ghost.log", [other])
+    note_outputs("main", JOB, [sibling])
+    note_outputs("main", "logs/generate/ghost.log", [other])
     output.write_bytes(b"")
-    assert len(set_aside_damaged()) == 1
+    assert len(set_aside_damaged("main")) == 1
     assert not sibling.exists() and Path(f"{sibling}.damaged").read_bytes() == b"whole" and other.exists()
+
+
+def test_a_dry_run_only_says_what_it_would_set_aside(output: Path) -> None:
+    later(output)  # to be read again
+    other = output.with_name("ghost.jsonl")
+    other.write_bytes(b"whole")
+    note_outputs("main", "logs/main/generate/ghost.log", [other])
+    other.write_bytes(b"")
+    before = [file.read_bytes() for file in NOTES.iterdir()]
+    [line] = set_aside_damaged("main", rename=False)
+    assert line.startswith(f"{other}: not what its job wrote") and "would be set aside by a run" in line
+    assert other.exists() and output.exists() and [file.read_bytes() for file in NOTES.iterdir()] == before
+    assert len(set_aside_damaged("main")) == 1 and not other.exists()
+
+
+def test_another_experiment_s_outputs_are_its_own(output: Path) -> None:
+    output.write_bytes(b"")
+    assert set_aside_damaged("demo") == [] and output.exists()

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -18,24 +19,28 @@ import pytest
 from personascope.errors import UserError
 from personascope.formats.files import read_json, write_json
 from personascope.hosting.store import feature_files
-from personascope.runs.job import FAILURES, job
-from personascope.runs.status import HOSTS, hosts, note_run, show, status
+from personascope.runs.job import failures_file, job
+from personascope.runs.status import hosts, last_run, note_run, show, status
 
+LOGS = Path("logs/demo")
+HOSTS, FAILURES = LOGS / "hosts", failures_file("demo")
 RUN: dict[str, Any] = {
+    "experiment": "demo",
     "model": "m",
     "sae": "s",
     "mode": "general",
     "roles": ["ghost", "pirate"],
     "conversations": ["talk"],
     "analyses": ["default"],
-    "results": "results",
+    "results": "results/demo",
     "store": "store",
 }
 FAIL = """
 import sys
+from types import SimpleNamespace
 from personascope.errors import UserError
 from personascope.runs.job import job
-with job(sys.argv[1], []):
+with job(SimpleNamespace(log=[sys.argv[1]], output=[], config={"experiment": "demo"})):
     raise UserError("role pirate: no room") if sys.argv[2] == "user" else ValueError("odd")
 """
 
@@ -72,25 +77,34 @@ def test_no_run_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         status()
 
 
+def test_the_run_started_last_is_shown_and_any_other_by_name(folder: Path):
+    note_run(RUN | {"experiment": "main", "results": "results/main"}, ["other.log"])
+    assert status()["experiment"] == "main" and "main, m: run started" in show(status())
+    assert status("demo")["experiment"] == "demo" and last_run("demo")["results"] == "results/demo"
+    with pytest.raises(UserError, match="no run of the experiment 'study' was started here"):
+        status("study")
+
+
 def test_finished_files_are_counted_among_those_asked_for(folder: Path):
     assert {stage: n for stage, (n, _) in done(status()).items() if n} == {}
-    put("results/responses/general/m/pirate.jsonl", "results/responses/general/m/another.jsonl")
-    put("results/responses/general/m/.ghost.jsonl.1.tmp")
-    put("results/features/general/m_s/pirate.parquet", "results/features/general/m_s/pirate.residuals.parquet")
-    put("results/conversations/m_s/talk.parquet", "results/drift/general/m_s/default/talk/summary.json")
+    put("results/demo/responses/general/m/pirate.jsonl", "results/demo/responses/general/m/another.jsonl")
+    put("results/demo/responses/general/m/.ghost.jsonl.1.tmp", "results/main/responses/general/m/ghost.jsonl")
+    put("results/demo/features/general/m_s/pirate.parquet")
+    put("results/demo/features/general/m_s/pirate.residuals.parquet")
+    put("results/demo/tokens/m_s/talk.parquet", "results/demo/drift/general/m_s/default/talk/summary.json")
     result = status()
     counts = done(result)
     assert counts["responses"] == counts["features"] == (1, 2)
-    assert counts["conversations"] == counts["drift default, begun"] == (1, 1)
+    assert counts["tokens"] == counts["drift default, begun"] == (1, 1)
     assert counts["reference"] == counts["axis"] == (0, 1)
     assert result["alive"] is True and "running" in show(result)
 
 
 def test_a_run_that_was_killed_has_ended(folder: Path):
-    run = read_json("logs/run.json")
-    write_json("logs/run.json", run | {"process_started": run["process_started"] - 100})
+    run = read_json(LOGS / "run.json")
+    write_json(LOGS / "run.json", run | {"process_started": run["process_started"] - 100})
     assert status()["alive"] is False
-    write_json("logs/run.json", run | {"node": "elsewhere"})
+    write_json(LOGS / "run.json", run | {"node": "elsewhere"})
     assert status()["alive"] is None
 
 
@@ -107,25 +121,28 @@ def fail(log: str, kind: str = "user") -> None:
 
 
 def test_failures_stand_until_the_log_is_written_again(folder: Path):
-    fail("logs/generate/pirate.log")
-    fail("logs/extract/ghost.log", "bug")
+    fail("logs/demo/generate/pirate.log")
+    fail("logs/demo/extract/ghost.log", "bug")
     errors = {line["log"]: line["error"] for line in status()["failures"]}
-    assert errors == {"logs/generate/pirate.log": "role pirate: no room", "logs/extract/ghost.log": "ValueError: odd"}
+    assert errors == {
+        "logs/demo/generate/pirate.log": "role pirate: no room",
+        "logs/demo/extract/ghost.log": "ValueError: odd",
+    }
     assert "failed jobs: 2" in show(status())
     later = time.time() + 60
-    os.utime("logs/generate/pirate.log", (later, later))  # the job has run again
-    Path("logs/extract/ghost.log").unlink()
+    os.utime("logs/demo/generate/pirate.log", (later, later))  # the job has run again
+    Path("logs/demo/extract/ghost.log").unlink()
     assert status()["failures"] == []
 
 
 def test_a_line_that_cannot_be_written_changes_nothing_for_the_job(folder: Path):
     Path(FAILURES).mkdir()
-    fail("logs/generate/pirate.log")
-    assert "no room" in Path("logs/generate/pirate.log").read_text()
+    fail("logs/demo/generate/pirate.log")
+    assert "no room" in Path("logs/demo/generate/pirate.log").read_text()
 
 
 def test_a_job_that_succeeds_leaves_no_line(folder: Path):
-    with job("logs/fine.log", []):
+    with job(SimpleNamespace(log=["logs/demo/fine.log"], output=[], config={"experiment": "demo"})):
         logging.info("fine")
     assert not FAILURES.exists()
 
@@ -141,7 +158,7 @@ def start_host(folder: Path) -> "subprocess.Popen[bytes]":
         "--socket",
         str(folder / "socket"),
     ]
-    command += ["--leader", str(me.pid), "--started", repr(me.create_time()), "--status", str(HOSTS)]
+    command += ["--leader", str(me.pid), "--started", repr(me.create_time()), "--experiment", "demo"]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -166,4 +183,4 @@ def test_hosts_of_other_nodes_are_doubted_then_forgotten(folder: Path):
     text = show(status(now=1010.0) | {"started_s_ago": 1.0})
     assert "model host 5 on n1: generate: pirate: 3/12 responses, 11 tokens/s, 2 h 10 min left\n" in text
     assert "no news for 10 min, probably gone" in show(status(now=1600.0) | {"started_s_ago": 1.0})
-    assert hosts(1000.0 + 2 * 86400) == [] and not (HOSTS / "n1-5.json").exists()
+    assert hosts(HOSTS, 1000.0 + 2 * 86400) == [] and not (HOSTS / "n1-5.json").exists()

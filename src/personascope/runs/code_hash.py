@@ -44,7 +44,7 @@ def _digest(module: str) -> bytes:
 def covered(*modules: str) -> list[str]:
     """The modules that a hash covers, sorted: these and what they import inside the package, without PLUMBING."""
     found: set[str] = set()
-    pending = list(modules)
+    pending = [part for module in modules for part in (*_with_parents(module), module)]
     while pending:
         module = pending.pop()
         if module not in found and module not in PLUMBING:
