@@ -6,48 +6,38 @@ Machines are noisy: figures are ratios of medians, and both sides of a ratio are
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from importlib import import_module
 
-from tests.benchmarks import (
-    aggregation,
-    bootstrap,
-    cluster,
-    conversations,
-    demo,
-    drift,
-    extraction,
-    generation,
-    gpu,
-    memory,
-    storage,
+from tests.benchmarks.common import Row, print_table
+
+# Each is a module beside this one, imported when its turn comes: a machine need have only what its benchmarks use.
+BENCHMARKS = (
+    "extraction",
+    "generation",
+    "storage",
+    "aggregation",
+    "drift",
+    "bootstrap",
+    "conversations",
+    "memory",
+    "cluster",
+    "gpu",
+    "demo",
 )
-from tests.benchmarks.common import Row
 
-BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
-    "extraction": extraction.run,
-    "generation": generation.run,
-    "storage": storage.run,
-    "aggregation": aggregation.run,
-    "drift": drift.run,
-    "bootstrap": bootstrap.run,
-    "conversations": conversations.run,
-    "memory": memory.run,
-    "cluster": cluster.run,
-    "gpu": gpu.run,
-    "demo": demo.run,
-}
+
+def measure(names: list[str]) -> Iterator[Row]:
+    """The rows of these benchmarks, one benchmark after the other."""
+    for name in names:
+        yield from import_module(f"tests.benchmarks.{name}").run()
 
 
 def main() -> None:
     names = sys.argv[1:] or list(BENCHMARKS)
-    rows = []
-    for name in names:
-        for row in BENCHMARKS[name]():
-            print(f"{row.name}: {row.measured} (bar: {row.bar}) {row.detail}", flush=True)
-            rows.append(row)
-    print("\n| what | measured | bar | met | detail |\n|---|---|---|---|---|")
-    for row in rows:
-        print(f"| {row.name} | {row.measured} | {row.bar} | {'yes' if row.met else 'NO'} | {row.detail} |")
+    if unknown := [name for name in names if name not in BENCHMARKS]:
+        raise SystemExit(f"no benchmark is called {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    print_table(measure(names))
 
 
 if __name__ == "__main__":

@@ -46,5 +46,5 @@ def run() -> Iterator[Row]:
 if __name__ == "__main__":
     sums = {f"role{i:02}" if i else "assistant": synthetic_sums(i) for i in range(ROLES)}
     start = time.perf_counter()
-    bootstrap(sums, AxisOptions(axis_method=sys.argv[1]), DRAWS)
+    bootstrap(sums, AxisOptions.of(axis_method=sys.argv[1]), DRAWS)
     print(json.dumps([time.perf_counter() - start, peak_memory_mib()]))

@@ -6,8 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.benchmarks.common import ROUNDS, Row
-from tests.workflow.slurm_cluster import Cluster, why_not
-from tests.workflow.workspace import RESPONSES, Workspace
+from tests.helpers.slurm_cluster import Cluster, why_not
+from tests.helpers.workspace import RESPONSES, Workspace
 
 ROLES = ["assistant", "default", "pirate", "teacher", "doctor", "engineer", "spy", "student", "zealot"]
 CONFIG = {

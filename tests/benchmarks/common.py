@@ -4,7 +4,7 @@ import os
 import re
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,17 @@ class Row:
     detail: str = ""
 
 
+def print_table(rows: Iterable[Row]) -> None:
+    """Print each row as it is measured, and all of them as a table at the end."""
+    measured = []
+    for row in rows:
+        print(f"{row.name}: {row.measured} (bar: {row.bar}) {row.detail}", flush=True)
+        measured.append(row)
+    print("\n| what | measured | bar | met | detail |\n|---|---|---|---|---|")
+    for row in measured:
+        print(f"| {row.name} | {row.measured} | {row.bar} | {'yes' if row.met else 'NO'} | {row.detail} |")
+
+
 def seconds(work: Callable[[], Any]) -> float:
     """Wall-clock seconds of one call."""
     start = time.perf_counter()
@@ -40,6 +51,24 @@ def alternate(*works: Callable[[], Any]) -> list[float]:
         for mine, work in zip(times, works, strict=True):
             mine.append(seconds(work))
     return [statistics.median(mine) for mine in times]
+
+
+class Deadline:
+    """The end of a time that several measurements share: it begins when this is made."""
+
+    def __init__(self, limit: float):
+        self.start = time.monotonic()
+        self.end = self.start + limit
+
+    def passed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.start
+
+    def rounds(self, once: float, share: float = 1.0) -> int:
+        """How many rounds of `once` seconds fit into a share of the time left: at most ROUNDS, and one at least
+        where the time left has room for one at all (else 0)."""
+        left = self.end - time.monotonic()
+        return min(max(int(share * left / once), int(once <= left)), ROUNDS)
 
 
 def peak_memory_mib() -> float:

@@ -39,12 +39,12 @@ class Workflow:
 
     def with_results(self) -> None:
         """The demo's role results, and token activations of every conversation, newer than it."""
-        for part in ("models", "responses", "features", "aggregated", "block_sums"):
+        for part in ("models", *(f"demo/{name}" for name in ("responses", "features", "aggregated", "block_sums"))):
             shutil.copytree(ROOT / "results" / part, self.folder / "results" / part)
-        tokens = self.folder / "results/conversations" / CELL
+        tokens = self.folder / "results/demo/tokens" / CELL
         tokens.mkdir(parents=True)
         for name in self.names:
-            shutil.copy(ROOT / f"results/conversations/{CELL}/{TALK}.parquet", tokens / f"{name}.parquet")
+            shutil.copy(ROOT / f"results/demo/tokens/{CELL}/{TALK}.parquet", tokens / f"{name}.parquet")
 
     def snakemake(self, *arguments: str) -> None:
         command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "all"]
@@ -85,13 +85,17 @@ def large_dag() -> Iterator[Row]:
     yield Row("its memory", f"{memory:.0f} MB", "< 500 MB", memory < 500, what)
 
 
+PEAK = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
 def peak_of(command: list[str], folder: Path) -> float:
-    """Peak memory of a command in MB."""
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0
-    return usage.ru_maxrss * 1024 / 1e6
+    """Peak memory of a command in MB; started by a small process, since a fork counts what its parent has."""
+    done = subprocess.run([sys.executable, "-c", PEAK, *command], cwd=folder, check=True, capture_output=True)
+    return float(done.stdout) * 1024 / 1e6
 
 
 BARE = f"""
@@ -116,16 +120,16 @@ rule e:
 
 
 def jobs() -> Iterator[Row]:
-    if not (ROOT / f"results/conversations/{CELL}/{TALK}.parquet").exists():
+    if not (ROOT / f"results/demo/tokens/{CELL}/{TALK}.parquet").exists():
         raise SystemExit("the demo's results are not there yet: run `make demo` first")
     with TemporaryDirectory() as name:
         workflow = Workflow(Path(name), SOME, "config/demo.yaml")
         workflow.with_results()
         analyses = ("default", "pc1", "residual")
-        references = [f"results/drift_reference/general/{CELL}/{analysis}.npz" for analysis in analyses]
+        references = [f"results/demo/reference/general/{CELL}/{analysis}.npz" for analysis in analyses]
         workflow.snakemake(*references)
         took = seconds(lambda: workflow.snakemake("drift"))
-        made = list((workflow.folder / "results/drift").rglob("summary.json"))
+        made = list((workflow.folder / "results/demo/drift").rglob("summary.json"))
         assert len(made) == SOME * len(analyses), len(made)
         each = took * (os.cpu_count() or 1) / len(made)
         detail = (
@@ -136,24 +140,26 @@ def jobs() -> Iterator[Row]:
 
 def conversation_peak(tokens: int, folder: Path) -> float:
     """Peak MiB of a process that extracts a conversation of so many tokens."""
-    from personascope.hosting.operations.extract import Resources
-    from personascope.hosting.operations.extract_conversation import run_extract_conversation
+    from personascope.hosting.loaded import Loaded
+    from personascope.hosting.operations import extract_conversation
+    from personascope.models.loading import ModelSpec
+    from personascope.models.saes import SAESpec
 
     turn = "The sea was calm, and the captain counted the casks again while the crew slept. " * 12  # 205 tokens
     messages = [{"role": role, "content": turn} for _ in range(tokens // 420) for role in ("user", "assistant")]
     (folder / "talk.json").write_text(json.dumps(messages))
-    run_extract_conversation(
-        Resources(),
-        lambda text: None,
-        conversation=str(folder / "talk.json"),
-        model={"id": str(MODEL), "dtype": "float32"},
-        sae={"path": str(SAE)},
+    request = extract_conversation.Request(
+        conversation_file=str(folder / "talk.json"),
+        tokens=str(folder / "tokens.parquet"),
+        model=ModelSpec(str(MODEL), dtype="float32"),
+        sae=SAESpec(path=str(SAE)),
         residual_layers=[15],
         chunk_tokens=512,
         too_long="refuse",
         store=str(folder / "store"),
         code="",
     )
+    extract_conversation.run(Loaded(), lambda text: None, request)
     return peak_memory_mib()
 
 

@@ -23,15 +23,18 @@ def response(index: int) -> dict[str, object]:
 
 def extraction_peak(responses: int, folder: Path) -> float:
     """Peak MiB of a process that extracts so many responses."""
-    from personascope.hosting.operations.extract import Resources, run_extract
+    from personascope.hosting.loaded import Loaded
+    from personascope.hosting.operations import extract
+    from personascope.models.loading import ModelSpec
+    from personascope.models.saes import SAESpec
 
     write_jsonl(folder / "role.jsonl", (response(i) for i in range(responses)))
-    run_extract(
-        Resources(),
-        lambda text: None,
+    request = extract.Request(
         responses=str(folder / "role.jsonl"),
-        model={"id": str(MODEL), "dtype": "float32"},
-        sae={"path": str(SAE)},
+        features=str(folder / "role.parquet"),
+        residuals=str(folder / "role.residuals.parquet"),
+        model=ModelSpec(str(MODEL), dtype="float32"),
+        sae=SAESpec(path=str(SAE)),
         token_selection="response_only",
         residual_layers=[15],
         batch_tokens=2048,
@@ -39,11 +42,12 @@ def extraction_peak(responses: int, folder: Path) -> float:
         store=str(folder / "store"),
         code="",
     )
+    extract.run(Loaded(), lambda text: None, request)
     return peak_memory_mib()
 
 
-def client_peak(responses: int, folder: Path) -> float:
-    """Peak MiB of the thin client when it writes a role's file from the store."""
+def store_peak(responses: int, folder: Path) -> float:
+    """Peak MiB of a process that writes a role's file from the store."""
     records = RecordLog(folder / "role.log")
     keys = [content_key(i) for i in range(responses)]
     with records.writer() as append:
@@ -55,7 +59,7 @@ def client_peak(responses: int, folder: Path) -> float:
     return peak_memory_mib()
 
 
-PEAKS = {"extraction": extraction_peak, "client": client_peak}
+PEAKS = {"extraction": extraction_peak, "store": store_peak}
 
 
 def measure(kind: str, responses: int) -> float:
@@ -65,7 +69,7 @@ def measure(kind: str, responses: int) -> float:
 
 
 def run() -> Iterator[Row]:
-    for kind, few, many in (("extraction", 256, 1024), ("client", 1200, 12000)):
+    for kind, few, many in (("extraction", 256, 1024), ("store", 1200, 12000)):
         small, large = measure(kind, few), measure(kind, many)
         detail = f"{large:.0f} MiB for {many:,} responses against {small:.0f} MiB for {few:,}"
         ratio = large / small

@@ -8,7 +8,7 @@ from tests.benchmarks.common import ROOT, Row
 
 
 def run() -> Iterator[Row]:
-    files = [f for f in Path(ROOT / "results/features").rglob("*.parquet") if ".residuals" not in f.name]
+    files = [f for f in Path(ROOT / "results/demo/features").rglob("*.parquet") if ".residuals" not in f.name]
     if not files:
         raise SystemExit("no features yet: run `make demo` first")
     stored = dense = 0

@@ -1,4 +1,4 @@
-"""The analysis host's operations, from files to files: what is written, what is kept, and who fails alone."""
+"""One conversation from files to files, by the analysis host: what is written, what is kept, and who fails alone."""
 
 import json
 from pathlib import Path
@@ -9,14 +9,15 @@ import pandas as pd
 import pytest
 
 from personascope.drift.calibration_report import calibration_report, role_quartiles
-from personascope.drift.conversation import drift_options
+from personascope.drift.conversation import write_tables
 from personascope.drift.options import DriftOptions
-from personascope.drift.pages.plot import plot_conversation
+from personascope.drift.pages.plot import plot_run
 from personascope.drift.reference import Reference
 from personascope.errors import UserError
 from personascope.formats.role_matrix import RoleMatrix
 from personascope.formats.tokens import TokenBlock, token_writer, write_failure
-from personascope.hosting.operations.drift_conversation import Resources, run_drift, run_tables
+from personascope.hosting.loaded import Loaded
+from personascope.hosting.operations import drift_conversation, parse_request
 from tests.helpers.drift_cases import random_roles, random_tokens, reference_of, to_activations
 from tests.helpers.drift_identities import check_bundle, check_summary
 
@@ -57,16 +58,30 @@ class Files:
         with token_writer(self.tokens, self.metadata(), 8) as write:
             write(block)
 
-    def inputs(self, **knobs: Any) -> dict[str, Any]:
-        matrix = self.residual if knobs.get("space") == "residual" else self.matrix
-        known = {} if knobs.get("space") == "residual" else {"reference": self.reference}
-        return {"inputs": {"tokens": self.tokens, "matrix": matrix, **known}, "options": knobs}
+    @property
+    def outputs(self) -> dict[str, str]:
+        names = {"conversation": "json", "summary": "json", "ui_bundle": "json", "result": "npz"}
+        return {name: str(self.folder / f"{name}.{suffix}") for name, suffix in names.items()}
 
-    def drift(self, **knobs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    def request(self, **options: Any) -> dict[str, Any]:
+        """What the rule's script sends for an analysis with these options."""
+        residual = options.get("space") == "residual"
+        inputs = {"tokens": self.tokens, "matrix": self.residual if residual else self.matrix}
+        inputs |= {} if residual else {"reference": self.reference}
+        wildcards = {"conversation": "talk", "analysis": "named"}
+        params = {"options": options, "code": "c"}
+        message = {"op": "drift_conversation", "inputs": inputs, "outputs": self.outputs, "params": params}
+        return message | {"wildcards": wildcards, "sizes": {"mem_mb": 1000, "device": "cpu"}}
+
+    def drift(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """summary.json and ui_bundle.json of a run."""
-        outputs = {name: str(self.folder / f"{name}.json") for name in ("conversation", "summary", "ui_bundle")}
-        run_drift(Resources(), print, **self.inputs(**knobs), name="named", outputs=outputs)
-        return tuple(json.loads(Path(outputs[name]).read_text()) for name in ("summary", "ui_bundle"))  # type: ignore[return-value]
+        drift_conversation.run(Loaded(), print, parse_request(drift_conversation.Request, self.request(**options)))
+        summary, bundle = (json.loads(Path(self.outputs[name]).read_text()) for name in ("summary", "ui_bundle"))
+        return summary, bundle
+
+    def write_tables(self, *names: str) -> None:
+        tables = [str(self.folder / f"{name}.csv") for name in names]
+        write_tables(self.outputs["result"], tables, self.folder / "arrays.npz")
 
 
 @pytest.fixture
@@ -75,10 +90,10 @@ def files(tmp_path: Path) -> Files:
 
 
 @pytest.mark.parametrize(
-    "knobs", [{}, {"axis_method": "pc1"}, {"space": "residual", "layer": 3, "transform": "raw"}], ids=str
+    "options", [{}, {"axis_method": "pc1"}, {"space": "residual", "layer": 3, "transform": "raw"}], ids=str
 )
-def test_a_run_is_written(files: Files, knobs: dict[str, Any]) -> None:
-    summary, bundle = files.drift(**knobs)
+def test_a_run_is_written(files: Files, options: dict[str, Any]) -> None:
+    summary, bundle = files.drift(**options)
     check_bundle(bundle, True)
     check_summary(summary, bundle)
     assert (summary["status"], summary["error"], summary["run_name"]) == ("ok", None, "named/talk")
@@ -97,12 +112,11 @@ def test_an_unread_conversation_says_why_everywhere(files: Files) -> None:
     summary, bundle = files.drift()
     assert summary["status"] == "failed" and summary["error"] == bundle["error"] == "talk.json, message 1: no role"
     assert bundle["q3"]["token_localization"] == [] and summary["overview"]["score_first"] is None
-    names = ["turn_meta", "q3_token_localization"]
-    run_tables(Resources(), print, **files.inputs(), folder=str(files.folder), names=names)
+    files.write_tables("turn_meta", "q3_token_localization")
     assert pd.read_csv(files.folder / "turn_meta.csv")["error"].tolist() == ["talk.json, message 1: no role"]
     figures = [str(files.folder / "trajectory.png"), str(files.folder / "trajectory.svg")]
     heat = str(files.folder / "heat.html")
-    plot_conversation(**files.inputs(), name="named", figures=figures, heat=heat)
+    plot_run(files.outputs["result"], figures, heat)
     assert "message 1: no role" in Path(heat).read_text() and Path(figures[0]).read_bytes().startswith(b"\x89PNG")
 
 
@@ -117,33 +131,60 @@ def test_a_wrong_option_is_an_error_of_the_job(files: Files) -> None:
     with pytest.raises(UserError, match=r"layer 7 is not among .* \[3\]"):
         files.drift(space="residual", layer=7)
     with pytest.raises(UserError, match="manual needs manual_turn"):
-        drift_options({"transition_pick": "manual"})
+        DriftOptions.of(transition_pick="manual")
 
 
 def test_tables_and_figures(files: Files) -> None:
-    names = ["turn_meta", "transition_df", "q2_top_away_contrib", "q3_token_localization"]
-    run_tables(Resources(), print, **files.inputs(), folder=str(files.folder), names=names)
+    files.drift()
+    files.write_tables("turn_meta", "transition_df", "q2_top_away_contrib", "q3_token_localization")
     turns = pd.read_csv(files.folder / "turn_meta.csv")
     assert turns["score"].isna().tolist() == [False, True, False, False]
     assert len(pd.read_csv(files.folder / "transition_df.csv")) == 2
     figures = [str(files.folder / f"{name}.svg") for name in ("trajectory", "top_features", "confounds")]
-    plot_conversation(**files.inputs(), name="named", figures=figures, heat=str(files.folder / "heat.html"))
+    plot_run(files.outputs["result"], figures, str(files.folder / "heat.html"))
     assert all("<svg" in Path(path).read_text() for path in figures)
     assert "<b>Ahoy" not in (files.folder / "heat.html").read_text()
 
 
 def test_what_was_loaded_is_kept_until_its_file_changes(files: Files) -> None:
-    from personascope.drift.conversation import Analysis
-
-    resources, analysis = Resources(), Analysis(DriftOptions(), files.matrix, files.reference)
-    first = resources.roles(analysis)
-    assert resources.roles(analysis) is first and resources.reference(analysis) is resources.reference(analysis)
+    kept, options = drift_conversation.Kept(Loaded(), 1000), DriftOptions()
+    first = kept.roles(files.matrix, options)
+    assert kept.roles(files.matrix, options) is first
+    assert kept.roles(files.matrix, options.changed(top_features=3)) is first, "what is only displayed loads nothing"
+    assert kept.reference(files.reference) is kept.reference(files.reference)
     features, names = random_roles(6, WIDTH, seed=9)
     RoleMatrix(features, names, np.full(6, 9)).save(files.matrix)
-    assert not np.array_equal(resources.roles(analysis).space, first.space)
+    assert not np.allclose(kept.roles(files.matrix, options).space, first.space)
 
 
-def test_trust_reports_in_plain_json(files: Files) -> None:
+def test_the_host_keeps_what_the_job_s_memory_allows(files: Files) -> None:
+    loaded, options = Loaded(), DriftOptions()
+    tight = drift_conversation.Kept(loaded, drift_conversation.WORKING_MB)
+    first = tight.roles(files.matrix, options)
+    reference = tight.reference(files.reference)
+    assert tight.reference(files.reference) is reference, "the last one stays in any case"
+    assert tight.roles(files.matrix, options) is not first
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "mistake"),
+    [
+        ("params", {"top": 3}, "unknown field top"),
+        ("sizes", {"mem_mb": "much"}, "mem_mb"),
+        ("params", {"options": [1]}, "options"),
+        ("inputs", {"tokens": None}, "tokens"),
+        ("outputs", {"tokens": "again"}, "names tokens twice"),
+    ],
+)
+def test_a_request_that_does_not_fit_is_refused_with_its_field(
+    files: Files, part: str, change: dict[str, Any], mistake: str
+) -> None:
+    message = files.request()
+    with pytest.raises(UserError, match=mistake):
+        parse_request(drift_conversation.Request, message | {part: message[part] | change})
+
+
+def test_the_calibration_report_is_plain_json(files: Files) -> None:
     reference = Reference.load(files.reference)
     options = DriftOptions.of(alpha=0.2)
     report = json.loads(json.dumps(calibration_report(reference, options, 0), allow_nan=False))

@@ -26,7 +26,7 @@ RAW = DriftOptions.of(transform="raw")
 def test_intervals_are_those_of_turns_scored_in_each_draw(
     score_method: str, use_centering: bool, center_turns: bool
 ) -> None:
-    """Against scoring the turns in every drawn role space; the norm of a centered turn is held, hence taken out here."""
+    """Against scoring the turns in every drawn role space; the norm of a centered turn is held, so taken out here."""
     options = DriftOptions.of(
         score_method=score_method, use_centering=use_centering, center_turns_with_role_mean=center_turns
     )

@@ -18,8 +18,11 @@ import pytest
 from personascope.errors import UserError
 from personascope.hosting import client
 from personascope.hosting.host import MAX_REQUEST
+from personascope.hosting.processes import host_folder, run_leader
 
-PING = "from personascope import client; print(client.ask('ping', {}, 'logs/host.log')['pid'])"
+ASK = {"op": "ping"}
+PING = "from personascope.hosting import client; print(client.ask('model', {'op': 'ping'}, 'demo')['pid'])"
+LOG = "logs/demo/model_host.log"
 
 
 @pytest.fixture
@@ -43,16 +46,17 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def host() -> Iterator[Path]:
     """The socket of a host that follows this test process."""
     with tempfile.TemporaryDirectory(prefix="ps-") as name:
-        process = start_host(Path(name) / "socket", psutil.Process())
+        process = start_host(Path(name) / "socket", psutil.Process(), cwd=name)
         yield Path(name) / "socket"
         process.kill()
         process.wait()
 
 
-def start_host(path: Path, leader: psutil.Process) -> subprocess.Popen[bytes]:
+def start_host(path: Path, leader: psutil.Process, cwd: str | None = None) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "personascope.hosting.host", "--kind", "model", "--socket", str(path)]
     command += ["--leader", str(leader.pid), "--started", repr(leader.create_time())]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command += ["--experiment", "demo"]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=cwd)
     end = time.monotonic() + 20
     while not accepts(path):
         assert time.monotonic() < end and process.poll() is None
@@ -93,7 +97,9 @@ def test_ping(host: Path):
         pytest.param(b"", "not JSON", id="empty"),
         pytest.param(b"[1]\n", "a request is", id="not-an-object"),
         pytest.param(b'{"op": 3}\n', "a request is", id="op-is-no-name"),
-        pytest.param(b'{"op": "ping", "args": [1]}\n', "a request is", id="args-are-no-object"),
+        pytest.param(b'{"op": "ping", "params": [1]}\n', "a request is", id="params-are-no-object"),
+        pytest.param(b'{"op": "extract"}\n', "extract: ", id="fields-are-missing"),
+        pytest.param(b'{"op": "_model"}\n', "unknown operation '_model'", id="no-operation"),
         pytest.param(b'{"op": "%s"}\n' % (b"x" * MAX_REQUEST), f"{MAX_REQUEST} bytes", id="too-long"),
         pytest.param(b'{"op": "self-destruct"}\n', "unknown operation 'self-destruct'", id="unknown-op"),
     ],
@@ -117,33 +123,33 @@ def test_five_clients_at_once_start_one_host(folder: Path):
     answers = [process.communicate(timeout=60)[0] for process in clients]
     assert [process.returncode for process in clients] == [0] * 5
     assert len(set(answers)) == 1
-    assert (folder / "logs/host.log").read_text().count("serves the run") == 1
+    assert (folder / LOG).read_text().count("serves the run") == 1
 
 
 def test_a_stale_socket_is_replaced(folder: Path):
-    path = client.host_folder(client.run_leader()) / "socket"
+    path = host_folder(run_leader(), "model") / "socket"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
     assert path.exists()
-    pid = client.ask("ping", {}, "logs/host.log")["pid"]
-    assert client.ask("ping", {}, "logs/host.log")["pid"] == pid != os.getpid()
+    pid = client.ask("model", ASK, "demo")["pid"]
+    assert client.ask("model", ASK, "demo")["pid"] == pid != os.getpid()
 
 
 def test_a_killed_host_is_replaced(folder: Path):
-    pid = client.ask("ping", {}, "logs/host.log")["pid"]
+    pid = client.ask("model", ASK, "demo")["pid"]
     os.kill(pid, signal.SIGKILL)
-    path = client.host_folder(client.run_leader()) / "socket"
+    path = host_folder(run_leader(), "model") / "socket"
     while accepts(path):
         time.sleep(0.02)
-    assert client.ask("ping", {}, "logs/host.log")["pid"] != pid
+    assert client.ask("model", ASK, "demo")["pid"] != pid
 
 
 def test_a_host_that_cannot_start_is_told_with_its_log(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(client.sys, "executable", "/bin/false")
-    (folder / "logs").mkdir()
-    (folder / "logs/host.log").write_text("no libtorch here\n")
+    (folder / LOG).parent.mkdir(parents=True)
+    (folder / LOG).write_text("no libtorch here\n")
     with pytest.raises(UserError, match=r"could not start.*no libtorch here"):
-        client.ask("ping", {}, "logs/host.log")
+        client.ask("model", ASK, "demo")
 
 
 def test_the_host_ends_with_its_leader(folder: Path):
@@ -172,6 +178,7 @@ def test_a_leader_s_number_that_was_given_away_is_no_leader(folder: Path):
         str(folder / "of-the-host/socket"),
     ]
     command += ["--leader", str(me.pid), "--started", repr(me.create_time() - 3600)]
+    command += ["--experiment", "demo"]
     assert subprocess.run(command, stderr=subprocess.DEVNULL, timeout=20).returncode == 0
 
 
@@ -179,7 +186,7 @@ def test_an_orphaned_job_leads_its_own_host(monkeypatch: pytest.MonkeyPatch):
     """Snakemake was killed before the job asked: a host that followed init would outlive everything."""
     monkeypatch.setattr(psutil.Process, "parents", lambda self: [psutil.Process(1)])
     monkeypatch.setattr(psutil.Process, "parent", lambda self: psutil.Process(1))
-    assert client.run_leader().pid == os.getpid()
+    assert run_leader().pid == os.getpid()
 
 
 @pytest.mark.parametrize("place", ["open-to-others", "link"])
@@ -192,10 +199,10 @@ def test_a_folder_that_others_could_have_made_is_refused(folder: Path, place: st
         base.mkdir()
         base.chmod(0o750)
     with pytest.raises(UserError, match="closed to others"):
-        client.host_folder(psutil.Process())
+        host_folder(psutil.Process(), "model")
 
 
 def test_a_temporary_directory_with_too_long_a_name_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tempfile, "tempdir", str(folder / ("x" * 80)))
     with pytest.raises(UserError, match="too long"):
-        client.host_folder(psutil.Process())
+        host_folder(psutil.Process(), "model")

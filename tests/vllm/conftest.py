@@ -9,7 +9,7 @@ import pytest
 
 from personascope.backends import Completion, Request, Sampling
 from personascope.backends.vllm_server import VLLMServerBackend
-from tests.workflow.workspace import REPO, embedded_model
+from tests.helpers.workspace import REPO, embedded_model
 
 VLLM_PYTHON = REPO / ".venv-vllm/bin/python"
 # Small and quick to start: no compilation, 1 GiB of keys and values.
@@ -40,10 +40,22 @@ def model() -> Path:
 
 
 @pytest.fixture(scope="session")
-def resources() -> Any:
-    from personascope.hosting.loaded import Resources
+def loaded() -> Any:
+    from personascope.hosting.loaded import Loaded
 
-    return Resources()
+    return Loaded()
+
+
+def engine(loaded: Any, spec: Any, backend: str, options: dict[str, Any]) -> Any:
+    """An engine as the model host makes it."""
+    from personascope.hosting.operations import generate
+
+    request = generate.EngineRequest(
+        **{"model": spec, "device": "cpu", "store": "", "code": "", "model_name": "m", "backend": backend},
+        **{"engine": {}, "backend_options": options, "temperature": 0.0, "top_p": 1.0, "max_tokens": 48, "seed": 0},
+        max_model_len=MAX_MODEL_LEN,
+    )
+    return generate.engine(loaded, request)
 
 
 @pytest.fixture(scope="session")
@@ -54,32 +66,33 @@ def spec(model: Path) -> Any:
 
 
 @pytest.fixture(scope="session")
-def requests(resources: Any, spec: Any) -> list[Request]:
+def requests(loaded: Any, spec: Any) -> list[Request]:
     """16 prompts of 4 shipped roles, 48 new tokens each."""
     from personascope.formats.roles import build_prompts, read_questions, read_role, select_questions
     from personascope.generation.generate import build_requests
+    from personascope.hosting.operations._model import tokenizer
 
     questions = select_questions(read_questions(REPO / "resources/questions.jsonl"), 4)
     roles = [read_role(REPO / f"resources/roles/{name}.json") for name in ("assistant", "default", "ghost", "pirate")]
     prompts = [prompt for role in roles for prompt in build_prompts(role, [0], questions, "SmolLM2")]
-    return build_requests(resources.tokenizer(spec), prompts, seed=0, max_tokens=48, max_model_len=MAX_MODEL_LEN)
+    return build_requests(tokenizer(loaded, spec), prompts, seed=0, max_tokens=48, max_model_len=MAX_MODEL_LEN)
 
 
 @pytest.fixture(scope="session")
-def greedy(resources: Any, spec: Any, requests: list[Request]) -> list[Completion]:
+def greedy(loaded: Any, spec: Any, requests: list[Request]) -> list[Completion]:
     """What the embedded engine answers greedily."""
-    backend = resources.backend("transformers", spec, MAX_MODEL_LEN, {})
+    backend = engine(loaded, spec, "transformers", {})
     done = dict(backend.generate(requests, Sampling(temperature=0)))
     return [done[i] for i in range(len(requests))]
 
 
 @pytest.fixture(scope="module")
-def server(resources: Any, spec: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VLLMServerBackend]:
+def server(loaded: Any, spec: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VLLMServerBackend]:
     """One server for the tests of a module; it starts with the first request."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("server"))
         options = {"python": str(VLLM_PYTHON), "engine_options": ENGINE_OPTIONS}
-        backend = resources.backend("vllm_server", spec, MAX_MODEL_LEN, options)
+        backend = engine(loaded, spec, "vllm_server", options)
         backend.log_file = backend.log_file.absolute()
     yield backend
     backend.close()

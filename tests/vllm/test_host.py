@@ -9,8 +9,8 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.helpers.workspace import RESPONSES, Workspace, wait_for
 from tests.vllm.conftest import ENGINE_OPTIONS, VLLM_PYTHON
-from tests.workflow.workspace import RESPONSES, Workspace, wait_for
 
 ROLES = ["assistant", "pirate"]
 RUN = ("responses", "--cores", "1", "--configfile", "overlay.yaml")
@@ -47,7 +47,7 @@ def test_a_run_writes_the_responses_that_the_embedded_engine_writes(workspace: W
     workspace.snakemake(*RUN)
     assert wait_for(lambda: not workspace.processes(), 20), [p.cmdline() for p in workspace.processes()]
     assert folders() <= before
-    (log,) = (workspace.path / "logs").glob("vllm_server.*.log")
+    (log,) = (workspace.path / "logs/main").glob("vllm_server.*.log")
     assert log.read_text().count("non-default args") == 1
     plain = Workspace.make(tmp_path / "plain", with_model=True)
     plain.overlay(config(24), {"generation": {"backend": "transformers", "backend_options": {}}})
@@ -77,4 +77,4 @@ def test_a_killed_host_leaves_no_process(workspace: Workspace) -> None:
 
 
 def server_log(workspace: Workspace) -> str:
-    return "".join(log.read_text(errors="replace") for log in (workspace.path / "logs").glob("vllm_server.*.log"))
+    return "".join(log.read_text(errors="replace") for log in (workspace.path / "logs/main").glob("vllm_server.*.log"))

@@ -7,21 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from personascope.backends import Completion, Request
+from tests.helpers.workspace import REPO
 from tests.vllm.conftest import ENGINE_OPTIONS, MAX_MODEL_LEN, VLLM_PYTHON
-from tests.workflow.workspace import REPO
 
 
 def test_the_engine_in_the_process(
-    tmp_path: Path, model: Path, resources: Any, spec: Any, requests: list[Request], greedy: list[Completion]
+    tmp_path: Path, model: Path, loaded: Any, spec: Any, requests: list[Request], greedy: list[Completion]
 ) -> None:
     """Greedy as the embedded engine; the same seed twice is the same response."""
+    from personascope.hosting.operations._model import tokenizer
     from personascope.models.loading import stop_ids
 
     engine_options = {name.replace("-", "_"): value for name, value in ENGINE_OPTIONS.items()}
     engine_options |= {"kv_cache_memory_bytes": 1 << 30}
     work = {
         "model": str(model),
-        "stop_ids": stop_ids(spec, resources.tokenizer(spec)),
+        "stop_ids": stop_ids(spec, tokenizer(loaded, spec)),
         "options": {"dtype": "float32", "max_model_len": MAX_MODEL_LEN, "engine_options": engine_options},
         "requests": [asdict(request) for request in requests],
         "samplings": [{"temperature": 0}, {"temperature": 1.0}, {"temperature": 1.0}],

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from workspace import MODEL, SAE, TINY, Outcome, Workspace, wait_for
+
+from tests.helpers.workspace import MODEL, SAE, TINY, Outcome, Workspace, wait_for
 
 pytestmark = pytest.mark.workflow
 
 PIRATE = "resources/roles/pirate.json"
-QUESTIONS = "resources/questions.jsonl"
 KEY = "sk-canary-91c2"
 
 Prepare = Callable[[Workspace], dict[str, Any] | None]
@@ -38,57 +38,14 @@ def config(**blocks: Any) -> Prepare:
     return lambda workspace: blocks
 
 
-def question_lines(*rows: Any) -> Prepare:
-    return write(QUESTIONS, "".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows))
-
-
-def without_pos(workspace: Workspace) -> None:
-    role = json.loads(workspace.read(PIRATE))
-    role["instruction"][1] = {"positive": "typo"}
-    (workspace.path / PIRATE).write_text(json.dumps(role))
-
-
-# What is wrong, and what the one line must say. Found before anything runs.
+# What is wrong, and what the one line must say. Found before anything runs (all cases: tests/runs/test_experiment.py).
 PARSED: dict[str, tuple[Prepare, list[str]]] = {
-    "unknown-block": (config(modle={"id": "x"}), ["modle"]),
-    "unknown-key": (config(generation={"temprature": 1}), ["generation", "temprature"]),
-    "wrong-type": (config(generation={"max_tokens": "many"}), ["generation.max_tokens", "many"]),
-    "out-of-range": (config(generation={"top_p": 1.5}), ["generation.top_p", "1.5"]),
-    "no-role-folder": (config(roles={"folder": "resources/rolls"}), ["resources/rolls"]),
-    "role-not-there": (config(roles={"select": ["pirate", "nobody"]}), ["roles.select", "nobody"]),
-    "role-empty": (write(PIRATE, "\n"), [PIRATE]),
+    "unknown-key": (config(generation={"temprature": 1}), ["config, generation", "temprature", "config/README.md"]),
     "role-malformed": (write(PIRATE, '{"instruction": ['), [PIRATE, "line 1"]),
-    "role-without-instructions": (write(PIRATE, '{"questions": ["Why?"]}'), [PIRATE, "instruction"]),
-    "role-without-pos": (without_pos, [PIRATE, "instruction 1", "pos"]),
-    "variant-not-there": (config(generation={"variants": [0, 7]}), ["variants", "7", "assistant"]),
-    "no-questions-file": (config(questions={"file": "questions.txt"}), ["questions.txt"]),
-    "questions-empty": (write(QUESTIONS, "\n"), [QUESTIONS]),
-    "questions-malformed": (question_lines({"question": "Why?", "id": 0}, '{"question": '), [QUESTIONS, "line 2"]),
-    "questions-same-id": (
-        question_lines({"question": "Why?", "id": 3}, {"question": "How?", "id": 3}),
-        [QUESTIONS, "question 2", "id 3"],
-    ),
-    "too-many-questions": (config(questions={"select": 9999}), ["questions.select", "9999"]),
-    "sae-both": (config(sae={"path": SAE, "release": "a", "id": "b"}), ["config, sae", "path", "release"]),
-    "sae-neither": (config(sae={"path": None}), ["config, sae", "path", "release"]),
-    "no-base-url": (config(generation={"backend": "openai"}), ["generation.backend_options.base_url"]),
-    "drift-unknown-knob": (
-        config(drift={"analyses": {"mine": {"poling": "max"}}}),
-        ["drift.analyses.mine", "poling"],
-    ),
-    "drift-layer-not-kept": (
-        config(drift={"analyses": {"mine": {"space": "residual", "layer": 3}}}),
-        ["drift.analyses.mine.layer", "3", "extraction.residual_layers"],
-    ),
     "drift-manual-without-turn": (
         config(drift={"analyses": {"mine": {"transition_pick": "manual"}}}),
         ["drift.analyses.mine.manual_turn"],
     ),
-    "drift-analysis-name": (config(drift={"analyses": {"a b": {}}}), ["drift.analyses", "a b"]),
-    "drift-figures-of-nothing": (config(drift={"figures": ["nothing"]}), ["drift.figures", "nothing"]),
-    "drift-no-folder": (config(drift={"conversations": ["nowhere"]}), ["nowhere"]),
-    "drift-file-name": (write("talks/a b; rm -rf x.json", "[]"), ["a b; rm -rf x", "rename"]),
-    "sae-release-alone": (config(sae={"path": None, "release": "a"}), ["config, sae", "id"]),
 }
 
 
@@ -178,7 +135,7 @@ RUNNING: dict[str, tuple[Prepare, list[str]]] = {
     "results-full": (lambda workspace: disk(workspace, free=4096), ["No space left", "pirate.jsonl"]),
 }
 NEED_ROOT = {"store-full", "results-full"}
-PIRATE_RESPONSES = f"<results>/responses/general/{MODEL}/pirate.jsonl"
+PIRATE_RESPONSES = f"<results>/main/responses/general/{MODEL}/pirate.jsonl"
 
 
 @dataclass
@@ -252,7 +209,7 @@ def test_assistant_role_that_is_not_in_the_matrix(finished: Workspace):
 
 def test_sae_that_does_not_fit_the_model(finished: Workspace):
     overlay = finished.overlay(TINY, wrong_sae(finished))
-    target = f"results/features/general/{MODEL}_narrow/pirate.parquet"
+    target = f"results/main/features/general/{MODEL}_narrow/pirate.parquet"
     outcome = finished.snakemake(target, "--cores", "1", "--configfile", overlay, check=False)
     assert outcome.code != 0
     assert_one_line(outcome, ["16 dimensions", "576"])

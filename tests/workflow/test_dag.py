@@ -6,19 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from workspace import CELL, REPO, RESPONSES, TINY, Workspace
+
+from tests.helpers.workspace import CELL, REPO, RESPONSES, TINY, Workspace
 
 pytestmark = pytest.mark.workflow
 
 AXIS = {"assistant_axis": 1, "plot_axis": 3}
 # The tiny experiment: 3 conversations and a simulated one, under 4 analyses.
-ANALYSED = {"drift_conversation": 16, "drift_tables": 4, "drift_summary": 1}
+ANALYZED = {"drift_conversation": 16, "drift_tables": 4, "drift_summary": 1}
 
 
 def after_extract(roles: int) -> dict[str, int]:
     """What the tiny experiment reruns when features of so many roles change."""
     aggregated = {"aggregate": 1, "aggregate_residuals": 1, "block_sums": roles, "drift_reference": 4}
-    return {**aggregated, **AXIS, **ANALYSED}
+    return {**aggregated, **AXIS, **ANALYZED}
 
 
 def whole(roles: int, conversations: int, analyses: int) -> dict[str, int]:
@@ -73,9 +74,9 @@ def test_rulegraph_and_lint(clone: Workspace):
 
 
 def test_a_finished_experiment_has_nothing_left_to_do(finished: Workspace):
-    noted = finished.files("logs/outputs")
+    noted = finished.files("logs/main/outputs")
     assert finished.counts("--configfile", "overlay.yaml") == {}
-    assert finished.files("logs/outputs") == noted != {}, "no result had to be read again to see that it is intact"
+    assert finished.files("logs/main/outputs") == noted != {}, "no result had to be read again to see that it is intact"
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,12 @@ def test_a_finished_experiment_has_nothing_left_to_do(finished: Workspace):
             {"extract": 3, "extract_conversation": 4, **after_extract(3)},
             id="residual-layers",
         ),
-        pytest.param({"axis": {"transform": "raw"}}, AXIS, id="axis-option"),
+        pytest.param({"axis": {"transform": "raw"}}, {**AXIS, "drift_reference": 4, **ANALYZED}, id="axis-option"),
+        pytest.param(
+            {"axis": {"roleplay_subset": ["pirate"], "other_group": "roleplay_subset"}},
+            {**AXIS, "drift_reference": 4, **ANALYZED},
+            id="inherited-axis-option",
+        ),
         pytest.param(
             {
                 "store": "elsewhere",
@@ -118,11 +124,11 @@ def test_a_changed_role_reruns_that_role(finished: Workspace):
 
 
 def test_deleted_features_of_a_role_rerun_that_role(finished: Workspace):
-    (finished.path / f"results/features/{CELL}/pirate.parquet").unlink()
+    (finished.path / f"results/main/features/{CELL}/pirate.parquet").unlink()
     targets = ("features", "role_matrix", "axis", "--configfile", "overlay.yaml")
     assert finished.counts(*targets) == {"extract": 1, "aggregate": 1, "aggregate_residuals": 1, **AXIS}
     plan = finished.snakemake("-n", *targets).text
-    assert f"output: results/features/{CELL}/pirate.parquet" in plan
+    assert f"output: results/main/features/{CELL}/pirate.parquet" in plan
 
 
 def test_touch_accepts_outputs_as_they_are(finished: Workspace):
@@ -135,8 +141,8 @@ def test_touch_accepts_outputs_as_they_are(finished: Workspace):
 @pytest.mark.parametrize(
     ("module", "edit", "expected"),
     [
-        pytest.param("aggregate.py", lambda text: f"# A comment.\n{text}", {}, id="comment"),
-        pytest.param("figures.py", lambda text: f"{text}\nCHANGED = True\n", {"plot_axis": 3}, id="figures"),
+        pytest.param("directions/aggregate.py", lambda text: f"# A comment.\n{text}", {}, id="comment"),
+        pytest.param("directions/figures.py", lambda text: f"{text}\nCHANGED = True\n", {"plot_axis": 3}, id="figures"),
         pytest.param("backends/sampling.py", lambda text: f"{text}\nCHANGED = True\n", None, id="sampling"),
     ],
 )
@@ -165,14 +171,39 @@ def test_a_changed_conversation_reruns_its_own_jobs(finished: Workspace):
 
 
 @pytest.mark.parametrize(
-    ("name", "knobs", "expected"),
+    ("name", "options", "expected"),
     [
         pytest.param("cosine", {"score_method": "cos_assistant"}, {}, id="changed"),
-        pytest.param("pc1", {"axis_method": "pc1", "top_features": 5}, {"drift_tables": 4}, id="with-tables"),
+        pytest.param("pc1", {"axis_method": "pc1", "transform": "raw"}, {"drift_tables": 4}, id="with-tables"),
         pytest.param("extra", {"transform": "raw"}, {}, id="new"),
+        pytest.param("cosine", {"score_method": "cos_axis", "top_k_roles": 3}, None, id="displayed"),
     ],
 )
-def test_an_analysis_reruns_alone(finished: Workspace, name: str, knobs: dict[str, Any], expected: dict[str, int]):
-    overlay = finished.overlay(TINY, {"drift": {"analyses": TINY["drift"]["analyses"] | {name: knobs}}})
+def test_an_analysis_reruns_alone(
+    finished: Workspace, name: str, options: dict[str, Any], expected: dict[str, int] | None
+):
+    """Its reference too, with the bootstrap, unless only what is listed and drawn changes."""
+    overlay = finished.overlay(TINY, {"drift": {"analyses": TINY["drift"]["analyses"] | {name: options}}})
     counts = finished.counts("drift", "--configfile", overlay)
-    assert counts == {"drift_reference": 1, "drift_conversation": 4, "drift_summary": 1, **expected}
+    reference = {} if expected is None else {"drift_reference": 1, **expected}
+    assert counts == {"drift_conversation": 4, "drift_summary": 1, **reference}
+
+
+def test_an_overlay_takes_an_analysis_back(finished: Workspace):
+    left = {"pc1": TINY["drift"]["analyses"]["pc1"], "cosine": None, "residual": None, "default": None}
+    overlay = finished.overlay(TINY, {"drift": {"analyses": left}})
+    assert finished.counts("drift", "--configfile", overlay) == {"drift_summary": 1}
+
+
+def test_another_experiment_has_everything_to_do_and_shares_the_model(finished: Workspace):
+    counts = finished.counts("axis", "--configfile", finished.overlay(TINY, {"experiment": "second"}))
+    assert counts == {"generate": 3, "extract": 3, "aggregate": 1, "aggregate_residuals": 1, **AXIS}
+
+
+def test_a_dry_run_renames_nothing(finished: Workspace):
+    damaged = f"{RESPONSES}/pirate.jsonl"
+    os.truncate(finished.path / damaged, 10)
+    before = finished.files("results/main")
+    text = finished.snakemake("responses", "--dry-run", "--configfile", "overlay.yaml").text
+    assert f"{damaged}: not what its job wrote" in text and "would be set aside by a run" in text
+    assert finished.files("results/main") == before

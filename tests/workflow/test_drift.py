@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+
 from tests.helpers.drift_identities import check_bundle, check_summary
-from workspace import CELL, MODEL, TALKS, TINY, Workspace
+from tests.helpers.workspace import CELL, MODEL, TALKS, TINY, Workspace
 
 pytestmark = pytest.mark.workflow
 
-DRIFT = f"results/drift/{CELL}"
+DRIFT = f"results/main/drift/{CELL}"
 NAMES = [*TALKS, "plain-0"]
 ANALYSES = ["default", "pc1", "cosine", "residual"]
 
@@ -46,12 +47,12 @@ def test_a_malformed_conversation_fails_alone_and_says_why(finished: Workspace):
         summary = load(finished, f"{DRIFT}/{analysis}/broken/summary.json")
         assert summary["status"] == "failed"
         assert "talks/broken.json" in summary["error"] and "message 1" in summary["error"]
-    log = finished.read(f"logs/extract_conversation/{MODEL}_layer_15_width_4096/broken.log")
+    log = finished.read(f"logs/main/extract_conversation/{MODEL}_layer_15_width_4096/broken.log")
     assert "talks/broken.json" in log and "Traceback" not in log
 
 
 def test_the_summary_has_a_row_a_conversation_and_analysis(finished: Workspace):
-    folder = finished.path / f"results/drift_summary/{CELL}"
+    folder = finished.path / f"results/main/summary/{CELL}"
     table = pd.read_parquet(folder / "drift_summary.parquet")
     assert sorted(zip(table["conversation"], table["analysis"], strict=True)) == sorted(
         (name, analysis) for name in NAMES for analysis in ANALYSES
@@ -86,24 +87,24 @@ def test_figures_by_target(finished: Workspace):
 
 
 def test_a_simulated_conversation_follows_its_script(finished: Workspace):
-    made = load(finished, f"results/simulations/{MODEL}/plain-0.json")
+    made = load(finished, f"results/main/simulations/{MODEL}/plain-0.json")
     assert [m["content"] for m in made["conversation"] if m["role"] == "user"] == ["Who are you?", "What do you like?"]
     assert all(m["content"] for m in made["conversation"]) and made["condition"] == "plain"
     assert made["model"] == MODEL and made["sample"] == 0
 
 
 def test_drift_loads_no_model(finished: Workspace):
-    (finished.path / "logs/model_host.log").unlink()
+    (finished.path / "logs/main/model_host.log").unlink()
     overlay = finished.overlay(
         TINY, {"drift": {"analyses": TINY["drift"]["analyses"] | {"extra": {"transform": "raw"}}}}
     )
     finished.snakemake("drift", "--cores", "2", "--configfile", overlay)
-    assert not (finished.path / "logs/model_host.log").exists()
-    assert finished.read("logs/analysis_host.log").count("serves the run") == 2  # the first run's, and this one's
+    assert not (finished.path / "logs/main/model_host.log").exists()
+    assert finished.read("logs/main/analysis_host.log").count("serves the run") == 2  # the first run's, and this one's
 
 
 def test_tokens_say_what_they_come_from(finished: Workspace):
-    file = pq.ParquetFile(finished.path / f"results/conversations/{MODEL}_layer_15_width_4096/at-sea.parquet")
+    file = pq.ParquetFile(finished.path / f"results/main/tokens/{MODEL}_layer_15_width_4096/at-sea.parquet")
     metadata = json.loads(file.schema_arrow.metadata[b"personascope"])
     assert metadata["conversation"]["metadata"] == {"title": "At sea"}
     assert [turn["message_index"] for turn in metadata["turns"]] == [1, 3]

@@ -7,10 +7,10 @@ import sys
 from typing import Any
 
 import pytest
-from workspace import TINY, Workspace
 
 from personascope.formats.tokens import read_metadata
 from personascope.runs.measured import result_files
+from tests.helpers.workspace import TINY, Workspace
 
 pytestmark = pytest.mark.workflow
 
@@ -76,7 +76,7 @@ def test_a_mistake_is_one_line(clone: Workspace):
 def test_plan_status_and_costs_of_a_finished_run(finished: Workspace):
     result = plan(finished, "--configfile", "overlay.yaml")
     assert [job for job in result["jobs"] if job["left"]] == [] and result["model_loads"] == 0
-    folder = finished.path / "results/conversations/SmolLM2-135M-Instruct_layer_15_width_4096"
+    folder = finished.path / "results/main/tokens/SmolLM2-135M-Instruct_layer_15_width_4096"
     tokens = sum(read_metadata(path)["n_tokens"] for path in result_files(folder, ".parquet"))
     assert result["tokens"]["conversations"]["all"] == tokens
     made = json.loads(personascope(finished, "costs", "--json"))["rules"]

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from workspace import CELL, MODEL, RESPONSES, TINY, Workspace
+
+from tests.helpers.workspace import CELL, MODEL, RESPONSES, TINY, Workspace
 
 pytestmark = pytest.mark.workflow
 
@@ -35,21 +36,23 @@ def test_features_and_residuals_have_a_row_a_response(finished: Workspace):
     for role in ROLES:
         keys = [(row["prompt_index"], row["question_id"]) for row in read_rows(finished, f"{RESPONSES}/{role}.jsonl")]
         for suffix in ("", ".residuals"):
-            table = pq.read_table(finished.path / f"results/features/{CELL}/{role}{suffix}.parquet")
+            table = pq.read_table(finished.path / f"results/main/features/{CELL}/{role}{suffix}.parquet")
             assert list(zip(*(table.column(i).to_pylist() for i in (0, 1)), strict=True)) == keys
             assert all(n > 0 for n in table.column("n_tokens").to_pylist())
 
 
 def test_role_matrices(finished: Workspace):
     for space, shape in {"mean": (3, 4096), "max": (3, 4096), "residual": (3, 3, 576)}.items():
-        with np.load(finished.path / f"results/aggregated/{CELL}/{space}/per_role.npz", allow_pickle=False) as data:
+        with np.load(
+            finished.path / f"results/main/aggregated/{CELL}/{space}/per_role.npz", allow_pickle=False
+        ) as data:
             assert data["features"].shape == shape
             assert np.isfinite(data["features"]).all() and data["features"].any()
             assert data["role_names"].tolist() == ROLES
 
 
 def test_axis_tables_and_figures(finished: Workspace):
-    folder = finished.path / f"results/axis/{CELL}"
+    folder = finished.path / f"results/main/axis/{CELL}"
     table = pd.read_csv(folder / "role_projections.csv")
     assert {"assistant", "default", "pirate"} <= set(table["role"])
     for name in ("role_projections", "pca_spectrum", "role_similarity"):
@@ -61,12 +64,12 @@ def test_axis_tables_and_figures(finished: Workspace):
 
 def test_a_target_may_ask_for_a_role_s_own_questions(finished: Workspace):
     own = json.loads(finished.read("resources/roles/pirate.json"))["questions"]
-    rows = read_rows(finished, f"results/responses/role_specific/{MODEL}/pirate.jsonl")
+    rows = read_rows(finished, f"results/main/responses/role_specific/{MODEL}/pirate.jsonl")
     assert [row["question"] for row in rows] == own
 
 
 def test_the_model_is_loaded_once(finished: Workspace):
-    loads = (finished.path / "benchmarks/load_model").glob("*.tsv")
+    loads = (finished.path / "benchmarks/main/load_model").glob("*.tsv")
     assert [pd.read_csv(file, sep="\t").model[0] for file in loads] == [f"results/models/{MODEL}"]
 
 
@@ -80,18 +83,18 @@ def test_nothing_temporary_is_left(finished: Workspace):
 
 
 def test_deleted_results_come_back_from_the_store(finished: Workspace):
-    before = finished.files("results/responses/general") | finished.files("results/features")
-    shutil.rmtree(finished.path / "results/responses")
-    shutil.rmtree(finished.path / "results/features")
-    shutil.rmtree(finished.path / "benchmarks/load_model")
+    before = finished.files("results/main/responses/general") | finished.files("results/main/features")
+    shutil.rmtree(finished.path / "results/main/responses")
+    shutil.rmtree(finished.path / "results/main/features")
+    shutil.rmtree(finished.path / "benchmarks/main/load_model")
     finished.snakemake("features", "--cores", "2", "--configfile", "overlay.yaml")
-    assert finished.files("results/responses") | finished.files("results/features") == before
-    assert not (finished.path / "benchmarks/load_model").exists()
+    assert finished.files("results/main/responses") | finished.files("results/main/features") == before
+    assert not (finished.path / "benchmarks/main/load_model").exists()
     for role in ROLES:
         assert f"{ROWS} responses, {ROWS} of them in the store" in finished.read(
-            f"logs/generate/general/{MODEL}/{role}.log"
+            f"logs/main/generate/general/{MODEL}/{role}.log"
         )
-        assert "features are in the store" in finished.read(f"logs/extract/{CELL}/{role}.log")
+        assert "features are in the store" in finished.read(f"logs/main/extract/{CELL}/{role}.log")
 
 
 def test_report_holds_figures_and_captions(finished: Workspace):
@@ -100,3 +103,22 @@ def test_report_holds_figures_and_captions(finished: Workspace):
     assert "Assistant axis" in report
     assert "role_projections.png" in report
     assert "Cosine between role vectors" in report  # from a caption
+
+
+def test_a_second_experiment_generates_only_what_is_new_and_overwrites_nothing(finished: Workspace):
+    before = finished.files("results/main") | finished.files("logs/main") | finished.files("benchmarks/main")
+    more = {"experiment": "second", "roles": {"select": [*ROLES, "ghost", "teacher"]}}
+    finished.snakemake("features", "--cores", "2", "--configfile", finished.overlay(TINY, more, name="second.yaml"))
+    after = finished.files("results/main") | finished.files("logs/main") | finished.files("benchmarks/main")
+    assert after == before
+    for role in ROLES:
+        assert f"{ROWS} responses, {ROWS} of them in the store" in finished.read(
+            f"logs/second/generate/general/{MODEL}/{role}.log"
+        )
+        assert "features are in the store" in finished.read(f"logs/second/extract/{CELL}/{role}.log")
+    new = [finished.read(f"logs/second/generate/general/{MODEL}/{role}.log") for role in ("ghost", "teacher")]
+    assert all(f"{ROWS} responses, 0 of them in the store" in log for log in new)
+    assert len(list((finished.path / "benchmarks/second/load_model").glob("*.tsv"))) == 1
+    for role in ROLES:
+        second = finished.path / f"{RESPONSES}/{role}.jsonl".replace("/main/", "/second/")
+        assert second.read_bytes() == before[f"{RESPONSES}/{role}.jsonl"]

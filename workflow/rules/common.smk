@@ -27,9 +27,9 @@ pathvars:
 
 
 if workflow.is_main_process:
-    # Only a run that starts jobs renames anything; a dry-run (and lint, report, ...) says what it would do.
-    runs_jobs = workflow.executor_plugin is not None and not workflow.dryrun
-    for line in [*E.warnings(), *set_aside_damaged(E.name, rename=runs_jobs)]:
+    # `workflow.dryrun` is not known yet when the rules are read.
+    dry_run = workflow.output_settings.dryrun
+    for line in [*E.warnings(), *set_aside_damaged(E.name, rename=not dry_run)]:
         logger.warning(line)
 
 

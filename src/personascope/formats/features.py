@@ -13,35 +13,44 @@ mean, max      list<float32>  pooled activation of each, same support
 File metadata: a JSON object under the key ``personascope`` (model, weights, SAE, layer convention, ...).
 Residual means of the same rows: ``{role}.residuals.parquet``, the same keys and one column
 ``layer_{k}`` (fixed-size list<float32>[d_model]) for each layer kept.
+
+pyarrow is imported where it is used: extraction computes without it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from personascope.formats.files import atomic_path
 from personascope.formats.tables import METADATA_KEY, encode_metadata, iter_tables, list_of, lists
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 ROW_GROUP = 256
 
 
-# Nothing is ever null; saying so saves the reader the levels of a nullable list.
-FEATURE_SCHEMA = pa.schema(
-    [
-        pa.field("prompt_index", pa.int32(), nullable=False),
-        pa.field("question_id", pa.int32(), nullable=False),
-        pa.field("n_tokens", pa.int32(), nullable=False),
-        pa.field("indices", list_of(pa.int32()), nullable=False),
-        pa.field("mean", list_of(pa.float32()), nullable=False),
-        pa.field("max", list_of(pa.float32()), nullable=False),
-    ]
-)
+@cache
+def feature_schema() -> "pa.Schema":
+    """The columns of a features file."""
+    import pyarrow as pa
+
+    # Nothing is ever null; saying so saves the reader the levels of a nullable list.
+    return pa.schema(
+        [
+            pa.field("prompt_index", pa.int32(), nullable=False),
+            pa.field("question_id", pa.int32(), nullable=False),
+            pa.field("n_tokens", pa.int32(), nullable=False),
+            pa.field("indices", list_of(pa.int32()), nullable=False),
+            pa.field("mean", list_of(pa.float32()), nullable=False),
+            pa.field("max", list_of(pa.float32()), nullable=False),
+        ]
+    )
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,10 @@ class FeatureRows:
 
 def write_features(path: str | Path, blocks: Iterable[FeatureRows], metadata: dict[str, Any]) -> None:
     """Stream blocks of rows into one Parquet file, atomically; memory stays that of one block."""
-    schema = FEATURE_SCHEMA.with_metadata({METADATA_KEY: encode_metadata(metadata)})
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = feature_schema().with_metadata({METADATA_KEY: encode_metadata(metadata)})
     options: dict[str, Any] = {
         "compression": "zstd",
         "use_dictionary": ["prompt_index", "question_id"],
@@ -92,8 +104,11 @@ def residual_writer(
     path: str | Path, layers: Sequence[int], metadata: dict[str, Any]
 ) -> Iterator[Callable[[FeatureRows, np.ndarray], None]]:
     """Yield write(block, residual_means [n, n_layers_kept, d_model]): the block's keys and one column a layer."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     writer: pq.ParquetWriter | None = None
-    keys = list(FEATURE_SCHEMA)[:3]
+    keys = list(feature_schema())[:3]
     with atomic_path(path) as temporary:
 
         def write(block: FeatureRows, means: np.ndarray) -> None:

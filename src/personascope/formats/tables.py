@@ -1,4 +1,7 @@
-"""Tables and arrays on disk: CSV, Parquet with our metadata, and .npz without pickle."""
+"""Tables and arrays on disk: CSV, Parquet with our metadata, and .npz without pickle.
+
+pandas and pyarrow are imported where they are used: extraction computes without them.
+"""
 
 import json
 import math
@@ -7,15 +10,17 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from personascope.errors import UserError
 from personascope.formats.files import atomic_path
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
 METADATA_KEY = b"personascope"
 
@@ -23,18 +28,20 @@ METADATA_KEY = b"personascope"
 READ_ROWS = 64  # rows decoded at once: little enough to stay in the processor's caches
 
 
-def list_of(kind: pa.DataType) -> pa.DataType:
+def list_of(kind: "pa.DataType") -> "pa.DataType":
     """A list whose elements are never null."""
+    import pyarrow as pa
+
     return pa.list_(pa.field("element", kind, nullable=False))
 
 
-def write_csv(path: str | Path, table: pd.DataFrame) -> None:
+def write_csv(path: str | Path, table: "pd.DataFrame") -> None:
     """Write a table as CSV without its index, atomically."""
     with atomic_path(path) as temporary:
         table.to_csv(temporary, index=False)
 
 
-def write_table(path: str | Path, table: pd.DataFrame) -> None:
+def write_table(path: str | Path, table: "pd.DataFrame") -> None:
     """Write a table as Parquet without its index, atomically; a cell that is an object becomes its JSON."""
     objects = [name for name in table.columns if any(isinstance(cell, dict | list) for cell in table[name].tolist())]
     with atomic_path(path) as temporary:
@@ -45,8 +52,10 @@ def _json_cell(cell: Any) -> str:
     return json.dumps(cell, ensure_ascii=False, sort_keys=True, allow_nan=False)
 
 
-def read_csv(path: str | Path) -> pd.DataFrame:
+def read_csv(path: str | Path) -> "pd.DataFrame":
     """Read a table of ours: a role called `null` or `007` is a name."""
+    import pandas as pd
+
     return pd.read_csv(path, dtype={"role": str}, keep_default_na=False)
 
 
@@ -88,14 +97,19 @@ def encode_metadata(metadata: dict[str, Any]) -> bytes:
     return json.dumps(metadata, sort_keys=True, allow_nan=False).encode()
 
 
-def lists(offsets: np.ndarray, values: np.ndarray) -> pa.ListArray:
+def lists(offsets: np.ndarray, values: np.ndarray) -> "pa.ListArray":
     """Compressed sparse rows as a column of lists."""
+    import pyarrow as pa
+
     flat = pa.array(values)
     return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), flat, type=list_of(flat.type))
 
 
-def open_parquet(path: str | Path) -> tuple[pq.ParquetFile, dict[str, Any]]:
+def open_parquet(path: str | Path) -> "tuple[pq.ParquetFile, dict[str, Any]]":
     """Open a features or residuals file: (Parquet file, metadata). UserError where it is absent or not ours."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         file = pq.ParquetFile(path)
     except FileNotFoundError:
@@ -108,8 +122,10 @@ def open_parquet(path: str | Path) -> tuple[pq.ParquetFile, dict[str, Any]]:
     return file, json.loads(raw)
 
 
-def iter_tables(path: str | Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def iter_tables(path: str | Path, columns: Sequence[str]) -> "Iterator[pa.RecordBatch]":
     """Columns of a Parquet file, some rows at a time; UserError where they are absent or damaged."""
+    import pyarrow as pa
+
     file, _ = open_parquet(path)
     if missing := set(columns) - set(file.schema_arrow.names):
         raise UserError(f"{path}: has no column {', '.join(sorted(missing))}; is it the right kind of file?")
@@ -133,17 +149,21 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):
         return plain(value.tolist())
+    import pandas as pd
+
     return None if value is pd.NA else value
 
 
-def numbers(table: pd.DataFrame, column: str) -> np.ndarray:
+def numbers(table: "pd.DataFrame", column: str) -> np.ndarray:
     """A column as float64 [len(table)]; NaN where it is missing, empty or no number."""
+    import pandas as pd
+
     if column not in table:
         return np.full(len(table), np.nan)
     return np.asarray(pd.to_numeric(table[column], errors="coerce"), dtype=np.float64)
 
 
-def truths(table: pd.DataFrame, column: str) -> np.ndarray:
+def truths(table: "pd.DataFrame", column: str) -> np.ndarray:
     """A column of yes and no as bool [len(table)], also from a CSV file; a missing column is all no."""
     if column not in table:
         return np.zeros(len(table), bool)

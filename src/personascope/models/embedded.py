@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from personascope.errors import UserError
 
@@ -80,8 +79,14 @@ def _parsed_once() -> Iterator[None]:
     """transformers parses a GGUF for config, weights and tokenizer anew, and names its tensors once a module: 20 s."""
     import gguf
 
-    with patch.multiple(gguf, GGUFReader=cache(gguf.GGUFReader), get_tensor_name_map=cache(gguf.get_tensor_name_map)):
+    originals = {name: getattr(gguf, name) for name in ("GGUFReader", "get_tensor_name_map")}
+    try:
+        for name, original in originals.items():
+            setattr(gguf, name, cache(original))
         yield
+    finally:
+        for name, original in originals.items():
+            setattr(gguf, name, original)
 
 
 def _convert(gguf: Path, destination: Path) -> None:

@@ -5,6 +5,7 @@ Plain Python: Snakemake only asks. It is read anew by every job of a run, so it 
 
 import copy
 import json
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -303,7 +304,10 @@ class Experiment:
         if path:
             return _number_in(Path(path) / "cfg.json", "d_sae") or trained
         size = re.search(r"width_(\d+)([km]?)", self.config["sae"]["id"])
-        return int(size[1]) * {"": 1, "k": 1024, "m": 2**20}[size[2]] if size else UNKNOWN_D_SAE
+        if not size:
+            return UNKNOWN_D_SAE
+        # Widths are powers of two: 65k is 65,536, and 1m is 1,048,576.
+        return 2 ** round(math.log2(int(size[1]) * {"": 1, "k": 1e3, "m": 1e6}[size[2]]))
 
     @cached_property
     def d_model(self) -> int:

@@ -3,6 +3,7 @@
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from personascope.errors import UserError
 from personascope.extraction.extract import ExtractOptions
@@ -48,7 +49,7 @@ def run(loaded: Loaded, report: Report, request: Request) -> None:
     files.link(key, {"tokens.parquet": request.tokens})
 
 
-def _extract(loaded: Loaded, request: Request, described: dict[str, object], path: Path) -> str:
+def _extract(loaded: Loaded, request: Request, described: dict[str, Any], path: Path) -> str:
     """Write the tokens, or the reason why there are none; what to report."""
     network, sae = network_and_sae(loaded, request)
     metadata = described | description(request, sae)

@@ -17,10 +17,10 @@ from typing import Any
 
 import psutil
 import pytest
-from slurm_cluster import NODES, Cluster
-from workspace import CELL, MODEL, RESPONSES, TINY, Workspace, wait_for
 
 from personascope.hosting.processes import is_alive
+from tests.helpers.slurm_cluster import NODES, Cluster
+from tests.helpers.workspace import CELL, MODEL, RESPONSES, TINY, Workspace, wait_for
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slurm]
 
@@ -38,7 +38,7 @@ PROFILE = (
     *("--seconds-between-status-checks", "2", "--slurm-init-seconds-before-status-checks", "2"),
 )
 RUN = ("responses", *PROFILE)
-STAGES = ("axis", "conversations", *(f"results/drift/{CELL}/pc1/{name}/arrays.npz" for name in ("at-sea", "plain-0")))
+STAGES = ("axis", "tokens", *(f"results/main/drift/{CELL}/pc1/{name}/arrays.npz" for name in ("at-sea", "plain-0")))
 HOSTS = Path(tempfile.gettempdir()) / f"personascope-{os.getuid()}"
 
 
@@ -126,7 +126,7 @@ def orphans() -> list[Path]:
 
 
 def loads(workspace: Workspace) -> int:
-    return len(list((workspace.path / "benchmarks/load_model").glob("*.tsv")))
+    return len(list((workspace.path / "benchmarks/main/load_model").glob("*.tsv")))
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def test_every_stage_has_one_load_a_group_and_the_results_of_one_machine(
 
 def test_a_truncated_output_and_a_damaged_store_entry(cluster: Cluster, ran: Workspace, tmp_path: Path) -> None:
     workspace = ran.copy(tmp_path / "w")
-    features = f"results/features/{CELL}"
+    features = f"results/main/features/{CELL}"
     cut(workspace.path / RESPONSES / "pirate.jsonl")
     cut(workspace.path / features / "pirate.parquet")
     workspace.snakemake("features", *PROFILE)
@@ -193,7 +193,9 @@ def test_the_disk_is_full(cluster: Cluster, workspace: Workspace, undisturbed: W
         ballast.write_bytes(bytes(DISK - 2 * os.sysconf("SC_PAGESIZE")))  # room for responses of two roles
         failed = workspace.snakemake(*RUN, "--retries", "0", check=False)
         assert failed.code != 0
-        assert "No space left" in "".join(log.read_text() for log in workspace.path.glob("logs/generate/*/*/*.log"))
+        assert "No space left" in "".join(
+            log.read_text() for log in workspace.path.glob("logs/main/generate/*/*/*.log")
+        )
         assert 0 < workspace.count_records() < TOTAL
         ballast.unlink()
         workspace.snakemake(*RUN)
@@ -204,7 +206,7 @@ def test_the_disk_is_full(cluster: Cluster, workspace: Workspace, undisturbed: W
 
 
 def test_a_member_that_fails_once(working: Working, undisturbed: Workspace) -> None:
-    member = working.workspace.find_process("generate.py")
+    member = working.workspace.find_process("ask_host.py")
     assert member
     member.kill()
     working.ends_well(undisturbed)

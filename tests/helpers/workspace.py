@@ -1,5 +1,6 @@
 """A working copy of the workflow, and Snakemake run in it as its users run it."""
 
+import fcntl
 import json
 import os
 import re
@@ -21,7 +22,8 @@ REPO = Path(__file__).resolve().parents[2]
 MODEL = "SmolLM2-135M-Instruct"
 MODEL_FOLDER = f"results/models/{MODEL}"
 SAE = f"resources/saes/{MODEL}_layer_15_width_4096"
-RESPONSES = f"results/responses/general/{MODEL}"
+OUT = "results/main"  # the results of the experiment `main`
+RESPONSES = f"{OUT}/responses/general/{MODEL}"
 CELL = f"general/{MODEL}_layer_15_width_4096"
 TINY = {
     "roles": {"select": ["assistant", "default", "pirate"]},
@@ -175,14 +177,19 @@ class Workspace:
 
 
 def embedded_model() -> Path:
-    """The embedded model, made once in the repo by the workflow's own rule."""
+    """The embedded model, made once in the repo by the workflow's own rule; test processes side by side take turns."""
     command = [sys.executable, "-m", "snakemake", "--cores", "all", "--nolock", "model"]
-    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr
+    (REPO / "results").mkdir(exist_ok=True)
+    with (REPO / "results/.model.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
     return REPO / MODEL_FOLDER
 
 
-TARGETS = ("all", "model", "sae", "responses", "features", "role_matrix", "axis", "conversations", "drift")
+TARGETS = (
+    *("all", "model", "sae", "responses", "features", "role_matrix", "axis", "tokens", "reference", "drift", "summary"),
+)
 
 
 def _cwd(process: psutil.Process) -> str | None:

@@ -7,8 +7,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from slurm_cluster import Cluster
-from workspace import MODEL, RESPONSES, Workspace
+
+from tests.helpers.slurm_cluster import Cluster
+from tests.helpers.workspace import MODEL, RESPONSES, Workspace
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slurm]
 
@@ -65,7 +66,7 @@ def test_a_key_is_in_no_file(cluster: Cluster, workspace: Workspace, endpoint: E
     workspace.snakemake("responses", "--report", "report.html", "--configfile", "overlay.yaml", env={"CANARY": KEY})
 
     assert endpoint.keys == {f"Bearer {KEY}"}, "it came through SLURM"
-    assert workspace.files(RESPONSES).keys() == {f"results/responses/general/{MODEL}/pirate.jsonl"}
+    assert workspace.files(RESPONSES).keys() == {f"results/main/responses/general/{MODEL}/pirate.jsonl"}
     files = [path for path in workspace.path.rglob("*") if path.is_file()]
     assert {"report.html", "run.log", "pirate.tsv", "pirate.log"} <= {path.name for path in files}
     assert any("logs/slurm" in str(path) for path in files)
