@@ -50,7 +50,8 @@ class Corpus:
         return {name: block_sums(self.features[name], self.residuals[name], n_blocks) for name in self.features}
 
     def build(self, options: DriftOptions, draws: int = 0, n_blocks: int = BLOCKS) -> Reference:
-        return build(self.features, self.residuals, self.sums(n_blocks), options, draws)
+        files = self.residuals if options.axis.space == "residual" else self.features
+        return build(files, self.sums(n_blocks), options, draws)
 
     def rows(self, name: str, options: DriftOptions) -> np.ndarray:
         """Pooled responses [n, D] as an analysis sees them."""
@@ -170,16 +171,16 @@ def test_roles_with_other_questions_are_told_of(corpus: Corpus, caplog: pytest.L
     sums = corpus.sums()
     sums["cook"] = replace(sums["cook"], question_blocks=np.ones_like(sums["cook"].question_blocks))
     with caplog.at_level(logging.WARNING):
-        build(corpus.features, None, sums, DriftOptions(), 0)
+        build(corpus.features, sums, DriftOptions(), 0)
     assert "different blocks" in caplog.text
 
 
 def test_files_and_sums_must_be_of_the_same_roles(corpus: Corpus) -> None:
     few = dict(list(corpus.features.items())[:2])
     with pytest.raises(UserError, match="not of the same roles"):
-        build(few, None, corpus.sums(), DriftOptions(), 0)
-    with pytest.raises(UserError, match="residual files"):
-        build(corpus.features, None, corpus.sums(), DriftOptions.of(space="residual", layer=5), 0)
+        build(few, corpus.sums(), DriftOptions(), 0)
+    with pytest.raises(UserError, match="has no column layer_5"):
+        build(corpus.features, corpus.sums(), DriftOptions.of(space="residual", layer=5), 0)
 
 
 def test_a_missing_assistant_is_named(corpus: Corpus) -> None:
@@ -191,4 +192,4 @@ def test_a_role_without_a_token_is_named(corpus: Corpus) -> None:
     sums = corpus.sums()
     sums["cook"] = replace(sums["cook"], counts=np.zeros_like(sums["cook"].counts))
     with pytest.raises(UserError, match="no response of role cook"):
-        build(corpus.features, None, sums, DriftOptions(), 0)
+        build(corpus.features, sums, DriftOptions(), 0)

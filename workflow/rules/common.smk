@@ -42,6 +42,12 @@ def conversation_file(wildcards):
     return E.conversations[wildcards.conversation]
 
 
+def response_files(wildcards):
+    """What an analysis scores the roles' own responses by: their features, or their residual means."""
+    suffix = ".residuals" if E.matrix_space(wildcards.analysis) == "residual" else ""
+    return [f"<out>/features/<cell>/{role}{suffix}.parquet" for role in E.roles]
+
+
 def analysis_matrix(wildcards):
     """The role matrix that an analysis is made from."""
     return f"<out>/aggregated/<cell>/{E.matrix_space(wildcards.analysis)}/per_role.npz"

@@ -4,8 +4,7 @@
 rule drift_reference:
     """What a score means: the scores of the role responses under an analysis, and how far its axis can be trusted."""
     input:
-        features=[f"<out>/features/<cell>/{role}.parquet" for role in E.roles],
-        residuals=[f"<out>/features/<cell>/{role}.residuals.parquet" for role in E.roles],
+        responses=response_files,
         sums=[f"<out>/block_sums/<cell>/{role}.npz" for role in E.roles],
     output:
         reference="<out>/reference/<cell>/{analysis}.npz",

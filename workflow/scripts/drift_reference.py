@@ -4,8 +4,7 @@ from personascope.runs.job import job
 
 with job(snakemake):
     files = {
-        name: dict(zip(snakemake.params.roles, snakemake.input[name], strict=True))
-        for name in ("features", "residuals", "sums")
+        name: dict(zip(snakemake.params.roles, snakemake.input[name], strict=True)) for name in ("responses", "sums")
     }
     options = DriftOptions.of(**snakemake.params.options)
     sizes = {"draws": snakemake.params.draws, "seed": snakemake.params.seed}

@@ -179,8 +179,7 @@ def _rate(hits: np.ndarray, n: int) -> tuple[float, float, float]:
 
 
 def write_reference(
-    features: dict[str, str],
-    residuals: dict[str, str],
+    responses: dict[str, str],
     sums: dict[str, str],
     options: DriftOptions,
     *,
@@ -189,8 +188,8 @@ def write_reference(
     reference: str,
     calibration: str,
 ) -> None:
-    """From {role: file} of features, residual means and block sums to the reference and what it is worth."""
+    """From {role: file} of features (or residual means) and block sums to the reference and what it is worth."""
     loaded = {role: BlockSums.load(path) for role, path in sums.items()}
-    built = build(dict(features), dict(residuals), loaded, options, draws, seed)
+    built = build(dict(responses), loaded, options, draws, seed)
     built.save(reference)
     write_json(calibration, calibration_report(built, options, seed))

@@ -92,8 +92,7 @@ Batch = tuple[dict[str, np.ndarray], ScoreRows]
 
 
 def build(
-    features_files: dict[str, str | Path],
-    residual_files: dict[str, str | Path] | None,
+    files: dict[str, str | Path],
     sums: dict[str, BlockSums],
     options: DriftOptions,
     draws: int = 1000,
@@ -101,11 +100,10 @@ def build(
 ) -> Reference:
     """The reference of one analysis from {role: file} and {role: its block sums}; draws = 0 leaves the bootstrap out.
 
-    Reads the features (for a residual analysis the residuals) once, some rows at a time. A response that cannot be
-    left out, since a role has all its responses in that block, gets no score and is told of.
+    files: features, for a residual analysis residual means; they are read once, some rows at a time. A response that
+    cannot be left out, since a role has all its responses in that block, gets no score, and a warning says so.
     """
-    files = residual_files if options.axis.space == "residual" else features_files
-    if files is None or sorted(files) != sorted(sums):
+    if sorted(files) != sorted(sums):
         raise UserError(f"drift: the {options.axis.space} files and the block sums are not of the same roles")
     names = sorted(sums)
     if silent := [name for name in names if not sums[name].counts.any()]:
