@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from yaml import safe_load
 
-from personascope.backends import BACKENDS
+from personascope.backends import BACKENDS, engine_class
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "config/README.md", "results/README.md", "CHANGELOG.md"]
+PAGES += ["docs/architecture.md", "docs/reliability.md"]
+RULES = "\n".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
 OPTIONS = "generation.backend_options."
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -51,8 +53,8 @@ def test_documented_defaults_are_the_schema_s(key: str, part: dict[str, Any], re
 
 def test_documented_defaults_of_backend_options_are_the_engines_own() -> None:
     parameters: dict[str, inspect.Parameter] = {}
-    for module, name in BACKENDS.values():
-        parameters |= inspect.signature(getattr(importlib.import_module(module), name)).parameters
+    for name in BACKENDS:
+        parameters |= inspect.signature(engine_class(name)).parameters
     for key, cell in documented().items():
         # `model` is filled in from model.id.
         if key.startswith(OPTIONS) and not key.endswith(".model"):
@@ -91,6 +93,29 @@ def test_named_targets_exist() -> None:
     assert sentence
     rules = re.findall(r"^rule (\w+):", (ROOT / "Snakefile").read_text(), re.MULTILINE)
     assert sorted(re.findall(r"`(\w+)`", sentence[1])) == sorted(rules)
+
+
+def test_the_graph_has_every_rule() -> None:
+    graph = dict(FENCE.findall((ROOT / "README.md").read_text()))["mermaid"]
+    assert set(re.findall(r"\w+", graph)) - {"flowchart", "LR"} == set(re.findall(r"^rule (\w+):", RULES, re.MULTILINE))
+
+
+def test_results_folders_are_those_of_the_rules() -> None:
+    made = set(re.findall(r"<out>/(\w+)/", RULES))
+    rows = re.findall(r"^\| `(\w+)/", (ROOT / "results/README.md").read_text(), re.MULTILINE)
+    assert set(rows) == made | {"models", "saes"}
+    for page in PAGES:
+        named = re.findall(r"results/(?:demo|\{experiment\}|EXPERIMENT)/(\w+)", (ROOT / page).read_text())
+        assert set(named) <= made, page
+
+
+def test_the_architecture_names_every_package_and_files_that_exist() -> None:
+    text, package = (ROOT / "docs/architecture.md").read_text(), ROOT / "src/personascope"
+    folders = [file.parent.name for file in package.glob("*/**/__init__.py")]
+    assert [name for name in folders if not re.search(rf"^ +{name}/ +[A-Z]", text, re.MULTILINE)] == []
+    places = [ROOT, package, package / "hosting", ROOT / "workflow/rules", ROOT / "workflow/scripts"]
+    named = {name for name in re.findall(r"[\w./-]+\.(?:py|smk|yaml)\b", text) if "NAME" not in name}
+    assert [name for name in sorted(named) if not any((place / name).is_file() for place in places)] == []
 
 
 def slug(heading: str) -> str:
