@@ -121,8 +121,8 @@ def nothing_left(workspace: Workspace, cluster: Cluster) -> None:
 
 
 def orphans() -> list[Path]:
-    """Folders of hosts (of any run on this machine) whose owner is gone."""
-    return [file.parent for file in HOSTS.glob("*/owner") if not is_alive(*json.loads(file.read_text()))]
+    """Folders of hosts (of any run on this machine) whose leader is gone."""
+    return [file.parent for file in HOSTS.glob("*/leader") if not is_alive(*json.loads(file.read_text()))]
 
 
 def loads(workspace: Workspace) -> int:
