@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class UserError(Exception):
-    """A mistake in the input, told in one line: what, where (file, key, role, index), what to do."""
+    """A mistake in the input, in one line: what, where (file, key, role, index), what to do."""
 
 
 _DISK_ERRORS = {
@@ -31,7 +31,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if (told := as_user_error(error)) is None:
+        if (mistake := as_user_error(error)) is None:
             raise
-        print(f"error: {told}", file=sys.stderr, flush=True)
+        print(f"error: {mistake}", file=sys.stderr, flush=True)
         raise SystemExit(1) from None

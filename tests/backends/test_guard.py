@@ -37,15 +37,15 @@ class Tree:
         self.folder = folder / "of-the-server"
         self.folder.mkdir()
         (self.folder / "socket").touch()
-        told = folder / "child"
-        stubborn = [sys.executable, "-c", STUBBORN, str(told)]
+        said_so = folder / "child"
+        stubborn = [sys.executable, "-c", STUBBORN, str(said_so)]
         self.process = subprocess.Popen(
             [sys.executable, "-c", PARENT, str(self.folder), *stubborn], stdout=subprocess.PIPE, text=True
         )
         assert self.process.stdout
         self.parent, self.guard = psutil.Process(self.process.pid), psutil.Process(int(self.process.stdout.readline()))
-        wait_for(lambda: told.exists() and told.read_text() != "")
-        self.child = psutil.Process(int(told.read_text()))
+        wait_for(lambda: said_so.exists() and said_so.read_text() != "")
+        self.child = psutil.Process(int(said_so.read_text()))
         parent_of_child = self.child.parent()
         assert parent_of_child
         self.command = parent_of_child

@@ -20,7 +20,7 @@ from personascope.errors import UserError
 
 KEY = "sk-canary-4f1d8e"
 STOP = 2
-THREAD = "personascope-openai"
+THREAD = "personascope-endpoint"
 
 
 @dataclass
@@ -193,8 +193,13 @@ def test_senseless_retry_after_falls_back_to_the_backoff(server: Server, wish: s
 
 def test_waits_are_capped(server: Server) -> None:
     backend = make(server, backoff_s=1.0)
-    assert backend._wait(0, 1e9) == backend._wait(0, float("inf")) == backend._wait(30, None) == 60.0
-    assert 0.5 <= backend._wait(0, 0.0) <= 1.0
+    assert (
+        backend.endpoint._wait(0, 1e9)
+        == backend.endpoint._wait(0, float("inf"))
+        == backend.endpoint._wait(30, None)
+        == 60.0
+    )
+    assert 0.5 <= backend.endpoint._wait(0, 0.0) <= 1.0
 
 
 @pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 503])

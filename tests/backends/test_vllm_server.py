@@ -94,7 +94,7 @@ def test_a_server_that_cannot_start_is_told_with_its_log(tmp_path: Path, monkeyp
     assert not Path(backend.socket).parent.exists()
 
 
-def test_the_first_error_in_the_log_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_error_in_the_log_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     lines = "INFO no XError: here\\nValueError: too little memory\\nRuntimeError: see above"
     backend = VLLMServerBackend("m", [2], python=program(tmp_path, f"import sys; sys.exit(' {lines}')"))
@@ -127,7 +127,9 @@ def test_a_server_that_never_gets_ready_is_ended(tmp_path: Path, monkeypatch: py
     assert psutil.Process().children() == []
 
 
-def test_a_temporary_directory_with_too_long_a_name_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_temporary_directory_with_too_long_a_name_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     long = tmp_path / ("x" * 100)
     long.mkdir()
     monkeypatch.chdir(tmp_path)

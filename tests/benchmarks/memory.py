@@ -59,7 +59,43 @@ def store_peak(responses: int, folder: Path) -> float:
     return peak_memory_mib()
 
 
-PEAKS = {"extraction": extraction_peak, "store": store_peak}
+def references_peak(n_files: int, folder: Path) -> float:
+    """Peak MiB of an analysis host that so many analyses ask for their references in turn, with the memory for one.
+
+    References of 65,536 features and 1,000 draws, made by `make_reference` in a process before.
+    """
+    from personascope.hosting.loaded import Loaded
+    from personascope.hosting.operations.drift_conversation import WORKING_MB, Kept
+
+    subprocess.run([sys.executable, "-m", "tests.benchmarks.memory", "make_reference", str(folder)], check=True)
+    paths = [folder / f"{i}.npz" for i in range(n_files)]
+    for path in paths:
+        path.hardlink_to(folder / "reference.npz")
+    kept = Kept(Loaded(), WORKING_MB + REFERENCE_MB)
+    for path in paths * 2:
+        kept.reference(str(path))
+    return peak_memory_mib()
+
+
+def make_reference(folder: Path) -> None:
+    """Write reference.npz: what the host reads is its size, not its numbers."""
+    import numpy as np
+
+    from personascope.directions.bootstrap import AxisBootstrap
+    from personascope.drift.options import SCORE_METHODS
+    from personascope.drift.reference import Reference
+    from personascope.drift.turns import MASS_METRICS
+
+    responses, draws = np.zeros(6000, np.float32), np.zeros(1000)
+    axes, none = np.zeros((65536, 1000), np.float32), np.empty((65536, 0), np.float32)
+    drawn = AxisBootstrap(axes, none, draws, draws, draws, 0.9)
+    scores, mass = (dict.fromkeys(names, responses) for names in (SCORE_METHODS, MASS_METRICS))
+    keys = [responses.astype(np.int32)] * 4
+    Reference(scores, mass, *keys, role_names=["assistant"], assistant=0, **vars(drawn)).save(folder / "reference.npz")
+
+
+REFERENCE_MB = 270  # 65,536 x 1,000 floats, and the scores
+PEAKS = {"extraction": extraction_peak, "store": store_peak, "references": references_peak}
 
 
 def measure(kind: str, responses: int) -> float:
@@ -74,8 +110,14 @@ def run() -> Iterator[Row]:
         detail = f"{large:.0f} MiB for {many:,} responses against {small:.0f} MiB for {few:,}"
         ratio = large / small
         yield Row(f"peak memory of a job, {kind}", f"{ratio:.2f}x", "<= 1.15x", ratio <= 1.15, detail)
+    one, four = measure("references", 1), measure("references", 4)
+    detail = f"{four:.0f} MiB against {one:.0f} MiB for one; 65,536 features x 1,000 draws, with the memory for one"
+    yield Row("peak memory of 4 references", f"{four / one:.2f}x", "<= 1.15x", four <= 1.15 * one, detail)
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "make_reference":
+        make_reference(Path(sys.argv[2]))
+        sys.exit()
     with TemporaryDirectory() as name:
         print(json.dumps(PEAKS[sys.argv[1]](int(sys.argv[2]), Path(name))))

@@ -31,9 +31,9 @@ def weights(sums: dict[str, BlockSums], variants: Any, blocks: Any) -> Draws:
     return Draws(first.variants, first.blocks, np.atleast_2d(variants), np.atleast_2d(blocks))
 
 
-@pytest.mark.parametrize("knobs", SPACES)
-def test_all_weights_one_give_the_plain_axis(knobs: dict[str, Any]) -> None:
-    sums, options = random_sums(), AxisOptions(**knobs)
+@pytest.mark.parametrize("chosen", SPACES)
+def test_all_weights_one_give_the_plain_axis(chosen: dict[str, Any]) -> None:
+    sums, options = random_sums(), AxisOptions(**chosen)
     plain = role_space_of(role_features(sums, options), NAMES, options)
     drawn = axes_of(sums, options, weights(sums, np.ones(3, int), np.ones(4, int)))
     assert drawn["axes"][:, 0] == pytest.approx(plain.axis, abs=2e-6)
@@ -41,12 +41,12 @@ def test_all_weights_one_give_the_plain_axis(knobs: dict[str, Any]) -> None:
     assert drawn["cos_to_axis"][0] == pytest.approx(1, abs=1e-5) and drawn["axes"].dtype == np.float32
 
 
-@pytest.mark.parametrize("knobs", SPACES)
-def test_a_draw_is_the_axis_of_its_cells_repeated(knobs: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("chosen", SPACES)
+def test_a_draw_is_the_axis_of_its_cells_repeated(chosen: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Also over several batches of draws and chunks of features, the last of them shorter."""
     monkeypatch.setattr(module, "BATCH_DRAWS", 3)
     monkeypatch.setattr(module, "CHUNK_BYTES", 1)
-    sums, options = random_sums(), AxisOptions(**knobs)
+    sums, options = random_sums(), AxisOptions(**chosen)
     full = role_space_of(role_features(sums, options), NAMES, options)
     draws = draw(sums, 8, np.random.default_rng(1))
     result = axes_of(sums, options, draws)

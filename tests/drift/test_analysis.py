@@ -23,7 +23,7 @@ from tests.helpers.drift_cases import random_roles, random_tokens, to_activation
 
 WIDTH = 240
 HALF = 0.5**0.5
-KNOBS = {
+CHOICES = {
     "pooling": ["mean", "max"],
     "transform": ["raw", "log1p"],
     "use_centering": [False, True],
@@ -33,8 +33,8 @@ KNOBS = {
     "score_method": list(SCORE_METHODS),
 }
 EVERY = [
-    DriftOptions.of(**dict(zip(KNOBS, values, strict=True)), top_features=12)
-    for values in itertools.product(*KNOBS.values())
+    DriftOptions.of(**dict(zip(CHOICES, values, strict=True)), top_features=12)
+    for values in itertools.product(*CHOICES.values())
 ]
 
 
@@ -53,7 +53,7 @@ def same_entries(ours: list[dict[str, Any]], dense: list[dict[str, Any]]) -> Non
 
 
 def label(options: DriftOptions) -> str:
-    return "-".join(str(options.flat()[knob]) for knob in KNOBS)
+    return "-".join(str(options.flat()[knob]) for knob in CHOICES)
 
 
 @pytest.mark.parametrize("options", EVERY, ids=label)

@@ -28,10 +28,10 @@ RUN = Run("demo", "Coding", "org/model", "release", "layer_1_width_200", 1, MESS
 TIME = "2026-01-02T03:04:05+00:00"
 
 
-def analyzed(lengths: list[int], calibrated: bool = False, **knobs: Any) -> DriftResult:
+def analyzed(lengths: list[int], calibrated: bool = False, **chosen: Any) -> DriftResult:
     dense, turn = random_tokens(lengths, WIDTH)
     matrix, names = random_roles(7, WIDTH)
-    options = DriftOptions.of(**knobs)
+    options = DriftOptions.of(**chosen)
     reference = reference_of(matrix, names, options) if calibrated else None
     return analyze(to_activations(dense, turn, len(lengths)), matrix, names, options, reference=reference)
 

@@ -261,9 +261,9 @@ def test_false_alarms_of_one_seed_are_the_same() -> None:
 @pytest.mark.parametrize(
     ("n", "turns", "options", "said"),
     [
-        (12, 1, BONFERRONI, "no conversation could be told"),
-        (120, 90, BONFERRONI, "no conversation could be told"),
-        (0, 4, SPENDING, "no conversation could be told"),
+        (12, 1, BONFERRONI, "too few to tell any conversation"),
+        (120, 90, BONFERRONI, "too few to tell any conversation"),
+        (0, 4, SPENDING, "too few to tell any conversation"),
         (160, 90, SPENDING, "fewer than 90 responses"),
         (400, 8, BONFERRONI, None),
     ],
@@ -308,7 +308,7 @@ def test_power_of_a_weak_role_grows_and_its_delay_shrinks_with_distance() -> Non
 def test_power_without_enough_responses_has_reasons_in_place_of_rates() -> None:
     rng = np.random.default_rng(0)
     small = power_by_role(reference_of([rng.random(12), rng.random(12)]), BONFERRONI)
-    assert small["detection_rate"].isna().to_numpy().all() and "no conversation could be told" in small["reason"][0]
+    assert small["detection_rate"].isna().to_numpy().all() and "too few to tell any conversation" in small["reason"][0]
     lopsided = power_by_role(reference_of([rng.random(800), rng.random(800), rng.random(2)]), BONFERRONI)
     assert lopsided.set_index("role").loc["cook", "reason"] == "too few responses of cook"
     assert np.isfinite(lopsided.set_index("role").loc["baker", "detection_rate"])

@@ -15,17 +15,10 @@ from matplotlib.patches import Rectangle
 
 from personascope.display.figure import BLUE, MISSING_GLYPH, ORANGE, font_text, save_figure
 from personascope.display.heat import HEAT_STEPS, heat_color, heat_limit, heat_steps
-from personascope.drift.pages.figures import (
-    DRIFT_FIGURES,
-    confounds,
-    nearest_roles,
-    onset_turn,
-    token_heat,
-    top_features,
-    trajectory,
-    verdict,
-)
+from personascope.drift.pages.figures import DRIFT_FIGURES, confounds, nearest_roles, top_features, verdict
 from personascope.drift.pages.ranking import ranked, ranking_figure
+from personascope.drift.pages.tokens import token_heat
+from personascope.drift.pages.trajectory import onset_turn, trajectory
 from personascope.formats.tables import read_csv, write_csv
 from tests.helpers.drift_examples import (
     make_diagnostics,

@@ -127,7 +127,7 @@ def test_every_message_is_isolated_and_takes_its_own_direction() -> None:
 def test_the_class_of_a_token_has_its_sign_and_only_zero_is_white() -> None:
     page, source = make_page([["a", "b", "c", "d", "e"]], [[2.0, -2.0, 0.0, 1e-6, -1e-6]])
     assert [name for name, *_ in page.tokens] == ["p10", "n10", "z", "p1", "n1"]
-    assert [told for _, told, _ in page.tokens] == ["u +2", "u -2", "u +0", "u +1e-06", "u -1e-06"]
+    assert [said for _, said, _ in page.tokens] == ["u +2", "u -2", "u +0", "u +1e-06", "u -1e-06"]
     styles = dict(re.findall(r"^\.([pn]\d+|z) \{ background: (#\w{6}); \}$", source, re.MULTILINE))
     assert len(styles) == 21 and styles["z"] == "#ffffff"
     for name, color in styles.items():
@@ -156,7 +156,7 @@ def test_a_turn_shows_what_is_known_of_it() -> None:
     assert_safe(page, source)
 
 
-def test_an_assistant_message_outside_the_analysis_is_told_apart() -> None:
+def test_an_assistant_message_outside_the_analysis_is_marked() -> None:
     messages = make_conversation("first", "second")
     page = Page(heat_html(make_tokens([["second"]]), messages, make_turn_meta([1.0]).assign(message_index=4), "t"))
     assert page.blocks == ["Be kind.", "Well?", "first", "Well?", "second"]

@@ -70,7 +70,7 @@ def corpus(tmp_path: Path) -> Corpus:
 
 
 @pytest.mark.parametrize(
-    "knobs",
+    "chosen",
     [
         {},
         {"axis_method": "pc1", "center_turns_with_role_mean": True},
@@ -80,8 +80,8 @@ def corpus(tmp_path: Path) -> Corpus:
         {"space": "residual", "layer": 2, "transform": "raw", "center_turns_with_role_mean": True},
     ],
 )
-def test_each_response_is_scored_without_its_question_block(corpus: Corpus, knobs: dict[str, Any]) -> None:
-    options = DriftOptions.of(**knobs)
+def test_each_response_is_scored_without_its_question_block(corpus: Corpus, chosen: dict[str, Any]) -> None:
+    options = DriftOptions.of(**chosen)
     reference = corpus.build(options)
     block = corpus.question % BLOCKS
     for role, name in enumerate(NAMES):
@@ -148,7 +148,7 @@ def test_draws_are_optional_and_have_the_width_of_the_space(corpus: Corpus) -> N
     assert -1 <= residual.split_half <= 1
 
 
-def test_a_question_that_cannot_be_left_out_gives_no_score_and_is_told_of(
+def test_a_question_that_cannot_be_left_out_gives_no_score_and_is_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rng = np.random.default_rng(0)
@@ -167,7 +167,7 @@ def test_an_unknown_role_of_the_subset_is_warned_about_once(corpus: Corpus, capl
     assert caplog.text.count("wizard") == 1
 
 
-def test_roles_with_other_questions_are_told_of(corpus: Corpus, caplog: pytest.LogCaptureFixture) -> None:
+def test_roles_with_other_questions_are_reported(corpus: Corpus, caplog: pytest.LogCaptureFixture) -> None:
     sums = corpus.sums()
     sums["cook"] = replace(sums["cook"], question_blocks=np.ones_like(sums["cook"].question_blocks))
     with caplog.at_level(logging.WARNING):

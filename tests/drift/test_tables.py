@@ -23,17 +23,17 @@ NAMES = {
 }
 
 
-def analyzed(lengths: list[int], draws: int | None = None, **knobs: Any) -> DriftResult:
+def analyzed(lengths: list[int], draws: int | None = None, **chosen: Any) -> DriftResult:
     """An analysis with a reference of so many draws of the axis, or (None) without a reference."""
     dense, turn = random_tokens(lengths, WIDTH)
     matrix, names = random_roles(7, WIDTH)
-    options = DriftOptions.of(**knobs)
+    options = DriftOptions.of(**chosen)
     reference = None if draws is None else reference_of(matrix, names, options, draws)
     return analyze(to_activations(dense, turn, len(lengths)), matrix, names, options, reference=reference)
 
 
-def made_of(lengths: list[int], draws: int | None = None, **knobs: Any) -> dict[str, Any]:
-    return dict(tables(analyzed(lengths, draws, **knobs)))
+def made_of(lengths: list[int], draws: int | None = None, **chosen: Any) -> dict[str, Any]:
+    return dict(tables(analyzed(lengths, draws, **chosen)))
 
 
 @pytest.mark.parametrize("lengths", [[], [0], [4], [4, 0, 3], [4, 5, 6]])

@@ -50,7 +50,7 @@ def dense_profile(space: np.ndarray, names: list[str], feature: int) -> str:
 def dense_features(
     delta: np.ndarray, contrib: np.ndarray, roles: dict[str, Any], names: list[str], ids: np.ndarray
 ) -> list[dict[str, Any]]:
-    """What is told about some features of a transition."""
+    """What is said about some features of a transition."""
     away = np.clip(-contrib, 0, None).sum(dtype=np.float64)
     change = np.abs(delta).sum(dtype=np.float64)
     return [

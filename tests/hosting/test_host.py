@@ -18,7 +18,7 @@ import pytest
 from personascope.errors import UserError
 from personascope.hosting import client
 from personascope.hosting.host import MAX_REQUEST
-from personascope.hosting.processes import host_folder, run_leader
+from personascope.hosting.processes import host_folder, run_owner
 
 ASK = {"op": "ping"}
 PING = "from personascope.hosting import client; print(client.ask('model', {'op': 'ping'}, 'demo')['pid'])"
@@ -52,9 +52,9 @@ def host() -> Iterator[Path]:
         process.wait()
 
 
-def start_host(path: Path, leader: psutil.Process, cwd: str | None = None) -> subprocess.Popen[bytes]:
+def start_host(path: Path, owner: psutil.Process, cwd: str | None = None) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "personascope.hosting.host", "--kind", "model", "--socket", str(path)]
-    command += ["--leader", str(leader.pid), "--started", repr(leader.create_time())]
+    command += ["--owner", str(owner.pid), "--started", repr(owner.create_time())]
     command += ["--experiment", "demo"]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=cwd)
     end = time.monotonic() + 20
@@ -127,7 +127,7 @@ def test_five_clients_at_once_start_one_host(folder: Path):
 
 
 def test_a_stale_socket_is_replaced(folder: Path):
-    path = host_folder(run_leader(), "model") / "socket"
+    path = host_folder(run_owner(), "model") / "socket"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
     assert path.exists()
@@ -138,7 +138,7 @@ def test_a_stale_socket_is_replaced(folder: Path):
 def test_a_killed_host_is_replaced(folder: Path):
     pid = client.ask("model", ASK, "demo")["pid"]
     os.kill(pid, signal.SIGKILL)
-    path = host_folder(run_leader(), "model") / "socket"
+    path = host_folder(run_owner(), "model") / "socket"
     while accepts(path):
         time.sleep(0.02)
     assert client.ask("model", ASK, "demo")["pid"] != pid
@@ -153,16 +153,16 @@ def test_a_host_that_cannot_start_is_told_with_its_log(folder: Path, monkeypatch
 
 
 def test_the_host_ends_with_its_leader(folder: Path):
-    """Also while the leader is a zombie that nobody has waited for."""
-    leader = subprocess.Popen(["sleep", "60"])
+    """Also while the owner is a zombie that nobody has waited for."""
+    owner = subprocess.Popen(["sleep", "60"])
     place = folder / "of-the-host"
     place.mkdir()
     (place / "of-somebody-else").touch()
-    process = start_host(place / "socket", psutil.Process(leader.pid))
-    leader.kill()
+    process = start_host(place / "socket", psutil.Process(owner.pid))
+    owner.kill()
     assert process.wait(timeout=5) == 0
     assert [file.name for file in place.iterdir()] == ["of-somebody-else"]
-    leader.wait()
+    owner.wait()
 
 
 def test_a_leader_s_number_that_was_given_away_is_no_leader(folder: Path):
@@ -177,16 +177,16 @@ def test_a_leader_s_number_that_was_given_away_is_no_leader(folder: Path):
         "--socket",
         str(folder / "of-the-host/socket"),
     ]
-    command += ["--leader", str(me.pid), "--started", repr(me.create_time() - 3600)]
+    command += ["--owner", str(me.pid), "--started", repr(me.create_time() - 3600)]
     command += ["--experiment", "demo"]
     assert subprocess.run(command, stderr=subprocess.DEVNULL, timeout=20).returncode == 0
 
 
-def test_an_orphaned_job_leads_its_own_host(monkeypatch: pytest.MonkeyPatch):
+def test_an_orphaned_job_owns_its_own_host(monkeypatch: pytest.MonkeyPatch):
     """Snakemake was killed before the job asked: a host that followed init would outlive everything."""
     monkeypatch.setattr(psutil.Process, "parents", lambda self: [psutil.Process(1)])
     monkeypatch.setattr(psutil.Process, "parent", lambda self: psutil.Process(1))
-    assert run_leader().pid == os.getpid()
+    assert run_owner().pid == os.getpid()
 
 
 @pytest.mark.parametrize("place", ["open-to-others", "link"])
@@ -202,7 +202,7 @@ def test_a_folder_that_others_could_have_made_is_refused(folder: Path, place: st
         host_folder(psutil.Process(), "model")
 
 
-def test_a_temporary_directory_with_too_long_a_name_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_temporary_directory_with_too_long_a_name_is_reported(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tempfile, "tempdir", str(folder / ("x" * 80)))
     with pytest.raises(UserError, match="too long"):
         host_folder(psutil.Process(), "model")

@@ -154,7 +154,7 @@ def test_plumbing_imports_only_plumbing() -> None:
 
 
 def test_every_script_s_imports_are_in_its_rule_s_hash() -> None:
-    for rule in re.split(r"\nrule ", RULES)[1:]:
+    for rule in re.split(r"\n *rule ", RULES)[1:]:
         name = rule.partition(":")[0]
         (script,) = re.findall(r'script:\s+"../scripts/(\w+)\.py"', rule)
         hashed = "".join(re.findall(r"code=code_hash\((.*?)\),?\n", rule, re.DOTALL))

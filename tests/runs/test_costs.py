@@ -45,7 +45,7 @@ def test_loads_of_the_model_are_among_them(tmp_path: Path, monkeypatch: pytest.M
     assert found["jobs"] == 3 and found["wall_s"] == 16.0 and found["max_memory_mb"] > 10
 
 
-def test_a_folder_without_benchmarks_is_told(tmp_path: Path):
+def test_a_folder_without_benchmarks_is_reported(tmp_path: Path):
     with pytest.raises(UserError, match="after a run"):
         costs(tmp_path / "benchmarks", tmp_path)
 

@@ -23,7 +23,8 @@ from personascope.drift.sequential import SEQUENTIAL_TESTS
 from personascope.drift.tables import tables
 from personascope.errors import UserError
 from personascope.extraction.train_sae import TrainOptions
-from personascope.runs.experiment import Experiment, checked_config, read_experiment, sizes
+from personascope.runs.config import checked_config, sizes
+from personascope.runs.experiment import Experiment, read_experiment
 from tests.helpers.drift_cases import random_roles, random_tokens, to_activations
 
 ROOT = Path(__file__).parents[2]
@@ -206,6 +207,15 @@ def test_experiments_have_folders_of_their_own_and_models_are_shared(folder: Pat
 )
 def test_two_saes_of_one_id_have_two_names(folder: Path, sae: dict[str, Any], name: str) -> None:
     assert read({"sae": sae}).sae == name
+
+
+def test_an_sae_that_another_experiment_trained_is_used_as_it_is(folder: Path) -> None:
+    assert not read({"experiment": "first"}).trained_elsewhere, "nobody has yet"
+    write(f"{SAE}/card.json", '{"experiment": "first"}')
+    assert not read({"experiment": "first"}).trained_elsewhere
+    assert read({"experiment": "second"}).trained_elsewhere
+    production = {"path": None, "release": "scope", "id": "layer_1"}
+    assert not read({"sae": production}).trained_elsewhere
 
 
 def test_files_of_the_stages(folder: Path) -> None:

@@ -14,8 +14,8 @@ JOB, NOTES = "logs/main/generate/pirate.log", notes_folder("main")
 def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A noted output of a run that is over."""
     monkeypatch.chdir(tmp_path)
-    path = Path("results/pirate.jsonl")
-    path.parent.mkdir()
+    path = Path("results/main/pirate.jsonl")
+    path.parent.mkdir(parents=True)
     path.write_bytes(b"a response\nanother\n")
     note_outputs("main", JOB, [path])
     return path
@@ -34,8 +34,8 @@ def test_what_a_job_wrote_stays(output: Path) -> None:
 def test_what_it_did_not_write_is_set_aside(output: Path, now: bytes) -> None:
     output.write_bytes(now)
     later(output)
-    [told] = set_aside_damaged("main")
-    assert told.startswith(f"{output}: not what its job wrote") and not output.exists()
+    [said] = set_aside_damaged("main")
+    assert said.startswith(f"{output}: not what its job wrote") and not output.exists()
     assert Path(f"{output}.damaged").read_bytes() == now
     assert set_aside_damaged("main") == [], "once"
 
@@ -82,7 +82,7 @@ def test_a_job_that_ran_again_is_what_counts(output: Path) -> None:
 def test_a_run_that_is_going_on_is_left_alone(output: Path) -> None:
     output.write_bytes(b"")
     LOCKS.mkdir(parents=True)
-    (LOCKS / "0.input.lock").write_text("results/pirate.jsonl\n")
+    (LOCKS / "0.input.lock").write_text("results/main/pirate.jsonl\n")
     assert set_aside_damaged("main") == [] and output.exists()
 
 
@@ -91,7 +91,7 @@ def test_other_nodes_and_torn_lines(output: Path) -> None:
     other = NOTES / "elsewhere.jsonl"
     own.rename(other)
     with other.open("a") as file:
-        file.write('7\n{"path": "results/pir')
+        file.write('7\n{"path": "results/main/pir')
     output.unlink()
     assert set_aside_damaged("main") == [], "what is gone is Snakemake's to make"
     output.write_bytes(b"a")
@@ -126,3 +126,16 @@ def test_a_dry_run_only_says_what_it_would_set_aside(output: Path) -> None:
 def test_another_experiment_s_outputs_are_its_own(output: Path) -> None:
     output.write_bytes(b"")
     assert set_aside_damaged("demo") == [] and output.exists()
+
+
+def test_what_experiments_share_is_noted_for_all_of_them(output: Path) -> None:
+    """One that makes an SAE again does not make it look damaged to the one that made it first."""
+    sae = Path("results/saes/x/cfg.json")
+    sae.parent.mkdir(parents=True)
+    for experiment, text in (("main", b"first"), ("demo", b"once more")):
+        sae.write_bytes(text)
+        note_outputs(experiment, f"logs/{experiment}/train_sae/x.log", [sae])
+    note_times("demo")
+    assert set_aside_damaged("main") == [] == set_aside_damaged("demo")
+    sae.write_bytes(b"once")
+    assert len(set_aside_damaged("main")) == 1 and not sae.exists() and output.exists()

@@ -71,7 +71,7 @@ def wait_for(condition: Callable[[], Any], seconds: float = 30) -> Any:
     return value
 
 
-def test_no_run_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_no_run_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="no run was started here"):
         status()
@@ -158,7 +158,7 @@ def start_host(folder: Path) -> "subprocess.Popen[bytes]":
         "--socket",
         str(folder / "socket"),
     ]
-    command += ["--leader", str(me.pid), "--started", repr(me.create_time()), "--experiment", "demo"]
+    command += ["--owner", str(me.pid), "--started", repr(me.create_time()), "--experiment", "demo"]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 

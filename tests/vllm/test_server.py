@@ -36,7 +36,7 @@ def test_the_server_sees_the_ids_that_were_sent(server: VLLMServerBackend, reque
     client = OpenAIBackend(server.model, server.stop_ids, base_url=f"{BASE_URL}/v1", api_key_env=None)
     with httpx.Client(transport=httpx.HTTPTransport(uds=server.socket), timeout=120) as http:
         for request in requests[::5]:
-            reply = http.post(client.url, json=client._body(replace(request, max_tokens=4), GREEDY))
+            reply = http.post(client.endpoint.url, json=client._body(replace(request, max_tokens=4), GREEDY))
             (choice,) = reply.raise_for_status().json()["choices"]
             assert choice["prompt_token_ids"] == request.prompt_ids
             assert len(choice["token_ids"]) == 4

@@ -66,10 +66,10 @@ def test_only_the_responses(clone: Workspace):
 
 def test_a_mistake_is_one_line(clone: Workspace):
     clone.overlay({"generation": {"max_tokns": 3}})
-    told = personascope(clone, "plan", "--configfile", "overlay.yaml", check=False)
-    assert told.startswith("error: ") and "max_tokns" in told and told.count("\n") == 1
-    told = personascope(clone, "plan", "--profile", "nowhere", check=False)
-    assert "nowhere" in told and told.count("\n") == 1
+    said = personascope(clone, "plan", "--configfile", "overlay.yaml", check=False)
+    assert said.startswith("error: ") and "max_tokns" in said and said.count("\n") == 1
+    said = personascope(clone, "plan", "--profile", "nowhere", check=False)
+    assert "nowhere" in said and said.count("\n") == 1
 
 
 @pytest.mark.model

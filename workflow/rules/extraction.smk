@@ -54,35 +54,38 @@ rule extract_conversation:
         "../scripts/ask_host.py"
 
 
-rule train_sae:
-    """An SAE of our own, on the activations of this experiment's responses; asked for by sae.path under results/saes."""
-    input:
-        E.model_files,
-        responses=E.responses,
-    output:
-        config="<results>/saes/{name}/cfg.json",
-        weights="<results>/saes/{name}/sae_weights.safetensors",
-        card=report(
-            "<results>/saes/{name}/README.md",
-            caption="../report/train_sae.rst",
-            category="SAE",
-            labels={"SAE": "{name}"},
-        ),
-    log:
-        "<log>/train_sae/{name}.log",
-    benchmark:
-        "<bench>/train_sae/{name}.tsv"
-    conda:
-        "../../envs/extraction.yaml"
-    threads: 8
-    resources:
-        mem_mb=scaled(E.model_mb),
-        runtime=scaled(240),
-        gpu=E.gpus,
-    params:
-        model=E.model_params["model"],
-        model_name=E.model,
-        options=config["train_sae"],
-        code=code_hash("extraction.train_sae"),
-    script:
-        "../scripts/train_sae.py"
+# One that another experiment has trained is used as it is: its responses are not these.
+if not E.trained_elsewhere:
+
+    rule train_sae:
+        """An SAE of our own, on the activations of this experiment's responses; asked for by sae.path under results/saes."""
+        input:
+            E.model_files,
+            responses=E.responses,
+        output:
+            config="<results>/saes/{name}/cfg.json",
+            weights="<results>/saes/{name}/sae_weights.safetensors",
+            card=report(
+                "<results>/saes/{name}/README.md",
+                caption="../report/train_sae.rst",
+                category="SAE",
+                labels={"SAE": "{name}"},
+            ),
+        log:
+            "<log>/train_sae/{name}.log",
+        benchmark:
+            "<bench>/train_sae/{name}.tsv"
+        conda:
+            "../../envs/extraction.yaml"
+        threads: 8
+        resources:
+            mem_mb=scaled(E.model_mb),
+            runtime=scaled(240),
+            gpu=E.gpus,
+        params:
+            model=E.model_params["model"],
+            model_name=E.model,
+            options=config["train_sae"],
+            code=code_hash("extraction.train_sae"),
+        script:
+            "../scripts/train_sae.py"

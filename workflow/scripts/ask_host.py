@@ -1,5 +1,5 @@
 from personascope.hosting.client import ask
-from personascope.runs.experiment import sizes
+from personascope.runs.config import sizes
 from personascope.runs.job import job
 
 # Every rule that works through a host: what it names becomes the fields of the operation of its name.

@@ -14,4 +14,5 @@ with job(snakemake):
         TrainOptions(**snakemake.params.options),
         Path(snakemake.output.weights).parent,
         model_name=snakemake.params.model_name,
+        experiment=snakemake.config["experiment"],
     )

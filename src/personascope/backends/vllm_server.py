@@ -43,7 +43,7 @@ class VLLMServerBackend:
     max_concurrency: requests in flight; the server decides how many of them run side by side
     start_timeout_s: seconds until the server must have loaded the model
     logs: folder of the server's log, vllm_server.{node}.{process}.log
-    note_load: told of each start, the model's name and the seconds it took
+    note_load: called after each start with the model's name and the seconds it took
 
     The server is started by the first call of `generate`, and again by a later one when it has died.
     Raises UserError, with what that log says, where it cannot

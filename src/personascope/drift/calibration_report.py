@@ -127,7 +127,7 @@ class _Trials:
     def _too_few(self, n_questions: int) -> str:
         lowest = np.full(self.turns, 1 / (n_questions + 1))
         if not _judged(lowest, self.test, self.alpha, n_questions)["rejects"].to_numpy().any():
-            return f"half of the assistant's questions are {n_questions}: no conversation could be told from it by them"
+            return f"half of the assistant's questions are {n_questions}: too few to tell any conversation from it"
         return "" if self.n_conversations else f"half of the questions have fewer than {self.turns} responses"
 
     def _split(self, questions: np.ndarray, half: int) -> tuple[Calibrator, np.ndarray]:

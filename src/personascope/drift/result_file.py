@@ -45,30 +45,30 @@ class RunFile:
 
 def save_run(path: str | Path, run: RunFile) -> None:
     """Write `result.npz`, readable without pickle."""
-    told: dict[str, Any] = {"version": VERSION, "analysis": run.analysis, "conversation": run.conversation}
-    told |= {"messages": run.messages, "error": run.result if isinstance(run.result, str) else None}
+    header: dict[str, Any] = {"version": VERSION, "analysis": run.analysis, "conversation": run.conversation}
+    header |= {"messages": run.messages, "error": run.result if isinstance(run.result, str) else None}
     arrays: dict[str, np.ndarray] = {}
     if isinstance(run.result, DriftResult):
         more, arrays = _packed(run.result)
-        told |= more
-    told["tables"] = {}
+        header |= more
+    header["tables"] = {}
     for name, table in _tables(run).items():
-        told["tables"][name], columns = _table_columns(table)
+        header["tables"][name], columns = _table_columns(table)
         arrays |= {f"{name}/{column}": values for column, values in columns.items()}
-    text = np.frombuffer(json.dumps(plain(told), ensure_ascii=False, allow_nan=False).encode(), np.uint8)
+    text = np.frombuffer(json.dumps(plain(header), ensure_ascii=False, allow_nan=False).encode(), np.uint8)
     save_npz(path, json=text, **arrays)
 
 
 def load_run(path: str | Path) -> RunFile:
     """Read `result.npz`; UserError where it is missing, damaged or of another version."""
     arrays = load_all_npz(path)
-    told = json.loads(arrays.pop("json", np.zeros(0, np.uint8)).tobytes() or b"{}")
-    if told.get("version") != VERSION:
+    header = json.loads(arrays.pop("json", np.zeros(0, np.uint8)).tobytes() or b"{}")
+    if header.get("version") != VERSION:
         raise UserError(f"{path}: not a result of this version; delete it and run again")
-    tables = {name: _table(name, columns, arrays) for name, columns in told["tables"].items()}
+    tables = {name: _table(name, columns, arrays) for name, columns in header["tables"].items()}
     references = tables.pop("references", NO_TABLE)
-    result = told["error"] if told["error"] is not None else _unpacked(told, arrays, tables)
-    return RunFile(told["analysis"], told["conversation"], told["messages"], result, references)
+    result = header["error"] if header["error"] is not None else _unpacked(header, arrays, tables)
+    return RunFile(header["analysis"], header["conversation"], header["messages"], result, references)
 
 
 def _tables(run: RunFile) -> dict[str, pd.DataFrame]:
@@ -83,7 +83,7 @@ def _packed(result: DriftResult) -> tuple[dict[str, Any], dict[str, np.ndarray]]
     """A result's texts and single numbers, and its arrays."""
     tokens, turns, roles = result.tokens, result.turns, result.roles
     rows, indices = np.nonzero(turns.raw)
-    told = {
+    header = {
         "options": result.options.flat(),
         "n_turns": tokens.n_turns,
         "tokens": tokens.tokens,
@@ -100,15 +100,15 @@ def _packed(result: DriftResult) -> tuple[dict[str, Any], dict[str, np.ndarray]]
     kept = roles.mean if result.options.scoring.center_turns_with_role_mean else np.zeros(0, np.float32)
     arrays |= {"axis": roles.axis, "mean": kept}
     arrays |= {"raw_rows": rows.astype(np.int32), "raw_indices": indices.astype(np.int32)}
-    return told, arrays | {"raw_values": turns.raw[rows, indices]}
+    return header, arrays | {"raw_values": turns.raw[rows, indices]}
 
 
-def _unpacked(told: dict[str, Any], arrays: dict[str, np.ndarray], tables: dict[str, pd.DataFrame]) -> DriftResult:
-    options = DriftOptions.of(**told["options"])
-    width = told["width"]
+def _unpacked(header: dict[str, Any], arrays: dict[str, np.ndarray], tables: dict[str, pd.DataFrame]) -> DriftResult:
+    options = DriftOptions.of(**header["options"])
+    width = header["width"]
     mean = arrays["mean"] if len(arrays["mean"]) else np.zeros(width, np.float32)
-    roles = ScoredAxis(axis=arrays["axis"], mean=mean, **told["roles"])
-    raw = np.zeros((told["n_turns"], width), np.float32)
+    roles = ScoredAxis(axis=arrays["axis"], mean=mean, **header["roles"])
+    raw = np.zeros((header["n_turns"], width), np.float32)
     raw[arrays["raw_rows"], arrays["raw_indices"]] = arrays["raw_values"]
     turns = TurnScores(
         raw=raw,
@@ -120,7 +120,7 @@ def _unpacked(told: dict[str, Any], arrays: dict[str, np.ndarray], tables: dict[
     places = {name: arrays[name] for name in ("turn", "token_ids", "position", "message_index")}
     return DriftResult(
         options=options,
-        tokens=Tokens(n_turns=told["n_turns"], tokens=told["tokens"], **places),
+        tokens=Tokens(n_turns=header["n_turns"], tokens=header["tokens"], **places),
         roles=roles,
         turns=turns,
         transitions=transitions_of(turns, roles, options),
@@ -128,10 +128,10 @@ def _unpacked(told: dict[str, Any], arrays: dict[str, np.ndarray], tables: dict[
         confounds=tables["confounds"],
         token_scores=arrays["u_k"],
         token_heat=arrays["u_k_norm"],
-        features={name: tables[name] for name in told["features"]},
+        features={name: tables[name] for name in header["features"]},
         calibration=tables.get("calibration"),
         intervals=tables.get("intervals"),
-        **{name: told[name] for name in ("selected", "max_abs_corr", "confound_verdict", "onset")},
+        **{name: header[name] for name in ("selected", "max_abs_corr", "confound_verdict", "onset")},
     )
 
 

@@ -51,7 +51,7 @@ def cusum(p_values: np.ndarray) -> np.ndarray:
 
 @lru_cache(256)
 def cusum_threshold(alpha: float, turns: int, n_questions: int) -> float:
-    """What `cusum` reaches in at most alpha of all conversations of T turns; NaN where that cannot be told apart.
+    """What `cusum` reaches in at most alpha of all conversations of T turns; NaN where no value is that rare.
 
     Simulated, without assuming a distribution: turns and calibrating questions that are exchangeable have all orders
     alike, and the p-values are ranks. All turns are held against the same questions, and that is in it.

@@ -228,8 +228,12 @@ def train_sae(
     folder: str | Path,
     *,
     model_name: str,
+    experiment: str,
 ) -> dict[str, Any]:
-    """Train on the responses, write the SAE and its card to `folder`, and return the card's figures."""
+    """Train on the responses, write the SAE and its card to `folder`, and return the card's figures.
+
+    experiment: whose responses these are; the others use the SAE as it is, and none of them trains it again.
+    """
     context = context_length(model)
     training, heldout = (
         [make_item(tokenizer, row["conversation"], "response_only", context) for row in part]
@@ -247,6 +251,7 @@ def train_sae(
     held = collect_activations(model, heldout, point)
     card = {
         "model": model_name,
+        "experiment": experiment,
         "layer": options.layer,
         "width": options.width,
         "k": options.k,

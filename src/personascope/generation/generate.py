@@ -6,7 +6,7 @@ Rows come in the order of `roles.build_prompts` (variant outer, question inner) 
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from personascope.backends import Backend, Completion, Request, Sampling
@@ -63,12 +63,7 @@ def generate(
     prompts: Sequence[Prompt],
     requests: Sequence[Request],
     sampling: Sampling,
-    *,
-    progress: Callable[[int, int], None] = lambda done, tokens: None,
 ) -> Iterator[tuple[int, Row]]:
-    """Yield (index, row) as responses finish; `progress` is told responses done and tokens generated."""
-    done = tokens = 0
+    """Yield (index, row) as responses finish."""
     for index, completion in backend.generate(requests, sampling):
-        done, tokens = done + 1, tokens + len(completion.token_ids)
         yield index, response_row(tokenizer, prompts[index], requests[index], completion)
-        progress(done, tokens)

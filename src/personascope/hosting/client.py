@@ -17,7 +17,7 @@ import psutil
 
 from personascope.errors import UserError
 from personascope.formats.files import log_tail
-from personascope.hosting.processes import host_folder, is_alive, remove_folder, run_leader
+from personascope.hosting.processes import host_folder, is_alive, remove_folder, run_owner
 from personascope.hosting.progress import logs_folder
 
 log = logging.getLogger(__name__)
@@ -39,9 +39,9 @@ def ask(kind: str, message: dict[str, Any], experiment: str) -> dict[str, Any]:
     message: `op`, the operation's name, and its `inputs`, `outputs`, `params`, `wildcards` and `sizes`. UserError for a
     mistake in the input, or a host that died.
     """
-    leader = run_leader()
+    owner = run_owner()
     for attempt in (1, 2):
-        connection = _connect(leader, kind, experiment)
+        connection = _connect(owner, kind, experiment)
         try:
             return _converse(connection, message, kind, host_log(kind, experiment))
         except BrokenPipeError:
@@ -81,8 +81,8 @@ def _messages(stream: Iterable[bytes]) -> Iterator[dict[str, Any]]:
         return
 
 
-def _connect(leader: psutil.Process, kind: str, experiment: str) -> socket.socket:
-    folder = host_folder(leader, kind)
+def _connect(owner: psutil.Process, kind: str, experiment: str) -> socket.socket:
+    folder = host_folder(owner, kind)
     path = folder / "socket"
     if connection := _try_connect(path):
         return connection
@@ -90,7 +90,7 @@ def _connect(leader: psutil.Process, kind: str, experiment: str) -> socket.socke
         if connection := _try_connect(path):
             return connection
         _sweep(folder)
-        process = _start(path, leader, kind, experiment)
+        process = _start(path, owner, kind, experiment)
         deadline = time.monotonic() + START_LIMIT
         while time.monotonic() < deadline:
             if connection := _try_connect(path):
@@ -103,10 +103,10 @@ def _connect(leader: psutil.Process, kind: str, experiment: str) -> socket.socke
 
 
 def _sweep(mine: Path) -> None:
-    """Remove what hosts that were killed have left: the folders whose leader is gone."""
+    """Remove what hosts that were killed have left: the folders whose owner is gone."""
     for folder in mine.parent.iterdir():
         try:
-            pid, started = json.loads((folder / "leader").read_text(encoding="utf-8"))
+            pid, started = json.loads((folder / "owner").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
         if folder != mine and not is_alive(pid, started):
@@ -131,15 +131,15 @@ def _lock(path: Path) -> Iterator[None]:
         yield
 
 
-def _start(path: Path, leader: psutil.Process, kind: str, experiment: str) -> subprocess.Popen[bytes]:
+def _start(path: Path, owner: psutil.Process, kind: str, experiment: str) -> subprocess.Popen[bytes]:
     log_file = host_log(kind, experiment)
     log_file.parent.mkdir(parents=True, exist_ok=True)
     environment = {key: value for key, value in os.environ.items() if key not in THREAD_VARIABLES}
-    environment |= _allotted_threads(leader)
+    environment |= _allotted_threads(owner)
     command = [sys.executable, "-m", "personascope.hosting.host", "--kind", kind, "--socket", str(path)]
-    command += ["--leader", str(leader.pid), "--started", repr(leader.create_time())]
+    command += ["--owner", str(owner.pid), "--started", repr(owner.create_time())]
     command += ["--experiment", experiment]
-    (path.parent / "leader").write_text(json.dumps([leader.pid, leader.create_time()]), encoding="utf-8")
+    (path.parent / "owner").write_text(json.dumps([owner.pid, owner.create_time()]), encoding="utf-8")
     with log_file.open("ab") as output:
         # A session of its own: Ctrl-C in the terminal reaches Snakemake, and the host follows Snakemake.
         return subprocess.Popen(
@@ -147,12 +147,12 @@ def _start(path: Path, leader: psutil.Process, kind: str, experiment: str) -> su
         )
 
 
-def _allotted_threads(leader: psutil.Process) -> dict[str, str]:
+def _allotted_threads(owner: psutil.Process) -> dict[str, str]:
     """The threads that a SLURM allocation has room for; Snakemake hides what SLURM says of it from its jobs."""
     if "SLURM_JOB_ID" not in os.environ:
         return {}
     try:
-        allocation = leader.environ()
+        allocation = owner.environ()
     except psutil.Error:
         return {}
     cpus = allocation.get("SLURM_CPUS_PER_TASK") or allocation.get("SLURM_CPUS_ON_NODE")

@@ -1,6 +1,6 @@
 """A host: one process that keeps what is loaded for all jobs of a run, behind a Unix socket.
 
-    python -m personascope.hosting.host --kind model --socket PATH --leader PID --started TIME
+    python -m personascope.hosting.host --kind model --socket PATH --owner PID --started TIME
         --experiment NAME
 
 The model host holds model and SAE; the analysis host, which never imports torch, holds role matrices and
@@ -9,8 +9,8 @@ reference distributions, so that a conversation costs what its own analysis cost
 A request is one line of JSON: `op`, the name of an operation (or "ping"), and its `inputs`, `outputs`, `params`,
 `wildcards` and `sizes`. The answers are lines {"progress": text}, then one {"done": {...}} when the outputs are
 written, or {"error": text, "user": bool}. Finished work goes to the store as it is finished, so that nothing is lost
-when host, job or run is killed. The host ends at once when the process that leads the run (Snakemake, or the first
-process of an allocation) is gone, or when nothing was asked of it for a while.
+when host, job or run is killed. The host ends at once when its owner (Snakemake, or the first process of an
+allocation) is gone, or when nothing was asked of it for a while.
 """
 
 import argparse
@@ -62,8 +62,8 @@ def keep_freed_memory() -> None:
 class Host:
     """Serves requests one at a time: two forward passes side by side only slow each other down."""
 
-    def __init__(self, kind: str, leader: int, started: float, experiment: str):
-        self.kind, self.leader, self.started = kind, leader, started
+    def __init__(self, kind: str, owner: int, started: float, experiment: str):
+        self.kind, self.owner, self.started = kind, owner, started
         logs, loads = logs_folder(experiment), loads_folder(experiment)
         self.status = logs / "hosts" / f"{socket.gethostname()}-{os.getpid()}.json"
         self.loaded = Loaded(lambda name, seconds: note_load(loads, name, seconds), logs)
@@ -88,12 +88,12 @@ class Host:
     def _watch(self, path: Path) -> None:
         me = {"kind": self.kind, "node": socket.gethostname(), "pid": os.getpid()}
         me |= {"started": psutil.Process().create_time()}
-        told, told_at = None, 0.0
-        while is_alive(self.leader, self.started):
-            news, silent = self.doing | {"waiting": max(self.busy - 1, 0)}, time.monotonic() - told_at
-            if (news != told and silent > NEWS_EVERY) or silent > HEARTBEAT:
-                self._tell(me | news | {"updated": time.time()})
-                told, told_at = news, time.monotonic()
+        last, last_at = None, 0.0
+        while is_alive(self.owner, self.started):
+            news, silent = self.doing | {"waiting": max(self.busy - 1, 0)}, time.monotonic() - last_at
+            if (news != last and silent > NEWS_EVERY) or silent > HEARTBEAT:
+                self._write_status(me | news | {"updated": time.time()})
+                last, last_at = news, time.monotonic()
             if not self.busy and time.monotonic() - self.last_used > IDLE_LIMIT:
                 log.info("nothing was asked for %.0f s: the host ends", IDLE_LIMIT)
                 path.unlink(missing_ok=True)
@@ -103,8 +103,8 @@ class Host:
         remove_folder(path.parent)
         self._end()
 
-    def _tell(self, news: dict[str, Any]) -> None:
-        """Say in a small file what the host is doing, for `personascope status`; work never fails for it."""
+    def _write_status(self, news: dict[str, Any]) -> None:
+        """Write into a small file what the host is doing, for `personascope status`; work never fails for it."""
         with suppress(OSError):
             write_json(self.status, news)
 
@@ -128,8 +128,8 @@ class Host:
             except (BrokenPipeError, ConnectionResetError):
                 log.info("the job that asked has ended; its finished work is in the store")
             except Exception as error:
-                if told := as_user_error(error):
-                    _try(send, {"error": str(told), "user": True})
+                if mistake := as_user_error(error):
+                    _try(send, {"error": str(mistake), "user": True})
                 else:
                     log.exception("a request failed")
                     _try(send, {"error": traceback.format_exc(), "user": False})
@@ -198,15 +198,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="personascope.hosting.host")
     parser.add_argument("--kind", choices=KINDS, required=True)
     parser.add_argument("--socket", type=Path, required=True)
-    parser.add_argument("--leader", type=int, required=True)
+    parser.add_argument("--owner", type=int, required=True)
     parser.add_argument("--started", type=float, required=True)
     parser.add_argument("--experiment", required=True, help="whose logs and benchmarks it writes to")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     keep_freed_memory()
-    log.info("%s host %d serves the run led by process %d", arguments.kind, os.getpid(), arguments.leader)
-    Host(arguments.kind, arguments.leader, arguments.started, arguments.experiment).serve(arguments.socket)
+    log.info("%s host %d serves the run of process %d", arguments.kind, os.getpid(), arguments.owner)
+    Host(arguments.kind, arguments.owner, arguments.started, arguments.experiment).serve(arguments.socket)
 
 
 if __name__ == "__main__":

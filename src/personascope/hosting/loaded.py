@@ -13,8 +13,8 @@ T = TypeVar("T")
 class Loaded:
     """Things by key; each is loaded once.
 
-    note: told of every load of a model, its name and the seconds it took; logs: folder for the logs of servers that
-    are started.
+    note: called after every load of a model with its name and the seconds it took; logs: folder for the logs of servers
+    that are started.
     """
 
     def __init__(self, note: Callable[[str, float], None] = lambda name, seconds: None, logs: Path = Path("logs")):

@@ -15,15 +15,15 @@ from personascope.errors import UserError
 MAX_SOCKET_PATH = 90
 
 
-def run_leader() -> psutil.Process:
+def run_owner() -> psutil.Process:
     """The process whose life bounds the host's: the Snakemake that runs the allocation, or the user's own run.
 
     In a SLURM job that is the one of the batch step: it starts each member of a group as a step of its own, outside
     its process tree. Elsewhere it is the topmost Snakemake above this process, else the parent. A job whose Snakemake
-    was just killed has been handed to init, which never ends: it leads itself.
+    was just killed has been handed to init, which never ends: it owns its own host.
     """
-    if (job := os.environ.get("SLURM_JOB_ID")) and (leader := _batch_snakemake(job)):
-        return leader
+    if (job := os.environ.get("SLURM_JOB_ID")) and (owner := _batch_snakemake(job)):
+        return owner
     me = psutil.Process()
     above = [process for process in me.parents() if _is_snakemake(process)]
     parent = me.parent()
@@ -49,9 +49,9 @@ def _is_snakemake(process: psutil.Process) -> bool:
     return any(re.fullmatch(r"snakemake(\.exe)?", Path(word).name) for word in words)
 
 
-def host_folder(leader: psutil.Process, kind: str) -> Path:
+def host_folder(owner: psutil.Process, kind: str) -> Path:
     """A private folder for socket and lock, on this node; its name is short, since socket paths must be."""
-    identity = f"{kind}/{leader.pid}/{leader.create_time():.0f}/{sys.executable}/{Path.cwd()}"
+    identity = f"{kind}/{owner.pid}/{owner.create_time():.0f}/{sys.executable}/{Path.cwd()}"
     base = Path(tempfile.gettempdir()) / f"personascope-{os.getuid()}"
     folder = base / hashlib.sha256(identity.encode()).hexdigest()[:16]
     if len(str(folder)) > MAX_SOCKET_PATH:
@@ -66,7 +66,7 @@ def host_folder(leader: psutil.Process, kind: str) -> Path:
 
 def remove_folder(folder: Path) -> None:
     """Remove a host's folder: what hosts and clients put there, and nothing else."""
-    for name in ("socket", "lock", "leader"):
+    for name in ("socket", "lock", "owner"):
         (folder / name).unlink(missing_ok=True)
     with suppress(OSError):
         folder.rmdir()

@@ -17,11 +17,11 @@ NAME = PACKAGE.name
 # What carries results about and cannot change them, whatever is done to it; what it imports is plumbing as well.
 PLUMBING = {
     "": "the version and the names for notebooks",
-    "errors": "how mistakes are told",
+    "errors": "how mistakes are reported",
     "formats.files": "files written whole, JSON read with the place of a mistake; keys of the store are new when it is",
     "hosting.loaded": "what a host keeps in memory",
     "hosting.operations": "finds an operation and checks a request's types",
-    "hosting.progress": "how progress is told",
+    "hosting.progress": "how progress is reported",
     "hosting.store": "finds finished work by keys that say all about it",
 }
 

@@ -3,7 +3,6 @@
 Plain Python: Snakemake only asks. It is read anew by every job of a run, so it imports nothing that takes long.
 """
 
-import copy
 import json
 import math
 import re
@@ -26,9 +25,11 @@ from personascope.formats.roles import (
     select_questions,
     select_roles,
 )
+from personascope.runs.config import checked_config
 
 EMBEDDED = "SmolLM2-135M-Instruct"
-SHARED = ("models", "saes")  # folders beside the experiments, and so the names that none may have
+# Folders beside those of the experiments, in results or logs: names that no experiment may have.
+SHARED = ("models", "saes", "outputs", "slurm")
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 UNKNOWN_BILLIONS, UNKNOWN_D_SAE, UNKNOWN_D_MODEL = 8.0, 65536, 8192
 # A GPU of 2023 generates some 30,000 tokens/s for each billion parameters, a few cores 10; reading is 4 times as fast.
@@ -50,33 +51,6 @@ def read_experiment(config: dict[str, Any], schema: dict[str, Any]) -> "Experime
     experiment = Experiment(config, roles, prompts, _find_conversations(config))
     experiment.check()
     return experiment
-
-
-def checked_config(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """A copy with the schema's defaults filled in and the analyses that an overlay took back (null) left out."""
-    from jsonschema import Draft202012Validator
-
-    config = copy.deepcopy(config)
-    analyses = (config.get("drift") or {}).get("analyses")
-    if isinstance(analyses, dict):
-        config["drift"]["analyses"] = {name: block for name, block in analyses.items() if block is not None}
-    for error in Draft202012Validator(schema).iter_errors(config):
-        key = ".".join(map(str, error.absolute_path)) or "top level"
-        raise UserError(f"config, {key}: {error.message}; config/README.md explains every key")
-    _fill_in(config, schema)
-    return config
-
-
-def _fill_in(values: dict[str, Any], schema: dict[str, Any]) -> None:
-    """Put the defaults of a schema where keys are missing, however deep."""
-    parts = dict(schema.get("properties", {}))
-    if isinstance(named := schema.get("additionalProperties"), dict):
-        parts |= dict.fromkeys(values, named)
-    for name, part in parts.items():
-        if name not in values and "default" in part:
-            values[name] = copy.deepcopy(part["default"])
-        if isinstance(values.get(name), dict):
-            _fill_in(values[name], part)
 
 
 def _read_roles(config: dict[str, Any]) -> tuple[list[str], int]:
@@ -107,18 +81,6 @@ def _find_conversations(config: dict[str, Any]) -> dict[str, str]:
     return {name: str(path) for name, path in found.items()} | made
 
 
-def sizes(config: dict[str, Any]) -> dict[str, Any]:
-    """What says where and in what portions work is done, and decides no result: a change of it reruns nothing."""
-    return {
-        "store": config["store"],
-        "device": config["model"]["device"],
-        "device_map": config["model"]["device_map"],
-        "backend_options": config["generation"]["backend_options"],
-        "batch_tokens": config["extraction"]["batch_tokens"],
-        "chunk_tokens": config["extraction"]["chunk_tokens"],
-    }
-
-
 @dataclass(frozen=True)
 class Experiment:
     """config: checked, with every default; roles: sorted names; prompts: the most that a role has; conversations:
@@ -133,7 +95,9 @@ class Experiment:
         """UserError names the first key that does not fit the others."""
         config = self.config
         if self.name in SHARED:
-            raise UserError(f"config, experiment: {self.name!r} is a folder of all experiments; choose another name")
+            raise UserError(
+                f"config, experiment: {self.name!r} is a folder that all experiments share; choose another name"
+            )
         if bool(config["sae"]["path"]) == bool(config["sae"]["release"] and config["sae"]["id"]):
             raise UserError("config, sae: give either `path` (a local SAE) or `release` and `id`")
         generation = config["generation"]
@@ -302,7 +266,7 @@ class Experiment:
         """Features of the SAE: from its files, else from its name, else a guess."""
         path, trained = self.config["sae"]["path"], self.config["train_sae"]["width"]
         if path:
-            return _number_in(Path(path) / "cfg.json", "d_sae") or trained
+            return _in_json(Path(path) / "cfg.json", "d_sae") or trained
         size = re.search(r"width_(\d+)([km]?)", self.config["sae"]["id"])
         if not size:
             return UNKNOWN_D_SAE
@@ -312,7 +276,7 @@ class Experiment:
     @cached_property
     def d_model(self) -> int:
         """Width of the residual stream: from the model's files, else a guess."""
-        return _number_in(Path(self.config["model"]["id"]) / "config.json", "hidden_size") or UNKNOWN_D_MODEL
+        return _in_json(Path(self.config["model"]["id"]) / "config.json", "hidden_size") or UNKNOWN_D_MODEL
 
     # ---- files ------------------------------------------------------------------------------------------------------
 
@@ -328,6 +292,12 @@ class Experiment:
     def sae_files(self) -> list[str]:
         folder = self.config["sae"]["path"]
         return [f"{folder}/cfg.json", f"{folder}/sae_weights.safetensors"] if folder else []
+
+    @property
+    def trained_elsewhere(self) -> bool:
+        """Whether another experiment has trained the SAE, which is then used as it is."""
+        path = self.config["sae"]["path"]
+        return path is not None and _in_json(Path(path) / "card.json", "experiment") not in (None, self.name)
 
     @cached_property
     def responses(self) -> list[str]:
@@ -391,10 +361,9 @@ class Experiment:
         }
 
 
-def _number_in(file: Path, key: str) -> int | None:
-    """A number in a JSON object on disk; None where there is none."""
+def _in_json(file: Path, key: str) -> Any:
+    """A value of a JSON object on disk; None where there is none."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8")).get(key)
+        return json.loads(file.read_text(encoding="utf-8")).get(key)
     except (OSError, ValueError, AttributeError):
         return None
-    return found if isinstance(found, int) else None

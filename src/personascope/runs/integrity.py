@@ -23,33 +23,44 @@ KEYS = {"job", "path", "size", "mtime_ns", "sha256", "time"}
 Note = dict[str, Any]
 
 
-def notes_folder(experiment: str) -> Path:
-    """Folder of an experiment's notes: a file a node, since appends of several nodes can overwrite each other."""
-    return logs_folder(experiment) / "outputs"
+def notes_folder(experiment: str | None) -> Path:
+    """Folder of the notes on an experiment's outputs, or (None) on those that all experiments share: models and SAEs.
+
+    It holds a file a node, since appends of several nodes can overwrite each other.
+    """
+    return (logs_folder(experiment) if experiment else Path("logs")) / "outputs"
 
 
 def note_outputs(experiment: str, job: str | Path, paths: Iterable[str | Path]) -> None:
     """Note what a job, known by its log file, has written."""
     for path in map(Path, paths):
         if path.is_file():
-            append_line(_own_file(experiment), json.dumps(_note(str(job), path, path.stat(), file_digest(path))))
+            note = _note(str(job), path, path.stat(), file_digest(path))
+            append_line(_own_file(_owner(experiment, path)), json.dumps(note))
+
+
+def _owner(experiment: str, path: Path) -> str | None:
+    """The experiment, where an output lies in its folder; None for what all experiments share."""
+    return experiment if experiment in path.parts else None
 
 
 def note_times(experiment: str) -> None:
     """Note the times that outputs have at the end of a run: Snakemake touches them when their jobs are over.
 
-    This node's file then holds one line for each output that is there, and none of what was noted before.
+    This node's files then hold one line for each output that is there, and none of what was noted before.
     """
-    lines = []
-    for path, note in _latest(experiment).items():
-        if status := _status(path):
-            same = status.st_size == note["size"]
-            lines.append(json.dumps(_note(note["job"], path, status, note["sha256"]) if same else note) + "\n")
-    with suppress(OSError):  # a full disk: they are read again, then
-        write_text(_own_file(experiment), "".join(lines))
+    for owner in (experiment, None):
+        lines = []
+        for path, note in _latest(owner).items():
+            if status := _status(path):
+                same = status.st_size == note["size"]
+                lines.append(json.dumps(_note(note["job"], path, status, note["sha256"]) if same else note) + "\n")
+        if lines:
+            with suppress(OSError):  # a full disk: they are read again, then
+                write_text(_own_file(owner), "".join(lines))
 
 
-def _own_file(experiment: str) -> Path:
+def _own_file(experiment: str | None) -> Path:
     return notes_folder(experiment) / f"{socket.gethostname()}.jsonl"
 
 
@@ -67,14 +78,14 @@ def set_aside_damaged(experiment: str, *, rename: bool = True) -> list[str]:
     """
     if LOCKS.is_dir() and any(LOCKS.iterdir()):
         return []
-    notes = _latest(experiment)
+    notes = _latest(None) | _latest(experiment)
     damaged = []
     for path, note in notes.items():
         intact, renewed = _check(path, note)
         if not intact:
             damaged.append(path)
         elif renewed and rename:
-            append_line(_own_file(experiment), json.dumps(renewed))
+            append_line(_own_file(_owner(experiment, path)), json.dumps(renewed))
     what = "is set aside" if rename else "would be set aside by a run"
     if rename:
         jobs = {notes[path]["job"] for path in damaged}
@@ -87,7 +98,7 @@ def set_aside_damaged(experiment: str, *, rename: bool = True) -> list[str]:
     ]
 
 
-def _latest(experiment: str) -> dict[Path, Note]:
+def _latest(experiment: str | None) -> dict[Path, Note]:
     notes = (note for file in notes_folder(experiment).glob("*.jsonl") for note in _notes(file))
     return {Path(note["path"]): note for note in sorted(notes, key=lambda note: note["time"])}
 

@@ -33,19 +33,9 @@ from personascope.display.figure import (
 )
 from personascope.drift.attribution import FEATURE_TABLES
 from personascope.drift.pages.tokens import token_heat
-from personascope.drift.pages.trajectory import onset_turn, selected_transition, trajectory
+from personascope.drift.pages.trajectory import selected_transition, trajectory
 from personascope.formats.tables import numbers
 
-__all__ = [
-    "DRIFT_FIGURES",
-    "confounds",
-    "nearest_roles",
-    "onset_turn",
-    "selected_transition",
-    "token_heat",
-    "top_features",
-    "trajectory",
-]
 MASS_METRICS = {
     "turn_l2_raw": "L2 norm before the transform",
     "turn_nonzero_raw": "positive features before the transform",
@@ -102,11 +92,11 @@ def _feature_bars(table: pd.DataFrame) -> Figure:
 
 def _feature_label(row: dict[Any, Any]) -> str:
     """Feature id, and its description; where it has none, the roles that it is strong in."""
-    told = font_text(row.get("description"), 60)
-    if not told:
+    label = font_text(row.get("description"), 60)
+    if not label:
         profile = str(row.get("role_profile") or "").replace(" | ", ", ").replace(":", " ")
-        told = font_text(profile and f"[{profile}]", 60)
-    return f"{told}  {int(row['feature_idx'])}".strip()
+        label = font_text(profile and f"[{profile}]", 60)
+    return f"{label}  {int(row['feature_idx'])}".strip()
 
 
 def nearest_roles(role_trace: pd.DataFrame, *, assistant: str = "assistant", title: str = "") -> Figure:
@@ -191,8 +181,8 @@ def confounds(
     for ax, (metric, label) in zip(figure.subplots(1, 4, sharey=True), MASS_METRICS.items(), strict=True):
         mass = numbers(turn_meta, metric)
         ax.scatter(mass, scores, c=[to_hex(shade) for shade in shades.to_rgba(turns)], s=24)
-        told, color = verdict(correlations.get(metric, np.nan), warn, high)
-        ax.set_title(told, fontsize=10, color=color)
+        grade, color = verdict(correlations.get(metric, np.nan), warn, high)
+        ax.set_title(grade, fontsize=10, color=color)
         ax.set_xlabel(label, fontsize=8)
         ax.xaxis.set_major_locator(MaxNLocator(nbins=4))
         clean(ax)

@@ -15,8 +15,6 @@ from personascope.display.html import escaped, page
 from personascope.display.text import CONTINUATION, is_byte_level, piece_text
 from personascope.formats.tables import numbers, truths
 
-__all__ = ["heat_html", "piece_text"]
-
 # The tokens stand on white paper in the dark scheme too, so that a color means the same everywhere.
 STYLE = """.m { margin: 1rem 0; }
 .m h2 { margin: 0; font-size: 0.8rem; text-transform: uppercase; letter-spacing: 0.05em; color: var(--soft); }
@@ -62,13 +60,13 @@ def heat_html(
         turn, row = rows[index]
         here = np.flatnonzero(turn_of == turn)
         texts = piece_text([tokens[i] for i in here], byte_level)
-        told = _facts(row, len(here), onset == turn)
+        facts = _facts(row, len(here), onset == turn)
         body = f'<div class="b k" dir="auto">{_spans(texts, values[here], limit)}</div>'
         if not len(here):
             body = f'<div class="b" dir="auto">{escaped(message.get("content", ""))}</div>'
         marked = " onset" if onset == turn else ""
         head = f'<section class="m assistant{marked}" id="t{turn}"><h2>assistant, turn {turn}</h2>'
-        sections.append(f'{head}<p class="soft">{told}</p>{body}</section>\n')
+        sections.append(f'{head}<p class="soft">{facts}</p>{body}</section>\n')
     links = " \u00b7 ".join(f'<a href="#t{turn}">{turn}: {_number(row, "score")}</a>' for turn, row in rows.values())
     turns = f'<nav class="soft">Score of each turn: {links or "no assistant turn"}</nav>\n'
     return page(title, STYLE + _colors(), _legend(limit) + turns + "<main>\n" + "".join(sections) + "</main>\n")
@@ -101,8 +99,8 @@ def _spans(texts: list[str], values: np.ndarray, limit: float) -> str:
     parts = []
     for text, value, step in zip(texts, values.tolist(), heat_steps(values, limit).tolist(), strict=True):
         shown = escaped(text).replace("\n", "\u21b5\n")
-        told = f"u {value:+.3g}" + (", part of the next character" if text == CONTINUATION else "")
-        parts.append(f'<span class="{_step_class(step)}" title="{told}">{shown}</span>')
+        tooltip = f"u {value:+.3g}" + (", part of the next character" if text == CONTINUATION else "")
+        parts.append(f'<span class="{_step_class(step)}" title="{tooltip}">{shown}</span>')
     return "".join(parts)
 
 

@@ -93,8 +93,8 @@ def ranking_figure(summary: pd.DataFrame, *, title: str = "Conversations ranked 
         figure.legend(handles, labels, loc="outside lower left", ncols=4, frameon=False, fontsize=8)
     if lost:
         panels[-1].set_axis_off()
-        told = {"fontsize": 8, "va": "top", "color": BLACK, "transform": panels[-1].transAxes}
-        panels[-1].text(0, 1, "\n".join(["Not analyzed:", *lost]), **told)
+        style = {"fontsize": 8, "va": "top", "color": BLACK, "transform": panels[-1].transAxes}
+        panels[-1].text(0, 1, "\n".join(["Not analyzed:", *lost]), **style)
     return finish(figure, title)
 
 
@@ -167,8 +167,8 @@ def _row(rank: int, row: dict[Any, Any], deepest: float) -> str:
             bar = f'<span class="bar" style="width: {5 * float(row["fall"]) / deepest:.2f}rem"></span>'
         cells.append(f"<td {_kind(column)}>{escaped(shown)}{bar}</td>")
     strong = ' class="onset"' if _figure(row.get("onset"), True) else ""
-    told = escaped(_text(row.get("metadata")))
-    return f'<tr{strong}><td>{rank}</td>{"".join(cells)}<td class="t" dir="auto">{told}</td></tr>\n'
+    metadata = escaped(_text(row.get("metadata")))
+    return f'<tr{strong}><td>{rank}</td>{"".join(cells)}<td class="t" dir="auto">{metadata}</td></tr>\n'
 
 
 def _figure(value: Any, whole: bool) -> str:

@@ -190,6 +190,6 @@ def _draw_evidence(ax: Axes, turn_meta: pd.DataFrame) -> None:
     ax.set_ylim(0, top)
     ax.set_ylabel("evidence against\n\u201cstill the assistant\u201d", fontsize=9)
     if not truths(turn_meta, "testable").any():
-        told = "too few questions calibrate: no score could be low enough to reject"
-        ax.set_title(told, fontsize=8, loc="left", color=ORANGE)
+        note = "too few questions calibrate: no score could be low enough to reject"
+        ax.set_title(note, fontsize=8, loc="left", color=ORANGE)
     clean(ax)
