@@ -80,7 +80,7 @@ def trajectory(
         _draw_evidence(below, turn_meta)
         ax.tick_params(labelbottom=False)
     if (onset := onset_turn(turn_meta)) is not None:
-        for panel in {ax, below}:
+        for panel in dict.fromkeys((ax, below)):
             panel.axvline(onset, color=BLACK, linestyle=(0, (4, 2)), linewidth=1.1, zorder=1)
         label = f"drift onset: turn {onset}{_since(turn_meta, onset)}"
         ax.plot([], [], color=BLACK, linestyle=(0, (4, 2)), linewidth=1.1, label=label)
