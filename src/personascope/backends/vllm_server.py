@@ -46,8 +46,7 @@ class VLLMServerBackend:
     note_load: called after each start with the model's name and the seconds it took
 
     The server is started by the first call of `generate`, and again by a later one when it has died.
-    Raises UserError, with what that log says, where it cannot
-    start or dies.
+    Raises UserError, with what that log says, where it cannot start or dies.
     """
 
     def __init__(
