@@ -14,13 +14,17 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
+
+T = TypeVar("T")
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "munged")
 ETC = Path("/etc/slurm")
 FILES = ("slurm.conf", "gres.conf", "cgroup.conf")
 NODES = {"cpu1": 17001, "gpu1": 17002, "gpu2": 17003}
+DAEMONS = ("slurmctld", *(f"slurmd.{node}" for node in NODES), "munged")
 GPUS = 1  # a node: two groups of roles need both
 
 SLURM_CONF = """\
@@ -38,7 +42,7 @@ SlurmctldPidFile={folder}/run/slurmctld.pid
 SlurmdPidFile={folder}/run/slurmd.%n.pid
 SlurmctldLogFile={folder}/log/slurmctld.log
 SlurmdLogFile={folder}/log/slurmd.%n.log
-ProctrackType=proctrack/linuxproc
+ProctrackType=proctrack/pgid
 TaskPlugin=task/none
 SwitchType=switch/none
 MpiDefault=none
@@ -84,12 +88,14 @@ def why_not() -> str:
     return ""
 
 
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+def wait_until(condition: Callable[[], T | None], seconds: float, what: str) -> T:
+    """The first true value of the condition; TimeoutError says what did not come."""
     deadline = time.monotonic() + seconds
-    while not condition():
+    while not (value := condition()):
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what}: not within {seconds:g} s")
-        time.sleep(0.2)
+        time.sleep(0.1)
+    return value
 
 
 class Cluster:
@@ -174,27 +180,34 @@ class Cluster:
         lines = self.run("squeue", "-h", "-t", states, "-o", "%A|%T|%N|%P|%Z", check=False).splitlines()
         return [dict(zip(names, line.split("|", 4), strict=True)) for line in lines]
 
+    def find_job(self, number: str) -> dict[str, str]:
+        """The job of this number, in whatever state it is."""
+        return next(job for job in self.jobs("all") if job["id"] == number)
+
+    def settle(self) -> None:
+        """Cancel all jobs, and wait until the nodes are free."""
+        self.run("scancel", "--user=root", check=False)
+        wait_until(lambda: not self.jobs(), 60, "the queue is empty")
+        wait_until(lambda: self.node_states() == dict.fromkeys(NODES, "idle"), 60, "the nodes are idle")
+
     def down(self) -> None:
         self.run("scancel", "--user=root", check=False)
-        for name in (*(f"slurmd.{node}" for node in NODES), "slurmctld", "munged"):
-            file = self.folder / f"run/{name}.pid"
-            if not file.exists():
-                continue
-            process = _process(int(file.read_text()))
-            if process and process.name().startswith(name.split(".")[0]):
-                process.terminate()
-                _, alive = psutil.wait_procs([process], 10)
-                for left in alive:
-                    left.kill()
+        daemons = [process for name in DAEMONS if (process := self._daemon(name))]
+        for daemon in daemons:
+            daemon.terminate()
+        _, alive = psutil.wait_procs(daemons, 5)
+        for daemon in alive:
+            daemon.kill()
         for name in FILES:
             if (ETC / name).is_symlink():
                 (ETC / name).unlink()
 
-
-def _process(pid: int) -> psutil.Process | None:
-    try:
-        return psutil.Process(pid)
-    except psutil.NoSuchProcess:
+    def _daemon(self, name: str) -> psutil.Process | None:
+        """The daemon that has written a file with its number, if it runs."""
+        with suppress(FileNotFoundError, psutil.NoSuchProcess):
+            process = psutil.Process(int((self.folder / f"run/{name}.pid").read_text()))
+            if process.name().startswith(name.split(".")[0]):
+                return process
         return None
 
 

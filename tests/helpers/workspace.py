@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,11 +104,13 @@ class Workspace:
         (self.path / name).write_text(yaml.safe_dump(merged), encoding="utf-8")
         return name
 
-    def start(self, *args: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
-        """Start Snakemake; its output goes to run.log."""
+    def start(
+        self, *args: str, env: dict[str, str] | None = None, program: Sequence[str] = ("-m", "snakemake")
+    ) -> subprocess.Popen[str]:
+        """Start Snakemake (as this program of Python); its output goes to run.log."""
         with (self.path / "run.log").open("w") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "snakemake", *args],
+                [sys.executable, *program, *args],
                 cwd=self.path,
                 # Threads that wait without spinning: tests share their cores, and torch would come to a halt.
                 env=os.environ | {"HF_HUB_OFFLINE": "1", "GOMP_SPINCOUNT": "1000"} | (env or {}),
@@ -161,11 +163,12 @@ class Workspace:
 
     def find_process(self, *words: str) -> psutil.Process | None:
         """A process of this folder with these words in its command line."""
-        for process in self.processes():
-            line = " ".join(_command(process))
-            if all(word in line for word in words):
-                return process
-        return None
+        return next(iter(self.find_processes(*words)), None)
+
+    def find_processes(self, *words: str) -> list[psutil.Process]:
+        """All processes of this folder with these words in their command lines."""
+        lines = [(process, " ".join(_command(process))) for process in self.processes()]
+        return [process for process, line in lines if all(word in line for word in words)]
 
     def records(self) -> dict[str, list[str]]:
         """Keys of the records in the store by role, as appended, repeated ones included."""

@@ -10,6 +10,7 @@ import pytest
 
 from tests.helpers.slurm_cluster import Cluster
 from tests.helpers.workspace import MODEL, RESPONSES, Workspace
+from tests.slurm.runs import RUN
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slurm]
 
@@ -60,9 +61,7 @@ def test_a_key_is_in_no_file(cluster: Cluster, workspace: Workspace, endpoint: E
     options = {"base_url": url, "api_key_env": "CANARY", "vllm_extensions": True}
     generation = {"backend": "openai", "backend_options": options, "variants": [0]}
     workspace.overlay({"roles": {"select": ["pirate"]}, "questions": {"select": 2}, "generation": generation})
-    quick = ("--seconds-between-status-checks", "2", "--slurm-init-seconds-before-status-checks", "2")
-    run = ("responses", "--profile", "slurm", "--slurm-no-account", *quick, "--configfile", "overlay.yaml")
-    workspace.snakemake(*run, "--slurm-keep-successful-logs", env={"CANARY": KEY})
+    workspace.snakemake(*RUN, "--slurm-keep-successful-logs", env={"CANARY": KEY})
     workspace.snakemake("responses", "--report", "report.html", "--configfile", "overlay.yaml", env={"CANARY": KEY})
 
     assert endpoint.keys == {f"Bearer {KEY}"}, "it came through SLURM"

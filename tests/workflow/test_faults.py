@@ -49,8 +49,8 @@ def working(workspace: Workspace) -> Iterator[Workspace]:
     "victim",
     [
         pytest.param(("personascope.hosting.host",), id="model-host"),
-        pytest.param(("-m snakemake", "responses"), id="snakemake"),
-        pytest.param(("ask_host.py",), id="job"),
+        pytest.param(("-m snakemake", "responses"), id="snakemake", marks=pytest.mark.faults),
+        pytest.param(("ask_host.py",), id="job", marks=pytest.mark.faults),
     ],
 )
 def test_killed(working: Workspace, undisturbed: Workspace, victim: tuple[str, ...]):
