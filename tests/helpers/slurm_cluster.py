@@ -42,6 +42,7 @@ SlurmctldPidFile={folder}/run/slurmctld.pid
 SlurmdPidFile={folder}/run/slurmd.%n.pid
 SlurmctldLogFile={folder}/log/slurmctld.log
 SlurmdLogFile={folder}/log/slurmd.%n.log
+# A canceled job's process group is killed as a whole, as on clusters with cgroups.
 ProctrackType=proctrack/pgid
 TaskPlugin=task/none
 SwitchType=switch/none

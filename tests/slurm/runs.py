@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,7 +19,7 @@ from tests.slurm import impatient
 T = TypeVar("T")
 
 ROLES = ["assistant", "default", "ghost", "pirate", "teacher"]
-QUESTIONS, BATCH, GROUP = 12, 2, 2
+QUESTIONS, BATCH, GROUP = 10, 2, 2
 CONFIG = {
     "roles": {"select": ROLES},
     "questions": {"select": QUESTIONS},
@@ -132,9 +133,10 @@ class Run:
         work.host.resume()
 
     def kill_node(self) -> Work:
-        """Kill the node of a job and start it again."""
+        """Kill the node of a job, and start it again when SLURM has noticed."""
         work = self.work()
         self.cluster.kill_node(work.node)
+        self._is_requeued(work.job)
         self.cluster.start_node(work.node)
         self._skip_the_wait(work.job)
         return work
@@ -145,13 +147,19 @@ class Run:
         urgent = ("sbatch", "--parsable", "-p", "gpu_hi", "-w", work.node, "--gpus=1", "-o", "/dev/null")
         number = self.cluster.run(*urgent, "--wrap", "sleep 1").strip()
         self.wait(lambda: self.cluster.find_job(number)["state"] == "COMPLETED", 120, "the urgent job has run")
+        self._is_requeued(work.job)
         self._skip_the_wait(work.job)
         return work
 
-    def _skip_the_wait(self, job: str) -> None:
-        """SLURM lets a requeued job wait for 2 minutes: this is known, and tests have better things to do."""
+    def _is_requeued(self, job: str) -> None:
         self.wait(lambda: self.cluster.find_job(job)["state"] == "PENDING", 120, f"job {job} is requeued")
-        self.cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
+
+    def _skip_the_wait(self, job: str) -> None:
+        """SLURM lets a requeued job wait for 2 minutes: this is known, and tests have better things to do.
+
+        A node refuses a job that starts in the second in which it was revoked there.
+        """
+        self.cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now+3")
 
     def refuses_another(self) -> None:
         """The same command, given again, ends at once: the folder is locked."""
@@ -176,6 +184,9 @@ class Run:
         self.process.kill()
         self.process.wait(timeout=30)
         self.cluster.settle()
+        for process in self.workspace.processes():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         shutil.rmtree(self.temporary)
 
 
