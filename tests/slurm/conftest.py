@@ -23,6 +23,15 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Worksp
 
 
 @pytest.fixture(scope="session")
+def here(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Workspace:
+    """What `ran` makes up to the axis, made on this machine without a cluster."""
+    workspace = Workspace.make(tmp_path_factory.mktemp("here") / "w", with_model=True)
+    workspace.overlay(TINY)
+    workspace.snakemake("axis", "--cores", "2", "--configfile", "overlay.yaml")
+    return workspace
+
+
+@pytest.fixture(scope="session")
 def ran(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory, model: Path) -> Workspace:
     """Every stage on the cluster, undisturbed. Copy it before changing anything."""
     workspace = Workspace.make(tmp_path_factory.mktemp("ran") / "w", with_model=True)

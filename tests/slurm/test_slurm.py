@@ -26,9 +26,8 @@ HANDFUL = 5  # features at the threshold, which another processor sees on its ot
 
 
 def test_every_stage_has_one_load_a_group_and_the_results_of_one_machine(
-    cluster: Cluster, ran: Workspace, finished_run: Any
+    cluster: Cluster, ran: Workspace, here: Workspace
 ) -> None:
-    here = finished_run.workspace
     assert all((ran.path / target).is_file() for target in STAGES[2:])
     assert ran.files(RESPONSES) == here.files(RESPONSES) != {}
     for role in ROLES_OF_ALL_STAGES:
