@@ -4,6 +4,7 @@ Debian's packages slurm-wlm and munge, as root. The job steps that Snakemake sta
 configuration must lie in /etc/slurm: a machine that has one of its own is left alone.
 """
 
+import fcntl
 import os
 import shutil
 import signal
@@ -100,10 +101,16 @@ def wait_until(condition: Callable[[], T | None], seconds: float, what: str) -> 
 
 
 class Cluster:
-    """A running SLURM; its daemons and files are in `folder`."""
+    """A running SLURM; its daemons and files are in `folder`. A machine has room for one at a time."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        ETC.mkdir(exist_ok=True)
+        self.lock = (ETC / "personascope.lock").open("w")  # the kernel releases it when this process ends
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RuntimeError("another run of these tests has a SLURM on this machine: wait for its end") from None
 
     def up(self) -> None:
         for name in ("state", "log", "run", "dev", "munge", *(f"spool/{node}" for node in NODES)):
@@ -133,7 +140,6 @@ class Cluster:
             "gres.conf": f"NodeName=gpu[1-2] Name=gpu File={self.folder}/dev/nvidia0\n",
             "cgroup.conf": CGROUP_CONF,
         }
-        ETC.mkdir(exist_ok=True)
         for name in FILES:
             (self.folder / name).write_text(texts[name])
             (ETC / name).unlink(missing_ok=True)
@@ -202,6 +208,7 @@ class Cluster:
         for name in FILES:
             if (ETC / name).is_symlink():
                 (ETC / name).unlink()
+        self.lock.close()
 
     def _daemon(self, name: str) -> psutil.Process | None:
         """The daemon that has written a file with its number, if it runs."""
