@@ -12,6 +12,7 @@ from tests.helpers.slurm_cluster import Cluster, wait_until
 from tests.helpers.workspace import CELL, MODEL, RESPONSES, TINY, Workspace
 from tests.slurm.runs import (
     CONFIG,
+    IMPATIENT,
     PROFILE,
     RUN,
     TOTAL,
@@ -82,8 +83,8 @@ def test_the_disk_is_full(cluster: Cluster, workspace: Workspace, undisturbed: W
     try:
         ballast = store / "ballast"
         ballast.write_bytes(bytes(DISK - 2 * os.sysconf("SC_PAGESIZE")))  # room for responses of two roles
-        failed = workspace.snakemake(*RUN, "--retries", "0", check=False)
-        assert failed.code != 0
+        failed = workspace.start(*RUN, "--retries", "0", program=IMPATIENT)
+        assert failed.wait(timeout=600) != 0
         logs = workspace.path.glob("logs/main/generate/*/*/*.log")
         assert "No space left" in "".join(log.read_text() for log in logs)
         assert 0 < workspace.count_records() < TOTAL
