@@ -166,7 +166,8 @@ def run_case(folder: Path, prepare: Prepare, dry: bool) -> Failed:
 def failures(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, model: Path) -> Any:
     """The selected cases, two at a time: each of them starts Snakemake, and some the model host."""
     here = [item for item in request.session.items if item.path == request.path]  # others have cases of these names too
-    names = [item.callspec.params.get("case") for item in here if hasattr(item, "callspec")]
+    specs = [getattr(item, "callspec", None) for item in here]
+    names = [spec.params.get("case") for spec in specs if spec]
     base = tmp_path_factory.mktemp("bad")
     chosen = [name for name in names if name in PARSED or (name in RUNNING and can_run(name))]
     pool = ThreadPoolExecutor(2)
