@@ -51,7 +51,8 @@ rule all:
     default_target: True
     input:
         *(E.responses, E.features, E.role_matrix, E.axis),
-        *(E.tokens, E.drift, E.drift_extras, E.summary),
+        *(E.tokens, E.reference_tokens, E.calibrations),
+        *(E.drift, E.drift_extras, E.summary),
 
 
 rule model:
@@ -91,15 +92,16 @@ rule tokens:
 
 rule reference:
     input:
-        *(E.responses, E.features, E.references),
+        *(E.responses, E.features, E.reference_tokens, E.calibrations),
 
 
 rule drift:
     input:
         *(E.responses, E.features, E.role_matrix),
-        *(E.tokens, E.references, E.drift, E.drift_extras, E.summary),
+        *(E.tokens, E.reference_tokens, E.calibrations),
+        *(E.drift, E.drift_extras, E.summary),
 
 
 rule summary:
     input:
-        *(E.tokens, E.references, E.drift, E.summary),
+        *(E.tokens, E.reference_tokens, E.calibrations, E.drift, E.summary),

@@ -39,7 +39,7 @@ def scaled(amount):
 
 
 def conversation_file(wildcards):
-    return E.conversations[wildcards.conversation]
+    return (E.conversations | E.references)[wildcards.conversation]
 
 
 def response_files(wildcards):

@@ -8,6 +8,7 @@ rule aggregate:
     output:
         mean="<out>/aggregated/<cell>/mean/per_role.npz",
         max="<out>/aggregated/<cell>/max/per_role.npz",
+        mean_of_max="<out>/aggregated/<cell>/mean_of_max/per_role.npz",
     log:
         "<log>/aggregate/<cell>.log",
     benchmark:
@@ -68,8 +69,11 @@ rule block_sums:
 
 
 rule assistant_axis:
-    """Both axes (diff, pc1) in SAE space and, where residuals are kept, on each layer, as arrays and tables."""
+    """Both axes (diff, pc1) in SAE space and, where residuals are kept, on each layer, and how good they are."""
     input:
+        features=[f"<out>/features/<cell>/{role}.parquet" for role in E.roles],
+        residuals=[f"<out>/features/<cell>/{role}.residuals.parquet" for role in E.roles],
+        sums=[f"<out>/block_sums/<cell>/{role}.npz" for role in E.roles],
         mean="<out>/aggregated/<cell>/mean/per_role.npz",
         residual=branch(
             config["extraction"]["residual_layers"],
@@ -90,12 +94,15 @@ rule assistant_axis:
         "<bench>/assistant_axis/<cell>.tsv"
     conda:
         "../../envs/analysis.yaml"
+    threads: 2
     resources:
-        mem_mb=scaled(2000),
-        runtime=scaled(15),
+        mem_mb=scaled(4000),
+        runtime=scaled(30),
     params:
+        roles=E.roles,
         options=config["axis"],
-        code=code_hash("directions.axis"),
+        seed=config["drift"]["uncertainty"]["seed"],
+        code=code_hash("directions.assistant_axis"),
     script:
         "../scripts/assistant_axis.py"
 

@@ -34,12 +34,43 @@ rule drift_reference:
         "../scripts/drift_reference.py"
 
 
+rule drift_null:
+    """What conversations without drift score under an analysis: the test, calibrated on reference conversations."""
+    input:
+        tokens=E.reference_tokens,
+        matrix=analysis_matrix,
+    output:
+        null="<out>/null/<cell>/{analysis}.npz",
+        report=report(
+            "<out>/null/<cell>/{analysis}.json",
+            caption="../report/drift_null.rst",
+            category="Calibration",
+            labels={"analysis": "{analysis}", "model": E.model},
+        ),
+    log:
+        "<log>/drift_null/<cell>/{analysis}.log",
+    benchmark:
+        "<bench>/drift_null/<cell>/{analysis}.tsv"
+    conda:
+        "../../envs/analysis.yaml"
+    resources:
+        mem_mb=scaled(E.drift_mb),
+        runtime=scaled(30),
+    params:
+        options=lambda wildcards: E.null_options(wildcards.analysis),
+        seed=config["drift"]["uncertainty"]["seed"],
+        code=code_hash("drift.null"),
+    script:
+        "../scripts/drift_null.py"
+
+
 rule drift_conversation:
     """One conversation under one named analysis, through the analysis host: no model, and no process start to speak of."""
     input:
         tokens="<out>/tokens/<model>_<sae>/{conversation}.parquet",
         matrix=analysis_matrix,
         reference="<out>/reference/<cell>/{analysis}.npz",
+        null="<out>/null/<cell>/{analysis}.npz",
     output:
         conversation="<out>/drift/<cell>/{analysis}/{conversation}/conversation.json",
         summary="<out>/drift/<cell>/{analysis}/{conversation}/summary.json",

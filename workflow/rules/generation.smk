@@ -77,3 +77,20 @@ rule simulate:
         ),
     script:
         "../scripts/ask_host.py"
+
+
+use rule simulate as simulate_references with:
+    input:
+        E.model_files,
+        script_file=f"{config['drift']['references']['folder']}/{{script}}.json",
+    output:
+        conversations=[
+            f"<out>/references/<model>/{{script}}-{sample}.json"
+            for sample in range(config["drift"]["references"]["samples"])
+        ],
+    log:
+        "<log>/simulate_references/<model>/{script}.log",
+    benchmark:
+        "<bench>/simulate_references/<model>/{script}.tsv"
+    params:
+        operation="simulate",

@@ -1,7 +1,7 @@
 """One vector a role: streaming mean and max over its responses, without a dense row ever being made.
 
-Per role: the mean of the response means, and the max of the response maxes, float32 ``[R, d_sae]``;
-residual persona vectors: the mean over responses of the residual means, ``[R, n_layers_kept, d_model]``.
+Per role, float32 ``[R, d_sae]``: the mean of the response means, the max of the response maxima, and the mean of
+the response maxima; residual persona vectors, ``[R, n_layers_kept, d_model]``: the mean of the residual means.
 Responses without a token (empty answers) have no activations and are left out; they are counted.
 """
 
@@ -23,35 +23,46 @@ from personascope.formats.tables import iter_tables, open_parquet
 log = logging.getLogger(__name__)
 
 MAX_THREADS = 8
+POOLINGS = ("mean", "max", "mean_of_max")
 
 # What must be the same in all files of a matrix.
 SAME = ("model", "weights", "dtype", "sae", "sae_weights", "template", "token_selection", "residual_layers", "d_sae")
 
 
 def aggregate_features(files: dict[str, str | Path]) -> dict[str, RoleMatrix]:
-    """{"mean": matrix, "max": matrix} from {role: features file}; UserError where files do not belong together."""
+    """{one of POOLINGS: matrix} from {role: features file}; UserError where files do not belong together.
+
+    mean: mean of the response means; max: max of the response maxima, which grows with the number of responses;
+    mean_of_max: mean of the response maxima, which the maxima of a turn can be held against.
+    """
     names = sorted(files)
     d_sae = _common_metadata([files[name] for name in names])["d_sae"]
-    matrices = {pooling: np.zeros((len(names), d_sae), np.float32) for pooling in ("mean", "max")}
+    matrices = {pooling: np.zeros((len(names), d_sae), np.float32) for pooling in POOLINGS}
     counts = np.zeros(len(names), np.int64)
     # Decoding Parquet is most of the work and leaves the interpreter's lock alone: one role a core.
     with ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_THREADS)) as pool:
         poolings = pool.map(lambda name: pool_role(files[name], d_sae), names)
-        for row, (name, (total, peak, count)) in enumerate(zip(names, poolings, strict=True)):
+        for row, (name, (pooled, count)) in enumerate(zip(names, poolings, strict=True)):
             _require_tokens(count, name, files[name])
-            matrices["mean"][row], matrices["max"][row], counts[row] = total / count, peak, count
+            counts[row] = count
+            for pooling, vector in pooled.items():
+                matrices[pooling][row] = vector
     return {pooling: RoleMatrix(matrix, names, counts) for pooling, matrix in matrices.items()}
 
 
-def pool_role(path: str | Path, d_sae: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """A role: sum of response means float64 [d_sae], max of response maxes float32 [d_sae], responses with tokens."""
-    total, peak, count = np.zeros(d_sae), np.zeros(d_sae, np.float32), 0
+def pool_role(path: str | Path, d_sae: int) -> tuple[dict[str, np.ndarray], int]:
+    """{pooling: vector [d_sae]} of a role, and how many of its responses have tokens."""
+    totals = {"mean": np.zeros(d_sae), "max": np.zeros(d_sae)}
+    peak, count = np.zeros(d_sae, np.float32), 0
     for block in iter_features(path):
-        rows = csr_array((block.mean, block.indices, block.offsets.astype(np.int32)), shape=(len(block), d_sae))
-        total += rows.T @ np.ones(len(block), np.float32)
+        for name, total in totals.items():
+            values = getattr(block, name)
+            rows = csr_array((values, block.indices, block.offsets.astype(np.int32)), shape=(len(block), d_sae))
+            total += rows.T @ np.ones(len(block), np.float32)
         np.maximum.at(peak, block.indices, block.max)
         count += int(np.count_nonzero(block.n_tokens))
-    return total, peak, count
+    n = max(count, 1)
+    return {"mean": totals["mean"] / n, "max": peak, "mean_of_max": totals["max"] / n}, count
 
 
 def aggregate_residuals(files: dict[str, str | Path]) -> tuple[RoleMatrix, np.ndarray]:

@@ -1,28 +1,31 @@
 """The assistant axis: the direction in role space that points toward the assistant.
 
-Methods (Lu et al. 2026, arXiv 2601.10387): ``diff`` is v_assistant - mean(v_others); ``pc1`` is the first
-principal component of the role vectors, with the sign that agrees with diff. Both are unit vectors. This is their
-only definition; `bootstrap` computes many of them at once and is tested against it.
+Methods (Lu et al. 2026, arXiv 2601.10387): ``diff`` is v_anchor - mean(v_others), where v_anchor is the mean of the
+anchor roles' vectors; ``pc1`` is the first principal component of the role vectors, with the sign that agrees with
+diff. Both are unit vectors. This is their only definition; `bootstrap` computes many of them at once and is tested
+against it.
+
+The role `default` has no persona: it is the assistant. Left among the others it would pull the axis toward itself, so
+it takes part as an anchor or not at all.
 """
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from personascope.directions.options import AxisOptions
 from personascope.errors import UserError
 from personascope.formats.role_matrix import load_role_matrix
-from personascope.formats.tables import load_npz, save_npz, write_csv
+from personascope.formats.tables import load_npz
 
 log = logging.getLogger(__name__)
 
 EPS = 1e-8
 BLOCK_COLUMNS = 8192  # features that are in float64 at a time: 3 MiB at 50 roles
+DEFAULT = "default"
 
 # Variants of the transform into role space; log1p keeps the sign where values can be negative.
 TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -32,16 +35,29 @@ TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 @dataclass(frozen=True)
+class AxisRoles:
+    """Rows of a role matrix by the part that they take: anchors, the others of `diff`, and all that make the axis.
+
+    members: the anchors and every other role, also those outside a subset; without `default` where it is no anchor.
+    """
+
+    anchors: list[int]
+    others: list[int]
+    members: list[int]
+
+
+@dataclass(frozen=True)
 class ScoredAxis:
     """The axis that turns are scored on, and what it is made from, D dimensions and R roles.
 
-    axis float32 [D]: unit; mean float32 [D]: mean role vector in role space (0 where it is centered); assistant: row
-    of the assistant; others: rows that it is held against; agreement: cos(diff, pc1).
+    axis float32 [D]: unit; anchor float32 [D]: v_anchor in role space; mean float32 [D]: mean role vector in role space
+    (0 where it is centered); anchors, others: rows of the roles that diff is made from; agreement: cos(diff, pc1).
     """
 
     axis: np.ndarray
+    anchor: np.ndarray
     mean: np.ndarray
-    assistant: int
+    anchors: list[int]
     others: list[int]
     role_names: list[str]
     agreement: float
@@ -63,47 +79,60 @@ def unit(x: np.ndarray) -> np.ndarray:
     return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), EPS)
 
 
-def role_space(features: np.ndarray, transform: str, use_centering: bool) -> np.ndarray:
-    """Role vectors [R, d] in role space: transformed, and minus the mean role where asked for."""
-    space = TRANSFORMS[transform](features)
-    return space - space.mean(0, keepdims=True) if use_centering else space
+def is_default(name: str) -> bool:
+    """Whether a role's name is that of the role without a persona."""
+    return same_name(name, DEFAULT)
 
 
-def assistant_index(names: Sequence[str], assistant: str) -> int:
-    """Row of the assistant role (matched trimmed, in any case); UserError where it is missing or not unique."""
-    matches = [i for i, name in enumerate(names) if name.strip().lower() == assistant.strip().lower()]
+def same_name(a: str, b: str) -> bool:
+    """Role names are matched trimmed and in any case."""
+    return a.strip().lower() == b.strip().lower()
+
+
+def axis_roles(names: Sequence[str], options: AxisOptions) -> AxisRoles:
+    """The part of each role; UserError names the option that does not fit them.
+
+    An anchor that is missing or occurs twice is an error; unknown names of the subset are warned about.
+    """
+    anchors = [_anchor_index(names, anchor) for anchor in options.anchor]
+    if len(set(anchors)) < len(anchors):
+        raise UserError(f"axis.anchor: {', '.join(options.anchor)} names a role twice")
+    members = [i for i, name in enumerate(names) if i in anchors or not is_default(name)]
+    if options.other_group == "all_other_roles":
+        others = [i for i in members if i not in anchors]
+    else:
+        rows = {names[i]: i for i in members}
+        if missing := [name for name in options.roleplay_subset if name not in names]:
+            log.warning("axis.roleplay_subset: not among the roles, ignored: %s", ", ".join(missing))
+        others = sorted({rows[name] for name in options.roleplay_subset if name in rows} - set(anchors))
+    if not others:
+        raise UserError(
+            f"axis.other_group: {options.other_group} leaves no role besides the anchor ({', '.join(options.anchor)}) "
+            "and default; name some that exist"
+        )
+    return AxisRoles(sorted(anchors), others, members)
+
+
+def _anchor_index(names: Sequence[str], anchor: str) -> int:
+    matches = [i for i, name in enumerate(names) if same_name(name, anchor)]
     if len(matches) != 1:
         found = "is not among" if not matches else f"occurs {len(matches)} times in"
-        raise UserError(f"axis.assistant_role: {assistant!r} {found} the {len(names)} roles of the matrix")
+        raise UserError(f"axis.anchor: {anchor!r} {found} the {len(names)} roles of the matrix")
     return matches[0]
 
 
-def other_indices(names: Sequence[str], assistant: int, group: str, subset: Sequence[str]) -> list[int]:
-    """Rows of the roles that the assistant is held against; unknown names are warned about, an empty set an error."""
-    if group == "all_other_roles":
-        others = [i for i in range(len(names)) if i != assistant]
-    else:
-        rows = {name: i for i, name in enumerate(names)}
-        if missing := [name for name in subset if name not in rows]:
-            log.warning("axis.roleplay_subset: not among the roles, ignored: %s", ", ".join(missing))
-        others = sorted({rows[name] for name in subset if name in rows} - {assistant})
-    if not others:
-        raise UserError(f"axis.other_group: {group} leaves no role besides the assistant; name some that exist")
-    return others
+def diff_axis(space: np.ndarray, roles: AxisRoles) -> np.ndarray:
+    """Unit axis float32 [D] = v_anchor - mean(v_others) of role vectors [R, D]; points toward the assistant."""
+    return unit(space[roles.anchors].mean(0) - space[roles.others].mean(0))
 
 
-def diff_axis(space: np.ndarray, assistant: int, others: Sequence[int]) -> np.ndarray:
-    """Unit axis float32 [D] = v_assistant - mean(v_others); points toward the assistant."""
-    return unit(space[assistant] - space[list(others)].mean(0))
+def pc1_axis(space: np.ndarray, roles: AxisRoles) -> np.ndarray:
+    """First principal component float32 [D] of the members' vectors, unit, with the sign that agrees with diff_axis."""
+    component, _ = principal_components(space[roles.members])
+    return -component if component @ diff_axis(space, roles) < 0 else component
 
 
-def pc1_axis(space: np.ndarray, assistant: int, others: Sequence[int]) -> np.ndarray:
-    """First principal component float32 [D] of the rows [R, D], unit, with the sign that agrees with diff_axis."""
-    component, _ = principal_components(space)
-    return -component if component @ diff_axis(space, assistant, others) < 0 else component
-
-
-AXIS_METHODS: dict[str, Callable[[np.ndarray, int, Sequence[int]], np.ndarray]] = {"diff": diff_axis, "pc1": pc1_axis}
+AXIS_METHODS: dict[str, Callable[[np.ndarray, AxisRoles], np.ndarray]] = {"diff": diff_axis, "pc1": pc1_axis}
 
 
 def principal_components(space: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -126,119 +155,56 @@ def principal_components(space: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def role_space_of(features: np.ndarray, names: Sequence[str], options: AxisOptions) -> RoleSpace:
-    """Role vectors [R, D] in role space, and the axis; UserError names the option that does not fit the roles."""
-    assistant = assistant_index(names, options.assistant_role)
-    others = other_indices(names, assistant, options.other_group, options.roleplay_subset)
-    space = role_space(features, options.transform, options.use_centering)
-    axes = {name: method(space, assistant, others) for name, method in AXIS_METHODS.items()}
-    # Centered rows have mean 0; what rounding leaves of it would make every inactive feature of a turn nonzero.
-    mean = np.zeros(space.shape[1], np.float32) if options.use_centering else space.mean(0)
+    """Role vectors [R, D] in role space, and the axis; UserError names the option that does not fit the roles.
+
+    Centering takes off the mean of the roles that make the axis.
+    """
+    roles = axis_roles(names, options)
+    space = TRANSFORMS[options.transform](features)
+    mean = space[roles.members].mean(0)
+    if options.use_centering:
+        # What rounding leaves of the centered mean would make every inactive feature of a turn nonzero: it is 0.
+        space, mean = space - mean, np.zeros_like(mean)
+    axes = {name: method(space, roles) for name, method in AXIS_METHODS.items()}
     return RoleSpace(
-        space=space,
-        directions=unit(space),
-        mean=mean,
         axis=axes[options.axis_method],
-        assistant=assistant,
-        others=others,
+        anchor=space[roles.anchors].mean(0),
+        mean=mean,
+        anchors=roles.anchors,
+        others=roles.others,
         role_names=list(names),
         agreement=float(axes["diff"] @ axes["pc1"]),
+        space=space,
+        directions=unit(space),
     )
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Unit axes float32 [d], their agreement, and what follows for the roles.
-
-    agreement: cos(diff, pc1); variance_shares [min(R - 1, d)]: PCA spectrum of the role vectors;
-    similarity [R, R]: cosines between role vectors; projections: {"diff", "pc1"} -> [R].
-    """
+    """Both axes of a role matrix of d dimensions: diff, pc1 float32 [d], unit; variance_shares: PCA spectrum of the
+    roles that make them; roles: the role space, with their agreement cos(diff, pc1)."""
 
     diff: np.ndarray
     pc1: np.ndarray
-    agreement: float
     variance_shares: np.ndarray
-    similarity: np.ndarray
-    projections: dict[str, np.ndarray]
-    role_names: list[str]
+    roles: RoleSpace
 
 
 def assistant_axis(features: np.ndarray, names: Sequence[str], options: AxisOptions) -> Axis:
     """Both axes from a role matrix [R, d]; UserError names the option that does not fit the roles."""
-    roles = role_space_of(features, names, options)
-    axes = {name: method(roles.space, roles.assistant, roles.others) for name, method in AXIS_METHODS.items()}
-    _, shares = principal_components(roles.space)
-    return Axis(
-        **axes,
-        agreement=roles.agreement,
-        variance_shares=shares,
-        similarity=roles.directions @ roles.directions.T,
-        projections={name: roles.space @ axis for name, axis in axes.items()},
-        role_names=list(names),
-    )
+    roles, parts = role_space_of(features, names, options), axis_roles(names, options)
+    axes = {name: method(roles.space, parts) for name, method in AXIS_METHODS.items()}
+    _, shares = principal_components(roles.space[parts.members])
+    return Axis(**axes, variance_shares=shares, roles=roles)
 
 
-def axes_of_spaces(mean: str | Path, residual: str | Path | None, options: AxisOptions) -> dict[str, Axis]:
-    """The axis in SAE space ("sae") and, untransformed, in residual space on each layer kept ("residual layer k")."""
-    matrix = load_role_matrix(mean)
-    axes = {"sae": assistant_axis(matrix.features, matrix.role_names, options)}
-    if residual is not None:
-        vectors = load_role_matrix(residual)
-        (layers,) = load_npz(residual, "layers")
-        for i, layer in enumerate(layers):
-            raw = replace(options, transform="raw")
-            axes[f"residual layer {layer}"] = assistant_axis(vectors.features[:, i], vectors.role_names, raw)
-    return axes
-
-
-def write_axis(
-    mean: str | Path, residual: str | Path | None, options: AxisOptions, *, arrays: str | Path, tables: Sequence[str]
-) -> None:
-    """From role matrices to the stage's files: the unit axes, and each table under the file of its name."""
-    axes = axes_of_spaces(mean, residual, options)
-    made = axis_tables(axes)
-    for path in tables:
-        write_csv(path, made[Path(path).stem])
-    save_npz(arrays, **axis_arrays(axes))
-
-
-def axis_arrays(axes: dict[str, Axis]) -> dict[str, np.ndarray]:
-    """The unit axes as named arrays: diff_sae, pc1_sae, diff_residual_layer_15, ..., and role_names."""
-    arrays = {"role_names": np.array(next(iter(axes.values())).role_names, dtype=np.str_)}
-    for space, axis in axes.items():
-        arrays[f"diff_{space.replace(' ', '_')}"] = axis.diff
-        arrays[f"pc1_{space.replace(' ', '_')}"] = axis.pc1
-    return arrays
-
-
-def axis_tables(axes: dict[str, Axis]) -> dict[str, pd.DataFrame]:
-    """Tables over spaces ({"sae": axis, "residual layer 15": axis, ...}), one row an item, for people and figures."""
-    agreement: list[dict[str, Any]] = []
-    spectrum, roles, similarity = [], [], []
-    for space, axis in axes.items():
-        agreement.append(
-            {"space": space, "cos_diff_pc1": axis.agreement, "pc1_variance_share": float(axis.variance_shares[0])}
-        )
-        shares = axis.variance_shares
-        spectrum.append(
-            pd.DataFrame(
-                {
-                    "space": space,
-                    "component": np.arange(1, len(shares) + 1),
-                    "variance_share": shares,
-                    "cumulative": np.cumsum(shares),
-                }
-            )
-        )
-        roles.append(
-            pd.DataFrame({"space": space, "role": axis.role_names, **axis.projections}).sort_values(
-                "diff", ascending=False
-            )
-        )
-        pairs = pd.DataFrame(axis.similarity, index=axis.role_names, columns=axis.role_names)
-        similarity.append(pairs.rename_axis("role").reset_index().assign(space=space))
-    return {
-        "agreement": pd.DataFrame(agreement),
-        "pca_spectrum": pd.concat(spectrum, ignore_index=True),
-        "role_projections": pd.concat(roles, ignore_index=True),
-        "role_similarity": pd.concat(similarity, ignore_index=True),
-    }
+def load_role_space(path: str | Path, options: AxisOptions) -> RoleSpace:
+    """Role vectors and axis from a per_role.npz; UserError where it lacks the layer or an option does not fit."""
+    matrix = load_role_matrix(path)
+    features = matrix.features
+    if options.space == "residual":
+        (layers,) = load_npz(path, "layers")
+        if options.layer not in layers.tolist():
+            raise UserError(f"drift: layer {options.layer} is not among extraction.residual_layers {layers.tolist()}")
+        features = features[:, layers.tolist().index(options.layer)]
+    return role_space_of(features, matrix.role_names, options)

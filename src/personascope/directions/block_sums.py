@@ -16,7 +16,7 @@ from personascope.formats.features import iter_features, residual_column
 from personascope.formats.tables import iter_tables, load_npz, open_parquet, save_npz
 
 N_BLOCKS = 12
-PARTS = ("sums", "peaks", "residual_sums")
+PARTS = ("sums", "max_sums", "residual_sums")
 KEYS = ("variants", "blocks", "question_ids", "question_blocks", "counts", "layers")
 
 
@@ -26,7 +26,7 @@ class BlockSums:
 
     variants int32 [V]: prompt indices; blocks int32 [G]: 0 to G - 1; question_ids, question_blocks int32 [Q]: the block
     of each question; counts int64 [V, G]: responses with tokens;
-    sums float32 [V, G, D]: sum of the response means; peaks float32 [V, G, D]: maximum of the response maxima;
+    sums, max_sums float32 [V, G, D]: sums of the response means, and of the response maxima;
     residual_sums float32 [V, G, L, d_model]: sum of the response means of the residual stream; layers int32 [L].
     """
 
@@ -36,7 +36,7 @@ class BlockSums:
     question_blocks: np.ndarray
     counts: np.ndarray
     sums: np.ndarray
-    peaks: np.ndarray
+    max_sums: np.ndarray
     residual_sums: np.ndarray
     layers: np.ndarray
 
@@ -51,7 +51,7 @@ class BlockSums:
         cells = arrays["counts"].shape
         empty = {
             "sums": np.empty((*cells, 0), np.float32),
-            "peaks": np.empty((*cells, 0), np.float32),
+            "max_sums": np.empty((*cells, 0), np.float32),
             "residual_sums": np.empty((*cells, 0, 0), np.float32),
         }
         wanted = [part for part in PARTS if part in parts]
@@ -94,7 +94,7 @@ def block_sums(
     Streams row groups: memory is that of the cells. UserError where the residuals are not of the same responses.
     """
     grid = _grid(features_path, n_blocks)
-    counts, sums, peaks = _feature_cells(features_path, grid)
+    counts, sums, max_sums = _feature_cells(features_path, grid)
     layers, residual_sums = np.empty(0, np.int32), np.empty((*grid.shape, 0, 0), np.float32)
     if residuals_path is not None:
         layers, residual_sums = _residual_cells(residuals_path, grid, counts)
@@ -105,7 +105,7 @@ def block_sums(
         question_blocks=grid.question_blocks,
         counts=counts,
         sums=sums,
-        peaks=peaks,
+        max_sums=max_sums,
         residual_sums=residual_sums,
         layers=layers,
     )
@@ -121,19 +121,18 @@ def _grid(path: str | Path, n_blocks: int) -> _Grid:
 
 
 def _feature_cells(path: str | Path, grid: _Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """counts [V, G], sums and peaks float32 [V, G, D]; sums are taken in float64."""
+    """counts [V, G], sums and max_sums float32 [V, G, D], taken in float64."""
     width = open_parquet(path)[1]["d_sae"]
     n_cells = grid.shape[0] * grid.shape[1]
-    counts, sums = np.zeros(n_cells, np.int64), np.zeros(n_cells * width)
-    peaks = np.zeros(n_cells * width, np.float32)
+    counts, sums, max_sums = np.zeros(n_cells, np.int64), np.zeros(n_cells * width), np.zeros(n_cells * width)
     for rows in iter_features(path):
         cells = grid.cells(rows.prompt_index, rows.question_id)
         counts += np.bincount(cells[rows.n_tokens > 0], minlength=n_cells)
         entries = np.repeat(cells, np.diff(rows.offsets)) * width + rows.indices
         np.add.at(sums, entries, rows.mean.astype(np.float64))
-        np.maximum.at(peaks, entries, rows.max)
-    shape = (*grid.shape, width)
-    return counts.reshape(grid.shape), sums.astype(np.float32).reshape(shape), peaks.reshape(shape)
+        np.add.at(max_sums, entries, rows.max.astype(np.float64))
+    sums, max_sums = (part.astype(np.float32).reshape(*grid.shape, width) for part in (sums, max_sums))
+    return counts.reshape(grid.shape), sums, max_sums
 
 
 def _residual_cells(path: str | Path, grid: _Grid, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

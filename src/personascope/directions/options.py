@@ -16,8 +16,8 @@ FIGURES = ("role_projections", "pca_spectrum", "role_similarity")
 class AxisOptions:
     """Which axis, by the names of the published notebook; UserError where a value is none of its variants."""
 
-    assistant_role: str = "assistant"
-    """The role that the axis points to, in any case."""
+    anchor: tuple[str, ...] = ("default", "assistant")
+    """The roles that the axis points to, in any case: the mean of their vectors."""
     transform: Literal["raw", "log1p"] = "log1p"
     """Applied to role vectors: one of `axis.TRANSFORMS`."""
     use_centering: bool = False
@@ -31,12 +31,14 @@ class AxisOptions:
     layer: int | None = None
     """That block, from 0."""
     pooling: Literal["mean", "max"] = "mean"
-    """From responses to a role's vector: mean of the means, or max of the maxima."""
+    """From responses to a role's vector: the mean of the response means, or of the response maxima."""
     axis_method: Literal["diff", "pc1"] = "diff"
     """The axis that is scored on: one of `axis.AXIS_METHODS`."""
 
     def __post_init__(self) -> None:
         require_variants(self)
+        if not self.anchor:
+            raise UserError("anchor: names no role; give at least one, for example [default, assistant]")
 
     @classmethod
     def of(cls, **options: Any) -> "AxisOptions":

@@ -10,15 +10,17 @@ import pandas as pd
 
 from personascope.directions.axis import RoleSpace, role_space_of, unit
 from personascope.drift.attribution import feature_tables, transitions_of
-from personascope.drift.calibration import calibrate
+from personascope.drift.calibration import answer_table, judge
 from personascope.drift.intervals import contribution_intervals, turn_intervals
+from personascope.drift.null import Null
 from personascope.drift.options import DriftOptions
 from personascope.drift.reference import Reference
 from personascope.drift.result import DriftResult, Transition, TurnScores
-from personascope.drift.turns import MASS_METRICS, token_scores, turn_bounds, turn_scores
+from personascope.drift.turns import token_scores, turn_bounds, turn_scores
 from personascope.errors import UserError
-from personascope.formats.tokens import TokenActivations
+from personascope.formats.tokens import TokenActivations, Tokens
 
+GRAM = 4  # tokens in a run that counts as repeated
 FLAT = 1e-12  # a standard deviation under which a correlation means nothing
 
 
@@ -29,15 +31,19 @@ def analyze(
     options: DriftOptions,
     *,
     reference: Reference | None = None,
+    null: Null | None = None,
+    domain: str | None = None,
     descriptions: Mapping[int, Mapping[str, str | None]] | None = None,
 ) -> DriftResult:
     """Analyze one conversation against a role matrix float32 [R, width] of the same features.
 
-    reference: scores of the role responses; with it come calibration, onset, and intervals where it holds draws.
+    reference: scores of the role responses; with it come percentiles, and intervals where it holds draws. null: the
+    test as reference conversations calibrate it; domain: the one that the conversation is known to belong to.
     UserError names the option, or the array, that does not fit.
     """
     roles = role_space_of(np.asarray(role_features, np.float32), role_names, options.axis)
-    return analyze_in(roles, activations, options, reference=reference, descriptions=descriptions)
+    given = {"reference": reference, "null": null, "domain": domain, "descriptions": descriptions}
+    return analyze_in(roles, activations, options, **given)
 
 
 def analyze_in(
@@ -46,6 +52,8 @@ def analyze_in(
     options: DriftOptions,
     *,
     reference: Reference | None = None,
+    null: Null | None = None,
+    domain: str | None = None,
     descriptions: Mapping[int, Mapping[str, str | None]] | None = None,
 ) -> DriftResult:
     """`analyze` in a role space made once for many conversations."""
@@ -55,12 +63,14 @@ def analyze_in(
     selected = select_transition(transitions, activations.n_turns, options)
     explained = None if selected is None else transitions[selected]
     features = feature_tables(explained, roles, options, descriptions)
-    calibration, onset, intervals = None, None, None
+    calibration, verdict = judge(turns, null, options, domain)
+    calibration.insert(0, "assistant_turn", np.arange(activations.n_turns))
+    intervals = None
     if reference is not None:
-        calibration, onset = calibrate(turns, reference, options)
+        calibration = calibration.join(answer_table(turns, reference, options))
         intervals = turn_intervals(turns, roles, reference, options)
         features = _with_intervals(features, explained, reference)
-    table = confounds(turns, options)
+    table = confounds(activations, turns, options)
     largest = max_abs_corr(table)
     scores = token_scores(activations, roles, options)
     return DriftResult(
@@ -73,12 +83,12 @@ def analyze_in(
         nearest=nearest_roles(turns, roles, options.display.top_k_roles),
         confounds=table,
         max_abs_corr=largest,
-        confound_verdict=confound_verdict(largest, options),
+        confound_verdict=confound_verdict(largest, int(table["n"].iloc[0]), options),
         token_scores=scores,
         token_heat=heat_by_turn(scores, turn_bounds(activations), options.display.token_heat_percentiles),
-        features=features,
         calibration=calibration,
-        onset=onset,
+        verdict=verdict,
+        features=features,
         intervals=intervals,
     )
 
@@ -132,12 +142,25 @@ def pearson(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def confounds(turns: TurnScores, options: DriftOptions) -> pd.DataFrame:
-    """Correlation over turns of the selected score with each mass metric: score_method, metric, corr."""
+def confounds(tokens: Tokens, turns: TurnScores, options: DriftOptions) -> pd.DataFrame:
+    """Correlation over turns of the selected score with each mass metric, length and repetition: score_method, metric,
+    corr, n (turns that it is taken over)."""
     filled = turns.n_tokens > 0
     score = turns.scores[options.scoring.score_method][filled]
-    correlations = [pearson(score, turns.mass[metric][filled]) for metric in MASS_METRICS]
-    return pd.DataFrame({"score_method": options.scoring.score_method, "metric": MASS_METRICS, "corr": correlations})
+    metrics = turns.mass | {"n_tokens": turns.n_tokens.astype(np.float64), "repetition": repetition(tokens)}
+    correlations = [pearson(score, values[filled]) for values in metrics.values()]
+    columns = {"metric": list(metrics), "corr": correlations, "n": len(score)}
+    return pd.DataFrame({"score_method": options.scoring.score_method, **columns})
+
+
+def repetition(tokens: Tokens) -> np.ndarray:
+    """Share of each turn's runs of 4 tokens that occurred in it before, float64 [T]; 0 where it is shorter."""
+    shares = np.zeros(tokens.n_turns)
+    for turn, ids in enumerate(np.split(tokens.token_ids, turn_bounds(tokens)[1:-1])):
+        if len(ids) >= GRAM:
+            runs = np.lib.stride_tricks.sliding_window_view(ids, GRAM)
+            shares[turn] = 1 - len(np.unique(runs, axis=0)) / len(runs)
+    return shares
 
 
 def max_abs_corr(table: pd.DataFrame) -> float | None:
@@ -147,9 +170,9 @@ def max_abs_corr(table: pd.DataFrame) -> float | None:
     return float(values.max()) if len(values) else None
 
 
-def confound_verdict(largest: float | None, options: DriftOptions) -> str:
-    """HIGH, MODERATE or LOW by the largest |corr| with a mass metric; N/A without a value."""
-    if largest is None:
+def confound_verdict(largest: float | None, n: int, options: DriftOptions) -> str:
+    """HIGH, MODERATE or LOW by the largest |corr| with a metric; N/A without a value, or over too few turns n."""
+    if largest is None or n < options.display.confound_min_turns:
         return "N/A"
     if largest >= options.display.confound_high_abs_corr:
         return "HIGH"

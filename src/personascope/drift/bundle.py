@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,7 @@ def run_meta(run: Run, options: DriftOptions) -> dict[str, Any]:
     return {
         "model_name": run.model_name,
         "sae_id": run.sae_id,
-        "assistant_role": options.axis.assistant_role,
+        "assistant_role": options.axis.anchor[0],
         "score_method": options.scoring.score_method,
         "conversation_hash": conversation_hash(run.conversation),
     }
@@ -107,6 +107,7 @@ def summary(result: DriftResult, run: Run, timestamp: str) -> dict[str, Any]:
             "sae_release": run.sae_release,
             "sae_id": run.sae_id,
             "target_layer": run.target_layer,
+            "assistant_role": options.axis.anchor[0],
             **options.flat(),
         },
         "selection": {
@@ -138,22 +139,14 @@ def _event(selected: Transition | None) -> dict[str, Any]:
     return {"selected_turn": selected.turn, **{name: getattr(selected, name) for name in names}}
 
 
-def _calibration(result: DriftResult) -> dict[str, Any] | None:
-    """Whether and where the drift sets in, and the evidence turn by turn; None without a reference."""
-    table, options = result.calibration, result.options
-    if table is None:
-        return None
-    turns = table if result.intervals is None else result.intervals.merge(table, on="assistant_turn")
-    return {
-        "onset": result.onset,
-        "onset_since": result.onset_since,
-        "alpha": options.scoring.alpha,
-        "sequential_test": options.scoring.sequential_test,
-        "confound_adjust": options.scoring.confound_adjust,
-        "min_p_value": table["p_value"].min(),
-        "min_adjusted_p_value": table["adjusted_p_value"].min(),
-        "turns": turns.to_dict("records"),
-    }
+def _calibration(result: DriftResult) -> dict[str, Any]:
+    """The verdict of the test, and what it is made from turn by turn. q_value: only many conversations have one."""
+    turns = result.calibration
+    if result.intervals is not None:
+        turns = result.intervals.merge(turns, on="assistant_turn")
+    options = result.options.test
+    content = asdict(result.verdict) | {"q_value": None, "baseline_turns": options.baseline_turns}
+    return content | {"confound_adjust": options.confound_adjust, "turns": turns.to_dict("records")}
 
 
 def arrays(result: DriftResult) -> dict[str, np.ndarray]:

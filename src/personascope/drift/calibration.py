@@ -1,48 +1,32 @@
-"""How unusual a turn is for the assistant, and from which turn on "still the assistant" is rejected.
+"""How unusual a turn is for the anchor roles, and whether the conversation as a whole says that it has left them.
 
-Conformal p-value of a turn: (1 + number of questions to which the assistant's own responses score <= the turn) /
-(Q + 1). A question with several responses counts with the share of them that do: they are alike, and to count each
-would promise too much (hierarchical conformal prediction; Lee, Barber and Willett, "Distribution-free inference with
-hierarchical data", 2023). Were the turn a response to one more such question, p would be <= any u with probability at
-most u, whatever the distribution. Small means further from the assistant than its own responses are. What stays an
-assumption is that turns are like role responses, which answer single questions; `false_alarm_rate` measures the rest.
-Confounds are taken out by a straight line: for turns far longer than any response it is drawn beyond what it was
-fitted on.
+The single-answer p-value of a turn, (1 + number of questions to which the anchor's own responses score <= the turn) /
+(Q + 1), is conformal: were the turn a response to one more such question, P(p <= u) <= u, whatever the distribution. A
+question with several responses counts with the share of them that do: they are alike, and to count each would promise
+too much (hierarchical conformal prediction; Lee, Barber and Willett, "Distribution-free inference with hierarchical
+data", 2023). It says nothing of a conversation, whose turns depend on each other and on their place: that is what
+`sequential` tests against reference conversations.
 """
 
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
 
-from personascope.directions.block_sums import deal_questions
+from personascope.drift.null import EVERYTHING, Null, turns_of
 from personascope.drift.options import DriftOptions
 from personascope.drift.reference import Reference
-from personascope.drift.result import TurnScores
-from personascope.drift.sequential import SEQUENTIAL_TESTS, SequentialTest
-from personascope.drift.turns import MASS_METRICS
+from personascope.drift.result import NO_RATE, TurnScores, Verdict
+from personascope.drift.sequential import Standard, Turns, began
 
-FOLDS = 5
-TINY = 1e-12
-PREFIXES = {False: "", True: "adjusted_"}  # of the columns without and with confounds taken out
-RANK = 1e-6  # of the largest singular value: regressors that say the same share one coefficient
+KEPT = 0.95  # share of the bootstrapped onsets that the set of onsets holds
+BAND = 1.6449  # standard deviations around what is expected that hold 90 % of a normal variable
 
-_CALIBRATORS: WeakKeyDictionary[Reference, dict[str, "Calibrator"]] = WeakKeyDictionary()
+JUDGED = ("expected", "expected_low", "expected_high", "z", "evidence", "level")
 
-
-@dataclass(frozen=True)
-class Sample:
-    """Some reference responses: scores [n], regressors [n, M], role [n], question_id [n], is_assistant bool [n]."""
-
-    scores: np.ndarray
-    regressors: np.ndarray
-    role: np.ndarray
-    question_id: np.ndarray
-    is_assistant: np.ndarray
-
-    def __getitem__(self, rows: np.ndarray) -> "Sample":
-        return Sample(*(values[rows] for values in vars(self).values()))
+_RANKED: WeakKeyDictionary[Reference, dict[str, tuple["Ranked", np.ndarray]]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -66,85 +50,6 @@ class Ranked:
         return round(self.questions[-1])
 
 
-@dataclass(frozen=True)
-class Calibrator:
-    """Reference scores: the assistant's as they are and with confounds taken out, and all others' (sorted float64).
-
-    Adjusted score = score - coefficients . (regressors - center); center is the assistant's mean regressors.
-    """
-
-    assistant: Ranked
-    others: np.ndarray
-    adjusted_assistant: Ranked
-    coefficients: np.ndarray
-    center: np.ndarray
-
-    def adjust(self, scores: np.ndarray, regressors: np.ndarray) -> np.ndarray:
-        """Scores [n] with what length and activation mass explain taken out."""
-        return scores - (regressors - self.center) @ self.coefficients
-
-    def p_values(self, scores: np.ndarray, regressors: np.ndarray) -> dict[bool, np.ndarray]:
-        """{adjusted or not: conformal p-values [n]}."""
-        adjusted = self.adjust(scores, regressors)
-        return {False: conformal_p(scores, self.assistant), True: conformal_p(adjusted, self.adjusted_assistant)}
-
-
-def confound_regressors(mass: dict[str, np.ndarray], n_tokens: np.ndarray) -> np.ndarray:
-    """float64 [n, 5]: log1p of each mass metric and of the number of tokens."""
-    return np.log1p(np.stack([*(mass[metric] for metric in MASS_METRICS), n_tokens], axis=1).astype(np.float64))
-
-
-def sample_of(reference: Reference, options: DriftOptions) -> Sample:
-    """All reference responses under the selected score."""
-    return Sample(
-        scores=reference.scores[options.scoring.score_method].astype(np.float64),
-        regressors=confound_regressors(reference.mass, reference.n_tokens),
-        role=reference.role,
-        question_id=reference.question_id,
-        is_assistant=reference.role == reference.assistant,
-    )
-
-
-def fit(sample: Sample) -> Calibrator:
-    """The calibrator of a sample; its adjusted scores are cross-fitted over questions, as its scores are."""
-    center = sample.regressors[sample.is_assistant].mean(0) if sample.is_assistant.any() else 0.0
-    ids, folds = deal_questions(sample.question_id, FOLDS)
-    fold = folds[np.searchsorted(ids, sample.question_id)]
-    mine = sample[sample.is_assistant]
-    adjusted = mine.scores.copy()
-    for held in np.unique(fold):
-        rest = fold != held
-        rows = fold[sample.is_assistant] == held
-        adjusted[rows] -= (mine.regressors[rows] - center) @ confound_slopes(sample[rest] if rest.any() else sample)
-    return Calibrator(
-        assistant=Ranked.of(mine.scores, mine.question_id),
-        others=np.sort(sample.scores[~sample.is_assistant]),
-        adjusted_assistant=Ranked.of(adjusted, mine.question_id),
-        coefficients=confound_slopes(sample),
-        center=np.broadcast_to(center, sample.regressors.shape[1:]),
-    )
-
-
-def confound_slopes(sample: Sample) -> np.ndarray:
-    """Least-squares slopes [M] of score on the regressors within roles: role means are taken out of both sides.
-
-    Across roles, a persona that talks longer would have its own effect regressed away. Regressors that do not vary, or
-    vary together, are safe: the smallest slopes that explain as much.
-    """
-    centered = _within(np.column_stack([sample.regressors, sample.scores]), sample.role)
-    x, y = centered[:, :-1], centered[:, -1]
-    spread = np.sqrt(np.square(x).mean(0)) if len(x) else np.zeros(x.shape[1])
-    scale = np.where(spread > TINY, spread, np.inf)
-    return np.linalg.lstsq(x / scale, y, rcond=RANK)[0] / scale
-
-
-def _within(values: np.ndarray, role: np.ndarray) -> np.ndarray:
-    """Columns of values [n, M] minus their mean over the rows of the same role."""
-    counts = np.maximum(np.bincount(role), 1)
-    means = np.stack([np.bincount(role, column) / counts for column in values.T], axis=1)
-    return values - means[role]
-
-
 def conformal_p(scores: np.ndarray, reference: Ranked) -> np.ndarray:
     """(1 + number of reference questions that score <= the score) / (Q + 1) of each score; NaN where the score is."""
     below = reference.questions[np.searchsorted(reference.scores, scores, side="right")]
@@ -159,58 +64,84 @@ def percentile(scores: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(scores), np.nan, shares)
 
 
-def calibrate(turns: TurnScores, reference: Reference, options: DriftOptions) -> tuple[pd.DataFrame, int | None]:
-    """(one row a turn, onset: the first turn that rejects "still the assistant", or None).
-
-    Columns: assistant_turn; percentile_assistant, percentile_others (%); p_value; adjusted_score, adjusted_p_value;
-    evidence: what the test makes of p_value (adjusted_p_value with `confound_adjust`), nats, and evidence_since: the
-    turn from which on it was gathered; threshold; testable: whether the lowest of scores, here and before, would
-    reject; rejects: evidence >= threshold. Turns without tokens have no values and do not reject; the test skips them.
-    """
-    calibrator, test = calibrator_of(reference, options), SEQUENTIAL_TESTS[options.scoring.sequential_test]
-    tested = np.flatnonzero(turns.n_tokens > 0)
-    scores = np.full(len(turns.n_tokens), np.nan)
-    scores[tested] = turns.scores[options.scoring.score_method][tested]
-    regressors = confound_regressors(turns.mass, turns.n_tokens)
-    p_values = calibrator.p_values(scores, regressors)
-    judged = _judged(
-        p_values[options.scoring.confound_adjust][tested], test, options.scoring.alpha, calibrator.assistant.n_questions
-    )
-    judged["evidence_since"] = tested[judged["evidence_since"]]
-    table = pd.DataFrame(
-        {
-            "assistant_turn": np.arange(len(scores)),
-            "percentile_assistant": percentile(scores, calibrator.assistant.scores),
-            "percentile_others": percentile(scores, calibrator.others),
-            "p_value": p_values[False],
-            "adjusted_score": calibrator.adjust(scores, regressors),
-            "adjusted_p_value": p_values[True],
-        }
-    ).join(judged.set_index(tested))
-    table = table.fillna({"testable": False, "rejects": False}).astype({"testable": bool, "rejects": bool})
-    rejects = table["rejects"].to_numpy()
-    return table, int(np.argmax(rejects)) if rejects.any() else None
-
-
-def _judged(p_values: np.ndarray, test: SequentialTest, alpha: float, n_questions: int) -> pd.DataFrame:
-    """evidence, evidence_since, threshold, testable and rejects of p-values [T], a row each."""
-    evidence = test.evidence(p_values[None])[0]
-    threshold = test.threshold(alpha, len(p_values), n_questions)
-    lowest = np.full((1, len(p_values)), 1 / (n_questions + 1))
+def answer_table(turns: TurnScores, reference: Reference, options: DriftOptions) -> pd.DataFrame:
+    """Each turn beside single responses: percentile_assistant, percentile_others (%), answer_p_value; NaN without
+    tokens."""
+    anchor, others = ranked_of(reference, options)
+    scores = turns.scores[options.scoring.score_method]
     return pd.DataFrame(
         {
-            "evidence": evidence,
-            "evidence_since": test.began(evidence),
-            "threshold": threshold,
-            "testable": test.evidence(lowest)[0] >= threshold,
-            "rejects": evidence >= threshold,
+            "percentile_assistant": percentile(scores, anchor.scores),
+            "percentile_others": percentile(scores, others),
+            "answer_p_value": conformal_p(scores, anchor),
         }
     )
 
 
-def calibrator_of(reference: Reference, options: DriftOptions) -> Calibrator:
-    """The calibrator of all responses, made once a reference: many conversations are held against the same one."""
-    made = _CALIBRATORS.setdefault(reference, {})
-    if options.scoring.score_method not in made:
-        made[options.scoring.score_method] = fit(sample_of(reference, options))
-    return made[options.scoring.score_method]
+def ranked_of(reference: Reference, options: DriftOptions) -> tuple[Ranked, np.ndarray]:
+    """The anchor's scores by question, and all others' sorted; made once a reference: many conversations share it."""
+    made, method = _RANKED.setdefault(reference, {}), options.scoring.score_method
+    if method not in made:
+        scores = reference.scores[method].astype(np.float64)
+        anchor = np.isin(reference.role, reference.anchors)
+        made[method] = Ranked.of(scores[anchor], reference.question_id[anchor]), np.sort(scores[~anchor])
+    return made[method]
+
+
+def judge(turns: TurnScores, null: Null | None, options: DriftOptions, domain: Any) -> tuple[pd.DataFrame, Verdict]:
+    """(one row a turn, the verdict) of a conversation whose metadata name this domain (or none).
+
+    Columns: expected, expected_low, expected_high: mu, and the middle 90 % of the references were they normal, at that
+    turn and length, as a score; z: the standardized score; evidence: S_t / h(t); level: what it must pass for an
+    alarm; alarm: whether it has, here or before. Turns behind those of the references have none, and no verdict counts
+    them.
+    """
+    alpha, n_turns = options.test.alpha, len(turns.n_tokens)
+    empty = pd.DataFrame(dict.fromkeys(JUDGED, np.nan), index=range(n_turns)).assign(alarm=False)
+    if null is None or not null.strata:
+        return empty, Verdict(alpha, reason=null.reason if null else "no reference conversations were given")
+    stratum = null.stratum(domain)
+    test = null.strata[stratum]
+    own = turns_of([turns], options, min(n_turns, test.turns))
+    evidence, level = test.standard.evidence(own)[0], test.level(alpha)
+    alarm = np.maximum.accumulate(evidence) > level
+    tested = slice(0, len(evidence) - 1)
+    table = empty.copy()
+    mean, sigma = (part[0] for part in test.standard.expected(own))
+    # With a baseline taken off, what is expected of the score itself is that much higher.
+    mean = mean + (turns.scores[options.scoring.score_method][: len(evidence)] - own.scores[0])
+    columns = {"expected": mean, "expected_low": mean - BAND * sigma, "expected_high": mean + BAND * sigma}
+    columns |= {"z": test.standard.z(own)[0], "evidence": evidence, "level": level, "alarm": alarm}
+    for name, values in columns.items():
+        table.loc[tested, name] = values
+    alarm_turn = int(alarm.argmax()) if alarm.any() else None
+    return table, Verdict(
+        alpha=alpha,
+        p_value=test.p_value(evidence.max(initial=0)),
+        alarm_turn=alarm_turn,
+        onset=None if alarm_turn is None else began(evidence, alarm_turn),
+        onset_set=None if alarm_turn is None else onset_set(null.bootstraps[stratum], own, level, alarm_turn),
+        references={"n": null.counts[stratum], "domain": stratum, "turns_max": test.turns},
+        false_alarm_rate=rate_of(null, stratum, domain),
+    )
+
+
+def rate_of(null: Null, stratum: str, domain: Any) -> dict[str, Any]:
+    """False alarms of held-out references: of the stratum, or of the domain that is too small for one of its own."""
+    known = domain if isinstance(domain, str) and domain in null.false_alarms else EVERYTHING
+    return null.false_alarms.get(stratum or known, NO_RATE)
+
+
+def onset_set(standards: list[Standard], own: Turns, level: float, alarm_turn: int) -> tuple[int, int]:
+    """First and last turn at which the evidence begins, over the standards of resampled references.
+
+    Where one of them gives no alarm, its evidence at the turn of the alarm counts.
+    """
+    starts = []
+    for standard in standards:
+        evidence = standard.evidence(own)[0]
+        passed = np.flatnonzero(evidence > level)
+        starts.append(began(evidence, int(passed[0]) if len(passed) else alarm_turn))
+    tail = (1 - KEPT) / 2
+    low, high = np.quantile(np.minimum(starts, own.scores.shape[1] - 1), [tail, 1 - tail], method="closest_observation")
+    return int(low), int(high)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from personascope.directions.axis import RoleSpace, role_space_of
-from personascope.directions.options import AxisOptions
+from personascope.directions.axis import RoleSpace
 from personascope.drift.analysis import analyze_in
 from personascope.drift.bundle import FILES, Run, arrays, run_meta, summary, ui_bundle
+from personascope.drift.null import Null
 from personascope.drift.options import DriftOptions
 from personascope.drift.reference import Reference
 from personascope.drift.result import DriftResult
@@ -20,8 +20,7 @@ from personascope.drift.summary import empty_overview, overview
 from personascope.drift.tables import tables
 from personascope.errors import UserError
 from personascope.formats.files import write_json
-from personascope.formats.role_matrix import load_role_matrix
-from personascope.formats.tables import load_npz, save_npz, write_csv
+from personascope.formats.tables import save_npz, write_csv
 from personascope.formats.tokens import read_activations, read_metadata
 
 
@@ -33,20 +32,12 @@ class Case:
     result: DriftResult | str
 
 
-def load_role_space(path: str | Path, options: AxisOptions) -> RoleSpace:
-    """Role vectors and axis from a per_role.npz; UserError where it lacks the layer or an option does not fit."""
-    matrix = load_role_matrix(path)
-    features = matrix.features
-    if options.space == "residual":
-        (layers,) = load_npz(path, "layers")
-        if options.layer not in layers.tolist():
-            raise UserError(f"drift: layer {options.layer} is not among extraction.residual_layers {layers.tolist()}")
-        features = features[:, layers.tolist().index(options.layer)]
-    return role_space_of(features, matrix.role_names, options)
-
-
 def analyze_file(
-    tokens: str | Path, roles: RoleSpace, options: DriftOptions, reference: Reference | None = None
+    tokens: str | Path,
+    roles: RoleSpace,
+    options: DriftOptions,
+    reference: Reference | None = None,
+    null: Null | None = None,
 ) -> Case:
     """The conversation of a tokens file; one that cannot be analyzed fails alone, with its reason."""
     metadata = read_metadata(tokens)
@@ -54,7 +45,8 @@ def analyze_file(
         return Case(metadata, metadata["error"])
     activations = read_activations(tokens, options.axis.space, options.axis.layer)
     try:
-        return Case(metadata, analyze_in(roles, activations, options, reference=reference))
+        domain = metadata["conversation"]["metadata"].get("domain")
+        return Case(metadata, analyze_in(roles, activations, options, reference=reference, null=null, domain=domain))
     except UserError as error:
         return Case(metadata, f"conversation {metadata['conversation']['name']}: {error}")
 

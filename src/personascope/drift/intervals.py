@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from personascope.directions.axis import EPS, RoleSpace
+from personascope.directions.axis import EPS, RoleSpace, unit
 from personascope.drift.options import DriftOptions
 from personascope.drift.reference import Reference
 from personascope.drift.result import Transition, TurnScores
@@ -19,12 +19,12 @@ def turn_intervals(
 ) -> pd.DataFrame | None:
     """assistant_turn, score_low, score_high of every turn: 95 % intervals of the selected score; None without draws.
 
-    The turn itself is given; what varies is the axis (for cos_assistant the assistant vector) and, where turns are
+    The turn itself is given; what varies is the axis (for cos_assistant the anchor's vector) and, where turns are
     centered, the mean role along it. The norm of a centered turn is held. See `spread` for what they cover.
     """
     by_assistant = options.scoring.score_method == "cos_assistant"
     directions = reference.assistants if by_assistant else reference.axes
-    direction = roles.directions[roles.assistant] if by_assistant else roles.axis
+    direction = unit(roles.anchor) if by_assistant else roles.axis
     if not directions.shape[1]:
         return None
     if len(directions) != len(direction):

@@ -1,7 +1,7 @@
-"""The options of one named analysis, in the three groups that are needed at different times.
+"""The options of one named analysis, in the four groups that are needed at different times.
 
-The axis and the scoring decide the reference; the display does not, so that another number of nearest roles or
-another heat percentile reruns no bootstrap. Light: the workflow reads it too.
+The axis and the scoring decide the reference; the test does not, and the display decides neither, so that another
+level or another heat percentile reruns no bootstrap. Light: the workflow reads it too.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ FIGURES = ("trajectory", "top_features", "token_heat", "nearest_roles", "confoun
 
 @dataclass(frozen=True)
 class ScoringOptions:
-    """How turns are scored on the axis, and when a score counts as drift. UserError names a value out of range."""
+    """How turns are scored on the axis. UserError names a value that does not exist."""
 
     score_method: ScoreMethod = "projection"
     """Projection on the axis, cosine to the axis, or cosine to the assistant's vector."""
@@ -32,17 +32,30 @@ class ScoringOptions:
     """Subtract the mean role from the turns, and its score from every token."""
     use_l2_normalize: bool = False
     """Score turns of length 1."""
+
+    def __post_init__(self) -> None:
+        require_variants(self)
+
+
+@dataclass(frozen=True)
+class TestOptions:
+    """When scores count as drift. UserError names a value out of range."""
+
+    __test__ = False  # no test of pytest's
+
     alpha: float = 0.05
-    """False alarms a conversation that the drift onset may have."""
-    sequential_test: Literal["cusum", "bonferroni", "spending"] = "cusum"
-    """How turns are taken together: one of `sequential.SEQUENTIAL_TESTS`."""
+    """False alarms among conversations in which nothing drifts."""
+    baseline_turns: int = 0
+    """Turns at the start of a conversation whose mean is taken off all others: what they are like is no drift."""
     confound_adjust: bool = False
-    """Take length and activation mass out of the scores by regression over the reference responses."""
+    """Expect of a turn what the references score at its activation mass, too, not only at its place and length."""
 
     def __post_init__(self) -> None:
         require_variants(self)
         if not 0 < self.alpha < 1:
             raise UserError(f"alpha: {self.alpha} is no share between 0 and 1")
+        if self.baseline_turns < 0:
+            raise UserError(f"baseline_turns: {self.baseline_turns} is too small, the least is 0")
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,8 @@ class DisplayOptions:
 
     top_k_roles: int = 5
     """Nearest roles kept for a turn."""
+    confound_min_turns: int = 10
+    """Turns with a score from which there is a verdict: of fewer, correlations are high by chance."""
     confound_warn_abs_corr: float = 0.40
     """Correlation of score and activation mass from which the verdict is MODERATE."""
     confound_high_abs_corr: float = 0.70
@@ -66,9 +81,9 @@ class DisplayOptions:
 
     def __post_init__(self) -> None:
         require_variants(self)
-        for name in ("top_features", "top_k_roles"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}: {getattr(self, name)} is too small, the least is 1")
+        for name, least in (("top_features", 1), ("top_k_roles", 1), ("confound_min_turns", 2)):
+            if getattr(self, name) < least:
+                raise UserError(f"{name}: {getattr(self, name)} is too small, the least is {least}")
         low, high = self.token_heat_percentiles
         if not 0 <= low < high <= 100:
             raise UserError(f"token_heat_percentiles: {low:g} and {high:g} are not two ascending numbers in 0..100")
@@ -78,10 +93,11 @@ class DisplayOptions:
 
 @dataclass(frozen=True)
 class DriftOptions:
-    """One analysis: its axis, its scoring, its display."""
+    """One analysis: its axis, its scoring, its test, its display."""
 
     axis: AxisOptions = field(default_factory=AxisOptions)
     scoring: ScoringOptions = field(default_factory=ScoringOptions)
+    test: TestOptions = field(default_factory=TestOptions)
     display: DisplayOptions = field(default_factory=DisplayOptions)
 
     @classmethod
@@ -103,10 +119,15 @@ class DriftOptions:
 
     def flat(self) -> dict[str, Any]:
         """All options in one flat dict."""
-        return asdict(self.axis) | asdict(self.scoring) | asdict(self.display)
+        return asdict(self.axis) | asdict(self.scoring) | asdict(self.test) | asdict(self.display)
 
 
-GROUPS: Mapping[str, Any] = {"axis": AxisOptions, "scoring": ScoringOptions, "display": DisplayOptions}
+GROUPS: Mapping[str, Any] = {
+    "axis": AxisOptions,
+    "scoring": ScoringOptions,
+    "test": TestOptions,
+    "display": DisplayOptions,
+}
 
 
 def names_of(group: Any) -> list[str]:

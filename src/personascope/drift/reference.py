@@ -9,7 +9,7 @@ reading. The turns themselves are scored on the axis of all responses, which dif
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from os import cpu_count
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from personascope.directions.axis import RoleSpace, assistant_index, role_space_of
+from personascope.directions.axis import RoleSpace, role_space_of
 from personascope.directions.block_sums import BlockSums, dense_column
 from personascope.directions.bootstrap import MAX_THREADS, AxisBootstrap, bootstrap, role_features
+from personascope.directions.crossfit import spaces_without
 from personascope.drift.options import SCORE_METHODS, DriftOptions
 from personascope.drift.turns import MASS_METRICS, score_sparse, score_vectors
 from personascope.errors import UserError
@@ -36,8 +37,8 @@ class Reference:
     """Cross-fitted scores of all role responses that have tokens, and the draws of the axis.
 
     scores {score method: float32 [N]}; mass {mass metric: float32 [N]}; role int32 [N]: index into role_names (sorted);
-    prompt_index, question_id, n_tokens int32 [N]; assistant: its index in role_names. The last six are those of
-    `AxisBootstrap`; without a bootstrap axes and assistants are [D, 0], the others [0], split_half NaN.
+    prompt_index, question_id, n_tokens int32 [N]; anchors int32 [A]: the anchor's places in role_names. The last six
+    are those of `AxisBootstrap`; without a bootstrap axes and assistants are [D, 0], the others [0], split_half NaN.
     """
 
     scores: dict[str, np.ndarray]
@@ -47,7 +48,7 @@ class Reference:
     question_id: np.ndarray
     n_tokens: np.ndarray
     role_names: list[str]
-    assistant: int
+    anchors: np.ndarray
     axes: np.ndarray
     assistants: np.ndarray
     agreement: np.ndarray
@@ -79,7 +80,6 @@ class Reference:
                 "scores": dict(zip(SCORE_METHODS, scores, strict=True)),
                 "mass": dict(zip(MASS_METRICS, mass, strict=True)),
                 "role_names": [str(name) for name in arrays["role_names"]],
-                "assistant": int(arrays["assistant"]),
                 "split_half": float(arrays["split_half"]),
             }
         )
@@ -108,11 +108,10 @@ def build(
     names = sorted(sums)
     if silent := [name for name in names if not sums[name].counts.any()]:
         raise UserError(f"drift: no response of role {', '.join(silent)} has a token; generate it again")
-    assistant = assistant_index(names, options.axis.assistant_role)
     # Said once here that a name of the subset is unknown, not again by each fold.
     whole = role_space_of(role_features(sums, options.axis), names, options.axis)
     options = options.changed(roleplay_subset=tuple(name for name in options.axis.roleplay_subset if name in names))
-    folds = _folds(sums, options)
+    folds = spaces_without(sums, options.axis)
     if draws and len(folds) < 2:
         log.warning(
             "drift: too few questions for a bootstrap, which would show no spread at all; no intervals are made"
@@ -132,7 +131,7 @@ def build(
         mass={name: joined[name].astype(np.float32) for name in MASS_METRICS},
         **{key: joined[key].astype(np.int32) for key in KEYS},
         role_names=names,
-        assistant=assistant,
+        anchors=np.array(whole.anchors, np.int32),
         **vars(drawn),
     )
 
@@ -142,24 +141,6 @@ def no_draws(width: int) -> AxisBootstrap:
     none = np.zeros(0)
     empty = np.empty((width, 0), np.float32)
     return AxisBootstrap(empty, empty, agreement=none, cos_to_axis=none, shift=none, split_half=float("nan"))
-
-
-def _folds(sums: dict[str, BlockSums], options: DriftOptions) -> dict[int, RoleSpace]:
-    """{question block: role space without it}, kept down to what scoring needs; without the blocks that must stay."""
-    names, folds = sorted(sums), {}
-    block_of: dict[int, int] = {}
-    dealt = [pair for name in names for pair in zip(sums[name].question_ids, sums[name].question_blocks, strict=True)]
-    if any(block_of.setdefault(int(question), int(block)) != block for question, block in dealt):
-        log.warning("drift: the roles have different questions, so that one question is in different blocks")
-    for block in np.unique(np.concatenate([role.blocks for role in sums.values()])):
-        features = role_features(sums, options.axis, without=int(block))
-        if bad := [name for name, row in zip(names, features, strict=True) if not np.isfinite(row).all()]:
-            log.warning("drift: all responses of %s are to questions of one block; they get no score", ", ".join(bad))
-            continue
-        roles = role_space_of(features, names, options.axis)
-        only = slice(roles.assistant, roles.assistant + 1)
-        folds[int(block)] = replace(roles, space=roles.space[only], directions=roles.directions[only], assistant=0)
-    return folds
 
 
 def _score_role(

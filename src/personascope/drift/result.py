@@ -4,6 +4,7 @@ An assistant turn is an assistant message, counted from 0; a turn with no token 
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,8 @@ import pandas as pd
 from personascope.directions.axis import ScoredAxis
 from personascope.drift.options import DriftOptions
 from personascope.formats.tokens import Tokens
+
+NO_RATE = {"rate": None, "low": None, "high": None, "n": 0}
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,34 @@ class Transition:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """What the test says of a conversation.
+
+    p_value: rank of its statistic among the references; alarm_turn: the first turn at which the running statistic
+    passes the level of alpha, None: none; onset: the turn at which the evidence behind the alarm began, or, without an
+    alarm, None; onset_set: first and last turn that the bootstrap over references keeps; references: n, domain ("" for
+    all) and turns_max, up to which turns are tested; false_alarm_rate: rate, low, high, n on held-out references of
+    that domain; reason: why there is no test, else "".
+    """
+
+    alpha: float
+    p_value: float | None = None
+    alarm_turn: int | None = None
+    onset: int | None = None
+    onset_set: tuple[int, int] | None = None
+    references: dict[str, Any] = field(default_factory=lambda: {"n": 0, "domain": "", "turns_max": 0})
+    false_alarm_rate: dict[str, Any] = field(default_factory=lambda: dict(NO_RATE))
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class DriftResult:
     """One conversation under one analysis.
 
     selected: index into `transitions`, or None ("none": fewer than two turns with tokens);
     nearest: table assistant_turn, rank, role, cosine; confounds: table score_method, metric, corr (NaN: no value);
     token_scores float32 [n]: u_k; token_heat float32 [n]: u_k_norm in [0, 1], clipped per turn;
-    calibration: one row a turn, or None where no reference was given; onset: first turn that rejects, or None;
+    calibration: one row a turn, see `calibration.answer_table` and `calibration.judge`; verdict: of the test;
     intervals: turn scores under the bootstrap, columns assistant_turn, score_low, score_high, or None.
     """
 
@@ -72,19 +96,12 @@ class DriftResult:
     confound_verdict: str
     token_scores: np.ndarray
     token_heat: np.ndarray
+    calibration: pd.DataFrame
+    verdict: Verdict
     features: dict[str, pd.DataFrame] = field(default_factory=dict)
-    calibration: pd.DataFrame | None = None
-    onset: int | None = None
     intervals: pd.DataFrame | None = None
 
     @property
     def score(self) -> np.ndarray:
         """The score that the analysis selects, float64 [T]."""
         return self.turns.scores[self.options.scoring.score_method]
-
-    @property
-    def onset_since(self) -> int | None:
-        """The turn from which on the evidence that rejects at `onset` was gathered, or None."""
-        if self.calibration is None or self.onset is None:
-            return None
-        return int(self.calibration["evidence_since"].iloc[self.onset])

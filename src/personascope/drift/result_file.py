@@ -7,7 +7,7 @@ conversation that could not be analyzed has such a file too, which says why.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,13 @@ import pandas as pd
 from personascope.directions.axis import ScoredAxis
 from personascope.drift.attribution import transitions_of
 from personascope.drift.options import DriftOptions
-from personascope.drift.result import DriftResult, TurnScores
+from personascope.drift.result import DriftResult, TurnScores, Verdict
 from personascope.drift.turns import role_space_rows
 from personascope.errors import UserError
 from personascope.formats.tables import load_all_npz, plain, save_npz
 from personascope.formats.tokens import Tokens
 
-VERSION = 1
+VERSION = 2
 NO_TABLE = pd.DataFrame()
 
 
@@ -88,9 +88,10 @@ def _packed(result: DriftResult) -> tuple[dict[str, Any], dict[str, np.ndarray]]
         "n_turns": tokens.n_turns,
         "tokens": tokens.tokens,
         "width": turns.raw.shape[1],
-        "roles": {name: getattr(roles, name) for name in ("assistant", "others", "role_names", "agreement")},
+        "roles": {name: getattr(roles, name) for name in ("anchors", "others", "role_names", "agreement")},
         "features": list(result.features),
-        **{name: getattr(result, name) for name in ("selected", "max_abs_corr", "confound_verdict", "onset")},
+        "verdict": asdict(result.verdict),
+        **{name: getattr(result, name) for name in ("selected", "max_abs_corr", "confound_verdict")},
     }
     arrays = {name: getattr(tokens, name) for name in ("turn", "token_ids", "position", "message_index")}
     arrays |= {"u_k": result.token_scores, "u_k_norm": result.token_heat, "n_tokens": turns.n_tokens}
@@ -98,16 +99,16 @@ def _packed(result: DriftResult) -> tuple[dict[str, Any], dict[str, np.ndarray]]
     arrays |= {f"mass_{name}": values for name, values in turns.mass.items()}
     # The mean role is needed again only where it is taken off the turns.
     kept = roles.mean if result.options.scoring.center_turns_with_role_mean else np.zeros(0, np.float32)
-    arrays |= {"axis": roles.axis, "mean": kept}
+    arrays |= {"axis": roles.axis, "anchor": roles.anchor, "mean": kept}
     arrays |= {"raw_rows": rows.astype(np.int32), "raw_indices": indices.astype(np.int32)}
     return header, arrays | {"raw_values": turns.raw[rows, indices]}
 
 
 def _unpacked(header: dict[str, Any], arrays: dict[str, np.ndarray], tables: dict[str, pd.DataFrame]) -> DriftResult:
-    options = DriftOptions.of(**header["options"])
+    options, onset_set = DriftOptions.of(**header["options"]), header["verdict"]["onset_set"]
     width = header["width"]
     mean = arrays["mean"] if len(arrays["mean"]) else np.zeros(width, np.float32)
-    roles = ScoredAxis(axis=arrays["axis"], mean=mean, **header["roles"])
+    roles = ScoredAxis(axis=arrays["axis"], anchor=arrays["anchor"], mean=mean, **header["roles"])
     raw = np.zeros((header["n_turns"], width), np.float32)
     raw[arrays["raw_rows"], arrays["raw_indices"]] = arrays["raw_values"]
     turns = TurnScores(
@@ -129,9 +130,10 @@ def _unpacked(header: dict[str, Any], arrays: dict[str, np.ndarray], tables: dic
         token_scores=arrays["u_k"],
         token_heat=arrays["u_k_norm"],
         features={name: tables[name] for name in header["features"]},
-        calibration=tables.get("calibration"),
+        calibration=tables["calibration"],
+        verdict=Verdict(**header["verdict"] | {"onset_set": onset_set and tuple(onset_set)}),
         intervals=tables.get("intervals"),
-        **{name: header[name] for name in ("selected", "max_abs_corr", "confound_verdict", "onset")},
+        **{name: header[name] for name in ("selected", "max_abs_corr", "confound_verdict")},
     )
 
 

@@ -1,89 +1,174 @@
-"""From which turn on "still the assistant" is rejected: tests that go through a conversation's p-values turn by turn.
+"""From which turn on "still the assistant" is rejected: one test a conversation, calibrated on whole conversations.
 
-A test makes evidence (nats) of p-values, and rejects at the first turn whose evidence reaches the threshold. Its
-promise is one alarm in at most alpha of the conversations that stay the assistant's.
+Turns of a conversation are not exchangeable with each other or with single answers: they depend on each other, later
+turns of plain conversations lie lower, and genres differ. What is exchangeable is the conversation. So the scores are
+standardized by what reference conversations (the same model, neutral users) score at that turn and length,
+
+    z_t = (score_t - mu(t, log length)) / sigma(t, log length),
+
+added up by Page's one-sided CUSUM ("Continuous inspection schemes", 1954), S_t = max(0, S_{t-1} - z_t - ALLOWANCE),
+and the statistic of a conversation is the maximum of S_t / h(t) over its turns, h(t) being what S_t typically reaches
+in the references by turn t. Its p-value is its rank among the references' own statistics, each of them made without
+the reference itself: P(p <= u) <= u whatever the dependence and the trend within a conversation.
+
+The running maximum only grows and its level is fixed beforehand, so an alarm never retracts, and the stated share of
+false alarms holds whenever one stops watching.
 """
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
-DRAWS, CHUNK = 20_000, 2_000  # conversations that a threshold is simulated from: alpha = 0.05 is met to 0.15 points
-ROUNDING = 1e-9
+ALLOWANCE = 0.5  # standard deviations that a turn must lie below its expectation to count
+HIGH = 0.9  # h(t) is this quantile of the references' S_t
+LEAST_HEIGHT = 1.0  # and not less than one standard deviation
+LEAST_SIGMA = 1e-9
+RANK = 1e-6  # of the largest singular value: regressors that say the same share one coefficient
 
 
 @dataclass(frozen=True)
-class SequentialTest:
-    """evidence: p-values [n, T] -> nats [n, T]; threshold: (alpha, T, n_questions) -> nats [T], NaN if out of reach.
+class Turns:
+    """Scores of M conversations by assistant turn, padded with NaN: scores [M, T], and regressors [M, T, K] of a turn
+    besides its place, of which the first is the log of its number of tokens."""
 
-    accumulates: whether a turn's evidence holds that of turns before it.
+    scores: np.ndarray
+    regressors: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, rows: np.ndarray | slice) -> "Turns":
+        return Turns(self.scores[rows], self.regressors[rows])
+
+    def up_to(self, turns: int) -> "Turns":
+        """The first turns of each."""
+        return Turns(self.scores[:, :turns], self.regressors[:, :turns])
+
+    def minus_baseline(self, baseline: int) -> "Turns":
+        """Each conversation minus the mean of its own first `baseline` turns, which have no score any more."""
+        if not baseline:
+            return self
+        scores = self.scores.copy()
+        first = scores[:, :baseline]
+        counts = (~np.isnan(first)).sum(1)
+        means = np.where(counts > 0, np.nansum(first, 1) / np.maximum(counts, 1), np.nan)
+        scores -= means[:, None]
+        scores[:, :baseline] = np.nan
+        return Turns(scores, self.regressors)
+
+
+@dataclass(frozen=True)
+class Standard:
+    """What is expected of a turn: mu = B . location, log sigma = B . spread, for the basis B of `basis`; and h.
+
+    location, spread float64 [K + 3]; center [K]: mean regressors; height float64 [T]: h(t).
     """
 
-    evidence: Callable[[np.ndarray], np.ndarray]
-    threshold: Callable[[float, int, int], np.ndarray]
-    accumulates: bool = False
+    location: np.ndarray
+    spread: np.ndarray
+    center: np.ndarray
+    height: np.ndarray
 
-    def began(self, evidence: np.ndarray) -> np.ndarray:
-        """The first turn of the run of turns that the evidence [T] at each turn is made of, int [T]."""
-        turns = np.arange(len(evidence))
-        if not self.accumulates:
-            return turns
-        restarts = np.where(evidence <= 0, turns + 1, 0)
-        return np.minimum(np.maximum.accumulate(restarts), turns)
+    def expected(self, turns: Turns) -> tuple[np.ndarray, np.ndarray]:
+        """mu and sigma, each [M, T]."""
+        design = basis(turns, self.center)
+        return design @ self.location, np.maximum(np.exp(design @ self.spread), LEAST_SIGMA)
+
+    def z(self, turns: Turns) -> np.ndarray:
+        """Standardized scores [M, T]; NaN where there is no score."""
+        mean, sigma = self.expected(turns)
+        return (turns.scores - mean) / sigma
+
+    def evidence(self, turns: Turns) -> np.ndarray:
+        """S_t / h(t) [M, T] of conversations of at most T turns; a turn without a score adds nothing."""
+        return cusum(self.z(turns)) / self.height[: turns.scores.shape[1]]
 
 
-def cusum(p_values: np.ndarray) -> np.ndarray:
-    """S_t = max(0, S_{t-1} + log e_t) with e = 1 / (2 sqrt(p)): some low turns in a row count, not one alone.
+def basis(turns: Turns, center: np.ndarray) -> np.ndarray:
+    """float64 [M, T, K + 3]: 1, log(1 + t), its square, and the regressors minus their center."""
+    place = np.log1p(np.arange(turns.scores.shape[1], dtype=np.float64))
+    place = np.broadcast_to(place[None, :, None], (*turns.scores.shape, 1))
+    rest = np.nan_to_num(turns.regressors - center)
+    return np.concatenate([np.ones_like(place), place, place**2, rest], axis=2)
 
-    Page's CUSUM ("Continuous inspection schemes", 1954) of e-values; the calibrator from p to e, whose mean is 1 under
-    the hypothesis, is that of Vovk and Wang ("E-values", 2021) with kappa = 1/2.
-    """
-    steps = -0.5 * np.log(p_values) - np.log(2)
-    evidence = np.zeros_like(steps)
-    level = np.zeros(len(steps))
+
+def cusum(z: np.ndarray) -> np.ndarray:
+    """S_t = max(0, S_{t-1} - z_t - ALLOWANCE) [M, T]; NaN leaves it as it is."""
+    steps = np.where(np.isnan(z), 0.0, -z - ALLOWANCE)
+    levels, level = np.zeros_like(steps), np.zeros(len(steps))
     for turn in range(steps.shape[1]):
         level = np.maximum(0, level + steps[:, turn])
-        evidence[:, turn] = level
-    return evidence
+        levels[:, turn] = level
+    return levels
 
 
-@lru_cache(256)
-def cusum_threshold(alpha: float, turns: int, n_questions: int) -> float:
-    """What `cusum` reaches in at most alpha of all conversations of T turns; NaN where no value is that rare.
+def fit(turns: Turns) -> Standard:
+    """The standard of some conversations: least squares for mu, and for the log of the residuals' size.
 
-    Simulated, without assuming a distribution: turns and calibrating questions that are exchangeable have all orders
-    alike, and the p-values are ranks. All turns are held against the same questions, and that is in it.
+    E log|r| of a normal r lies below log sigma, so that sigma is scaled until the standardized residuals have
+    variance 1.
     """
-    rng = np.random.default_rng(0)
-    highest = np.sort([_highest(rng, turns, n_questions) for _ in range(DRAWS // CHUNK)], axis=None)
-    levels, first = np.unique(highest, return_index=True)
-    rare = levels[(levels > 0) & (1 - first / DRAWS <= alpha)]
-    return float(rare[0]) - ROUNDING if len(rare) else float("nan")
+    known = ~np.isnan(turns.scores)
+    center = turns.regressors[known].mean(0)
+    design, scores = basis(turns, center)[known], turns.scores[known]
+    location = _solve(design, scores)
+    size = np.abs(scores - design @ location)
+    spread = _solve(design, np.log(np.maximum(size, np.median(size) * 0.05 + LEAST_SIGMA)))
+    scale = math.sqrt(np.square(size / np.exp(design @ spread)).mean())
+    spread[0] += math.log(max(scale, LEAST_SIGMA))
+    half = Standard(location, spread, center, np.ones(turns.scores.shape[1]))
+    height = np.maximum.accumulate(np.quantile(half.evidence(turns), HIGH, axis=0))
+    return Standard(location, spread, center, np.maximum(height, LEAST_HEIGHT))
 
 
-def _highest(rng: np.random.Generator, turns: int, n_questions: int) -> np.ndarray:
-    """The highest evidence of each of CHUNK conversations, from random orders of turns and questions."""
-    order = rng.random((CHUNK, n_questions + turns)).argsort(1)
-    below = np.empty_like(order)
-    np.put_along_axis(below, order, (order < n_questions).cumsum(1), 1)
-    return cusum((1 + below[:, n_questions:]) / (n_questions + 1)).max(1, initial=0)
+def _solve(design: np.ndarray, values: np.ndarray) -> np.ndarray:
+    scale = np.sqrt(np.square(design).mean(0))
+    scale = np.where(scale > RANK, scale, np.inf)
+    return np.linalg.lstsq(design / scale, values, rcond=RANK)[0] / scale
 
 
-def _surprise(p_values: np.ndarray) -> np.ndarray:
-    return -np.log(p_values)
+@dataclass(frozen=True)
+class Calibrated:
+    """The test as M reference conversations calibrate it.
+
+    standard: of all of them; statistics float64 [M], descending: each reference's by the standard of the others.
+    """
+
+    standard: Standard
+    statistics: np.ndarray
+
+    @property
+    def turns(self) -> int:
+        """T_max: turns up to which a conversation is tested."""
+        return len(self.standard.height)
+
+    def p_value(self, statistic: float) -> float:
+        """(1 + number of references that reach the statistic) / (M + 1)."""
+        return (1 + int((self.statistics >= statistic).sum())) / (len(self.statistics) + 1)
+
+    def level(self, alpha: float) -> float:
+        """What a statistic must pass for p <= alpha; infinite where M is too small for that."""
+        rank = math.floor(alpha * (len(self.statistics) + 1) + 1e-9)
+        return float(self.statistics[rank - 1]) if rank else math.inf
 
 
-def _spent(shares: np.ndarray) -> np.ndarray:
-    return -np.log(shares) - ROUNDING
+def calibrate(references: Turns) -> Calibrated:
+    """The test of references [M, T] that all have T turns, or turns without a score."""
+    statistics = np.empty(len(references))
+    everyone = np.arange(len(references))
+    for i in everyone:
+        own = references[i : i + 1]
+        statistics[i] = fit(references[everyone != i]).evidence(own).max(initial=0)
+    return Calibrated(fit(references), np.sort(statistics)[::-1])
 
 
-SEQUENTIAL_TESTS: dict[str, SequentialTest] = {
-    "cusum": SequentialTest(cusum, lambda alpha, n, q: np.full(n, cusum_threshold(alpha, n, q)), accumulates=True),
-    "bonferroni": SequentialTest(_surprise, lambda alpha, n, _: _spent(np.full(n, alpha / max(n, 1)))),
-    # Valid for a conversation that still goes on: the sum over all t of 1 / (t (t + 1)) is 1.
-    "spending": SequentialTest(
-        _surprise, lambda alpha, n, _: _spent(alpha / (np.arange(1.0, n + 1) * np.arange(2.0, n + 2)))
-    ),
-}
+def least_references(alpha: float) -> int:
+    """How many reference conversations are needed for p <= alpha to be possible."""
+    return math.ceil(1 / alpha - 1 - 1e-9)
+
+
+def began(evidence: np.ndarray, turn: int) -> int:
+    """The first turn of the run of evidence [T] above 0 that leads to `turn`."""
+    quiet = np.flatnonzero(evidence[: turn + 1] <= 0)
+    return int(quiet[-1]) + 1 if len(quiet) else 0

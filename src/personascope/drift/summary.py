@@ -19,9 +19,11 @@ NUMBERS = (
     "largest_drop",
     "largest_drop_turn",
     "slope",
+    "fall",
+    "p_value",
+    "q_value",
+    "alarm_turn",
     "onset",
-    "onset_since",
-    "min_p_value",
 )
 DETECTION = [
     *("analysis", "condition", "conversations", "detected", "detected_low", "detected_high", "early"),
@@ -33,7 +35,8 @@ WORDS = ("confound_verdict", "effect_strength", "nearest_role_end")
 def overview(result: DriftResult, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The conversation in a row: scores over the turns that have tokens, the largest drop, verdicts and flags.
 
-    slope: score a turn, by least squares; flags: what a reader must know before trusting the row.
+    slope: score a turn, by least squares; fall: the lowest standardized score, in standard deviations of reference
+    turns at that place and of that length; flags: what a reader must know before trusting the row.
     """
     filled = np.flatnonzero(result.turns.n_tokens)
     scores = result.score[filled]
@@ -49,9 +52,11 @@ def overview(result: DriftResult, metadata: Mapping[str, Any]) -> dict[str, Any]
         "largest_drop": drop and drop.delta_score,
         "largest_drop_turn": drop and drop.turn,
         "slope": np.polyfit(filled, scores, 1)[0] if len(scores) > 1 else None,
-        "onset": result.onset,
-        "onset_since": result.onset_since,
-        "min_p_value": None if result.calibration is None else result.calibration["p_value"].min(),
+        "fall": _fall(result.calibration["z"].to_numpy()),
+        "p_value": result.verdict.p_value,
+        "q_value": None,
+        "alarm_turn": result.verdict.alarm_turn,
+        "onset": result.verdict.onset,
         "confound_verdict": result.confound_verdict,
         "effect_strength": selected and selected.effect_strength,
         "nearest_role_end": nearest[-1] if nearest else None,
@@ -67,24 +72,29 @@ def empty_overview(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flags(result: DriftResult, metadata: Mapping[str, Any]) -> list[str]:
-    """empty_turns, special_tokens (content that imitates the template), truncated, not_testable, confounded."""
+    """empty_turns, special_tokens (content that imitates the template), truncated, not_testable, confounded, and
+    longer_than_references: its last turns are not tested."""
     conditions = {
         "empty_turns": bool((result.turns.n_tokens == 0).any()),
         "special_tokens": any(turn["special_tokens"] for turn in metadata["turns"]),
         "truncated": metadata["dropped_messages"] > 0,
-        "not_testable": not _testable(result),
+        "not_testable": bool(result.verdict.reason),
+        "longer_than_references": result.tokens.n_turns > result.verdict.references["turns_max"] > 0,
         "confounded": result.confound_verdict == "HIGH",
     }
     return [flag for flag, holds in conditions.items() if holds]
 
 
-def _testable(result: DriftResult) -> bool:
-    """Whether the reference is large enough to reject at any turn, were its score low enough; true without one."""
-    return result.calibration is None or bool(result.calibration["testable"].any())
+def _fall(z: np.ndarray) -> float | None:
+    return float(np.nanmin(z)) if np.isfinite(z).any() else None
 
 
 def summary_table(summaries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """One row a summary.json ({"conversation", "analysis", "content"}): failed ones last, the largest drops first."""
+    """One row a summary.json ({"conversation", "analysis", "content"}), ranked within each analysis: alarms first, then
+    the smaller p_value, then the deeper fall; failed ones last.
+
+    q_value: Benjamini and Hochberg ("Controlling the false discovery rate", 1995) over an analysis's conversations.
+    """
     rows = []
     for item in summaries:
         content = item["content"]
@@ -95,8 +105,22 @@ def summary_table(summaries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     for name in NUMBERS:
         table[name] = pd.to_numeric(table[name])
-    keys = ["status", "analysis", "largest_drop", "conversation"]
-    return table.sort_values(keys, ascending=[False, True, True, True], ignore_index=True)
+    table["q_value"] = table.groupby("analysis")["p_value"].transform(lambda p: q_values(p.to_numpy()))
+    table["quiet"] = table["alarm_turn"].isna()
+    keys = ["status", "analysis", "quiet", "p_value", "fall", "conversation"]
+    table = table.sort_values(keys, ascending=[False, *[True] * 5], ignore_index=True).drop(columns="quiet")
+    table.insert(0, "rank", table.groupby("analysis").cumcount() + 1)
+    return table.astype(dict.fromkeys(("n_turns", "n_tokens", "largest_drop_turn", "alarm_turn", "onset"), "Int64"))
+
+
+def q_values(p_values: np.ndarray) -> np.ndarray:
+    """The false discovery rate at which each p-value is still rejected, [n]; NaN where p is."""
+    known = np.flatnonzero(~np.isnan(p_values))
+    order = known[np.argsort(p_values[known])[::-1]]
+    q = np.full(len(p_values), np.nan)
+    ranks = np.arange(len(known), 0, -1)
+    q[order] = np.minimum.accumulate(p_values[order] * len(known) / ranks)
+    return q
 
 
 def read_summaries(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
@@ -110,8 +134,8 @@ def read_summaries(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
 def detection_table(table: pd.DataFrame) -> pd.DataFrame:
     """How often simulated conversations are flagged: one row an analysis and condition (with persona pressure, plain).
 
-    detected: share with an onset, and its 95 % Clopper-Pearson interval; with pressure only an onset at or behind the
-    first pressed turn counts, one before it is `early`; median_delay: turns from the pressure to the onset.
+    detected: share with an alarm, and its 95 % Clopper-Pearson interval; with pressure only an alarm at or behind the
+    first pressed turn counts, one before it is `early`; median_delay: turns from the pressure to the alarm.
     """
     done = [row for row in table.to_dict("records") if row["status"] == "ok" and row["metadata"].get("condition")]
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -122,11 +146,11 @@ def detection_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _detection(analysis: str, condition: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    onset = np.array([row["onset"] for row in rows], float)
+    alarm = pd.array([row["alarm_turn"] for row in rows], "Float64").to_numpy(float, na_value=np.nan)
     start = np.array([row["metadata"].get("pressure_from") for row in rows], float)
-    early = onset < start
-    hit = ~np.isnan(onset) & ~early
-    delays = (onset - start)[hit & ~np.isnan(start)]
+    early = alarm < start
+    hit = ~np.isnan(alarm) & ~early
+    delays = (alarm - start)[hit & ~np.isnan(start)]
     low, high = proportion_interval(int(hit.sum()), len(rows))
     return {
         "analysis": analysis,

@@ -20,7 +20,7 @@ def tables(result: DriftResult) -> dict[str, pd.DataFrame]:
         "turn_meta": turn_meta(result),
         "role_trace": result.nearest,
         "score_mass_diag": diagnostics,
-        "score_mass_pivot": pivot.loc[list(MASS_METRICS)].reset_index().rename_axis(columns=None),
+        "score_mass_pivot": pivot.loc[diagnostics["metric"]].reset_index().rename_axis(columns=None),
         "selected_diag": diagnostics.copy(),
         "transition_df": transition_df(result),
         **result.features,
@@ -60,7 +60,8 @@ def turn_meta(result: DriftResult) -> pd.DataFrame:
 def score_mass_diag(result: DriftResult) -> pd.DataFrame:
     """Correlation of the selected score with each mass metric: metric, score_method, corr(score, metric)."""
     table = result.confounds
-    return pd.DataFrame({"metric": table["metric"], "score_method": table["score_method"], CORRELATION: table["corr"]})
+    columns = {name: table[name] for name in ("metric", "score_method")}
+    return pd.DataFrame(columns | {CORRELATION: table["corr"], "n": table["n"]})
 
 
 def transition_df(result: DriftResult) -> pd.DataFrame:

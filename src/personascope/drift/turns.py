@@ -2,7 +2,7 @@
 
 x_t = transform(pool over the tokens of turn t), minus the mean role where turns are centered. The scores are
 projection = x_t . axis (of the unit vector of x_t where `use_l2_normalize`), cos_axis = cos(x_t, axis) and
-cos_assistant = cos(x_t, v_assistant): larger is more like the assistant. Sums run in float64.
+cos_assistant = cos(x_t, v_anchor): larger is more like the assistant. Sums run in float64.
 """
 
 import itertools
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from personascope.directions.axis import EPS, TRANSFORMS, RoleSpace, ScoredAxis
+from personascope.directions.axis import EPS, TRANSFORMS, RoleSpace, ScoredAxis, unit
 from personascope.drift.options import DriftOptions
 from personascope.drift.result import TurnScores
 from personascope.formats.tokens import TokenActivations, Tokens
@@ -99,10 +99,10 @@ def score_sparse(
     ||x - m||^2 = ||x||^2 - 2 x . m + ||m||^2, and an inactive feature is positive where m < 0.
     """
     axis = roles.axis if axis is None else axis
-    assistant = roles.directions[roles.assistant]
+    anchor = unit(roles.anchor)
     x = TRANSFORMS[options.axis.transform](values)
     along_axis = row_sums(offsets, x * axis[indices])
-    along_assistant = row_sums(offsets, x * assistant[indices])
+    along_anchor = row_sums(offsets, x * anchor[indices])
     squares = row_sums(offsets, np.square(x, dtype=np.float64))
     positive = row_sums(offsets, x > 0)
     mass = {
@@ -113,12 +113,12 @@ def score_sparse(
         mean = roles.mean.astype(np.float64)
         here = roles.mean[indices]
         along_axis -= mean @ axis
-        along_assistant -= mean @ assistant
+        along_anchor -= mean @ anchor
         squares += mean @ mean - 2 * row_sums(offsets, np.multiply(x, here, dtype=np.float64))
         positive = row_sums(offsets, x > here) + np.count_nonzero(roles.mean < 0) - row_sums(offsets, here < 0)
     l2 = np.sqrt(np.maximum(squares, 0))
     mass |= {"turn_l2_space": l2, "turn_nonzero_space": positive}
-    return _scores(along_axis, along_assistant, l2, options), mass
+    return _scores(along_axis, along_anchor, l2, options), mass
 
 
 def token_scores(activations: TokenActivations, roles: RoleSpace, options: DriftOptions) -> np.ndarray:
@@ -146,7 +146,7 @@ def _score_blocks(
     pooled: np.ndarray, roles: RoleSpace, options: DriftOptions, space_of: Callable[[slice], np.ndarray]
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Scores and mass of rows; space_of(rows) gives those rows in role space, so that few need be there at once."""
-    targets = np.stack([roles.axis, roles.directions[roles.assistant]], axis=1).astype(np.float64)
+    targets = np.stack([roles.axis, unit(roles.anchor)], axis=1).astype(np.float64)
     dots = np.empty((len(pooled), 2))
     mass = {metric: np.empty(len(pooled)) for metric in MASS_METRICS}
     for start in range(0, len(pooled), BLOCK_ROWS):
@@ -160,10 +160,10 @@ def _score_blocks(
 
 
 def _scores(
-    along_axis: np.ndarray, along_assistant: np.ndarray, l2: np.ndarray, options: DriftOptions
+    along_axis: np.ndarray, along_anchor: np.ndarray, l2: np.ndarray, options: DriftOptions
 ) -> dict[str, np.ndarray]:
     """The three scores from dot products with the two unit vectors; a zero vector has cosine 0."""
     length = np.maximum(l2, EPS)
     cos_axis = along_axis / length
     projection = cos_axis.copy() if options.scoring.use_l2_normalize else along_axis
-    return {"projection": projection, "cos_axis": cos_axis, "cos_assistant": along_assistant / length}
+    return {"projection": projection, "cos_axis": cos_axis, "cos_assistant": along_anchor / length}

@@ -35,6 +35,8 @@ UNKNOWN_BILLIONS, UNKNOWN_D_SAE, UNKNOWN_D_MODEL = 8.0, 65536, 8192
 # A GPU of 2023 generates some 30,000 tokens/s for each billion parameters, a few cores 10; reading is 4 times as fast.
 GPU_RATE, CPU_RATE, READING = 30_000, 10, 4
 ANALYSIS_MB = 500  # a drift job without the arrays that the host keeps: the process, and one conversation at work
+# The role matrix that turns are held against: the maxima of a turn, not of all responses of a role.
+POOLED = {"mean": "mean", "max": "mean_of_max"}
 # The keys of each block that decide results; the others only say where and in what portions the work is done.
 MODEL_SPEC = ("id", "revision", "dtype", "trust_remote_code")
 ENGINE = ("model", "base_url", "engine_options", "vllm_extensions")
@@ -48,7 +50,7 @@ def read_experiment(config: dict[str, Any], schema: dict[str, Any]) -> "Experime
     """
     config = checked_config(config, schema)
     roles, prompts = _read_roles(config)
-    experiment = Experiment(config, roles, prompts, _find_conversations(config))
+    experiment = Experiment(config, roles, prompts, *_find_conversations(config))
     experiment.check()
     return experiment
 
@@ -66,30 +68,49 @@ def _read_roles(config: dict[str, Any]) -> tuple[list[str], int]:
     return names, prompts
 
 
-def _find_conversations(config: dict[str, Any]) -> dict[str, str]:
-    """{name: path with path variables} of the files of the folders that config names, and of simulated ones."""
-    simulations = config["drift"]["simulations"]
-    samples = range(simulations["samples"])
+def _find_conversations(config: dict[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    """({name: path with path variables} of the conversations to be analyzed, the same of the reference conversations):
+    the files of the folders that config names, and those that are simulated."""
+    drift = config["drift"]
+    parts: dict[str, dict[str, str]] = {}
     try:
-        found = find_conversations(config["drift"]["conversations"])
-        scripts = find_conversations([simulations["folder"]]) if samples else {}
+        sources = {"simulations": drift["conversations"], "references": drift["references"]["conversations"]}
+        for kind, files in sources.items():
+            samples, folder = range(drift[kind]["samples"]), drift[kind]["folder"]
+            found = {name: str(path) for name, path in find_conversations(files).items()}
+            scripts = find_conversations([folder]) if samples else {}
+            made = {f"{script}-{i}": f"<out>/{kind}/<model>/{script}-{i}.json" for script in scripts for i in samples}
+            if both := sorted(found.keys() & made.keys()):
+                raise UserError(f"{both[0]} is the name of a file and of a simulation; rename the file")
+            parts[kind] = found | made
     except UserError as error:
         raise UserError(f"config, drift: {error}") from None
-    made = {f"{script}-{i}": f"<out>/simulations/<model>/{script}-{i}.json" for script in scripts for i in samples}
-    if both := sorted(found.keys() & made.keys()):
-        raise UserError(f"config, drift: {both[0]} is the name of a file and of a simulation; rename the file")
-    return {name: str(path) for name, path in found.items()} | made
+    analyzed, references = parts["simulations"], parts["references"]
+    if both := sorted(analyzed.keys() & references.keys()):
+        raise UserError(f"config, drift: {both[0]} is a conversation and a reference; a test needs others than itself")
+    select = drift["references"]["select"]
+    names = sorted(references) if select == "all" else _spread_over(sorted(references), select)
+    return analyzed, {name: references[name] for name in names}
+
+
+def _spread_over(names: list[str], n: int) -> list[str]:
+    """n of the names, evenly spread."""
+    if n > len(names):
+        raise UserError(f"config, drift.references.select: {n}, but there are {len(names)} reference conversations")
+    return [names[i * len(names) // n] for i in range(n)]
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """config: checked, with every default; roles: sorted names; prompts: the most that a role has; conversations:
-    {name: file}. Files are given with Snakemake's path variables (`<out>`, `<model>`, `<cell>`, ...)."""
+    """config: checked, with every default; roles: sorted names; prompts: the most that a role has; conversations,
+    references: {name: file} of those that are analyzed, and of those in which nothing drifts. Files are given with
+    Snakemake's path variables (`<out>`, `<model>`, `<cell>`, ...)."""
 
     config: dict[str, Any]
     roles: list[str]
     prompts: int
     conversations: dict[str, str]
+    references: dict[str, str]
 
     def check(self) -> None:
         """UserError names the first key that does not fit the others."""
@@ -129,10 +150,9 @@ class Experiment:
 
     def warnings(self) -> list[str]:
         """What is probably not meant, but may be."""
-        role = self.config["axis"]["assistant_role"]
-        if role.strip().lower() in (name.lower() for name in self.roles):
-            return []
-        return [f"config, axis.assistant_role: {role!r} is not among roles.select: no axis"]
+        there = {name.lower() for name in self.roles}
+        missing = [role for role in self.config["axis"]["anchor"] if role.strip().lower() not in there]
+        return [f"config, axis.anchor: {role!r} is not among roles.select: no axis" for role in missing]
 
     # ---- names ------------------------------------------------------------------------------------------------------
 
@@ -205,14 +225,21 @@ class Experiment:
         return self.config["axis"] | self.config["drift"]["analyses"][name]
 
     def reference_options(self, name: str) -> dict[str, Any]:
-        """Those of them that decide the reference: all but what is only displayed."""
-        display = names_of(drift_options.DisplayOptions)
-        return {key: value for key, value in self.analysis_options(name).items() if key not in display}
+        """Those of them that decide the reference: neither the test's nor what is only displayed."""
+        return self._options_but(name, drift_options.TestOptions, drift_options.DisplayOptions)
+
+    def null_options(self, name: str) -> dict[str, Any]:
+        """Those of them that decide the null: all but what is only displayed."""
+        return self._options_but(name, drift_options.DisplayOptions)
+
+    def _options_but(self, name: str, *groups: type) -> dict[str, Any]:
+        left_out = {option for group in groups for option in names_of(group)}
+        return {key: value for key, value in self.analysis_options(name).items() if key not in left_out}
 
     def matrix_space(self, analysis: str) -> str:
         """The folder of the role matrix that an analysis is made from."""
         options = self.analysis_options(analysis)
-        return options["pooling"] if options["space"] == "sae" else "residual"
+        return POOLED[options["pooling"]] if options["space"] == "sae" else "residual"
 
     # ---- what jobs ask of a scheduler: rough and on the safe side ---------------------------------------------------
 
@@ -309,7 +336,7 @@ class Experiment:
 
     @cached_property
     def role_matrix(self) -> list[str]:
-        spaces = ["mean", "max"] + (["residual"] if self.config["extraction"]["residual_layers"] else [])
+        spaces = ["mean", "max", "mean_of_max"] + (["residual"] if self.config["extraction"]["residual_layers"] else [])
         return [f"<out>/aggregated/<cell>/{space}/per_role.npz" for space in spaces]
 
     @cached_property
@@ -319,11 +346,15 @@ class Experiment:
 
     @cached_property
     def tokens(self) -> list[str]:
-        return [f"<out>/tokens/<model>_<sae>/{name}.parquet" for name in self.conversations]
+        return self._tokens_of(self.conversations)
 
     @cached_property
-    def references(self) -> list[str]:
-        return [f"<out>/reference/<cell>/{name}.npz" for name in self.analyses]
+    def reference_tokens(self) -> list[str]:
+        return self._tokens_of(self.references)
+
+    @cached_property
+    def calibrations(self) -> list[str]:
+        return [f"<out>/{stage}/<cell>/{name}.npz" for name in self.analyses for stage in ("reference", "null")]
 
     @cached_property
     def drift(self) -> list[str]:
@@ -337,6 +368,9 @@ class Experiment:
     @cached_property
     def summary(self) -> list[str]:
         return ["<out>/summary/<cell>/drift_summary.parquet"] if self.conversations else []
+
+    def _tokens_of(self, names: Iterable[str]) -> list[str]:
+        return [f"<out>/tokens/<model>_<sae>/{name}.parquet" for name in names]
 
     def _of_roles(self, folder: str, *suffixes: str) -> list[str]:
         return [f"<out>/{folder}/<cell>/{role}{suffix}" for role in self.roles for suffix in suffixes]

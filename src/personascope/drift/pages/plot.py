@@ -25,7 +25,7 @@ def plot_run(result_file: str | Path, figures: Sequence[str], heat: str) -> None
     result, made = run.result, tables(run.result)
     context = {
         "title": run.title,
-        "assistant": result.options.axis.assistant_role,
+        "assistant": result.options.axis.anchor[0],
         "references": run.references,
         "selected_turn": None if result.selected is None else result.transitions[result.selected].turn,
         "warn": result.options.display.confound_warn_abs_corr,

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from personascope.directions.axis import RoleSpace
+from personascope.directions.axis import RoleSpace, load_role_space
 from personascope.drift.calibration_report import role_quartiles
-from personascope.drift.conversation import analyze_file, load_role_space, write_run
+from personascope.drift.conversation import analyze_file, write_run
+from personascope.drift.null import Null, load_null
 from personascope.drift.options import DriftOptions
 from personascope.drift.reference import Reference
 from personascope.drift.result_file import NO_TABLE
@@ -21,12 +22,14 @@ WORKING_MB = 350  # the process itself, and one conversation at work
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Files of the conversation's tokens, the role matrix and the reference (where there is one), the four outputs,
-    the analysis and its options; mem_mb: the memory that the job may take, by which the host keeps what it loaded."""
+    """Files of the conversation's tokens, the role matrix, the reference and the null (where there are any), the four
+    outputs, the analysis and its options; mem_mb: the memory that the job may take, by which the host keeps what it
+    loaded."""
 
     tokens: str
     matrix: str
     reference: str | None = None
+    null: str | None = None
     conversation: str
     summary: str
     ui_bundle: str
@@ -46,7 +49,8 @@ def run(loaded: Loaded, report: Report, request: Request) -> None:
     kept = Kept(loaded, request.mem_mb)
     roles = kept.roles(request.matrix, options)
     reference = kept.reference(request.reference) if request.reference else None
-    case = analyze_file(request.tokens, roles, options, reference)
+    null = kept.null(request.null) if request.null else None
+    case = analyze_file(request.tokens, roles, options, reference, null)
     if isinstance(case.result, str):
         report(f"error: {case.result}")
     quartiles = NO_TABLE
@@ -70,6 +74,9 @@ class Kept:
 
     def reference(self, path: str) -> Reference:
         return self._load(path, None, lambda: Reference.load(path), copies=1)
+
+    def null(self, path: str) -> Null:
+        return self._load(path, None, lambda: load_null(path), copies=2)
 
     def _load(self, path: str, variant: Any, load: Callable[[], T], copies: int) -> T:
         """copies: times the file's size that loading it takes."""
