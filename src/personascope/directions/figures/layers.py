@@ -1,0 +1,176 @@
+"""What the axis is worth on each layer: agreement with its null, split-half reliability, and AUC."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from personascope.directions.figures.parts import MOST_NAMED, reasons, warning_line
+from personascope.directions.spaces import layer_of, short_label
+from personascope.display.figure import BLUE, GREY, ORANGE, PALE_GREY, finish
+from personascope.display.paper import COLUMN, PAGE, paper_axes, paper_figure, paper_style, panel_heading
+from personascope.formats.tables import numbers
+
+# A panel each: column, title, and the line that stands for chance or for what is asked for.
+PANELS = {
+    "cos_diff_pc1": ("Agreement", "cosine of diff and pc1"),
+    "split_half": ("Split-half reliability", "cosine of the axes of halves"),
+    "auc": ("Held-out AUC", "AUC, anchor against others"),
+}
+LEAST = {"split_half": 0.5, "auc": 0.75}  # from which on a space may be interpreted
+CHANCE = {"auc": 0.5}
+FEW = 4  # spaces that need no wide figure
+HEIGHT = 2.4
+
+
+@dataclass(frozen=True)
+class _Spaces:
+    """The table, and where each of its rows stands: residual layers at their number, other spaces to their right."""
+
+    table: pd.DataFrame
+    layers: np.ndarray
+    x: np.ndarray
+    refused: np.ndarray
+
+    @property
+    def residual(self) -> np.ndarray:
+        """Rows of residual layers, by layer."""
+        rows = np.flatnonzero(np.isfinite(self.layers))
+        return rows[np.argsort(self.layers[rows])]
+
+    @property
+    def beside(self) -> np.ndarray:
+        return np.flatnonzero(~np.isfinite(self.layers))
+
+
+@paper_style
+def axis_by_layer(agreement: pd.DataFrame, *, subtitle: str = "") -> Figure:
+    """The three measures over residual layers, and the SAE space beside them; hollow: not to be interpreted."""
+    spaces = _read(agreement)
+    notes = [*_halves(agreement), *_missing(agreement)]
+    title = "Agreement, reliability and AUC of the assistant axis by layer"
+    width = COLUMN if len(agreement) <= FEW else PAGE
+    figure = paper_figure(width, HEIGHT, title, subtitle, notes=notes, warning=_warning(reasons(agreement)))
+    grid = figure.add_gridspec(1, len(PANELS), wspace=0.08)
+    for cell, (column, (name, label)) in zip(grid, PANELS.items(), strict=True):
+        ax = paper_axes(figure, cell)
+        panel_heading(ax, width / len(PANELS), name)
+        ax.set_ylabel(label)
+        _draw(ax, spaces, column)
+    figure.legend(handles=_handles(spaces), loc="outside lower center", ncols=4, columnspacing=1.4, handletextpad=0.5)
+    return finish(figure)
+
+
+def _read(agreement: pd.DataFrame) -> _Spaces:
+    names = [str(space) for space in agreement["space"]]
+    layers = np.array([np.nan if (layer := layer_of(name)) is None else layer for name in names], dtype=float)
+    known = layers[np.isfinite(layers)]
+    first, last = (known.min(), known.max()) if len(known) else (0, -1)
+    step = max((last - first) / 6, 1)
+    beside = last + 1.5 * step + step * np.arange(len(names))
+    x = layers.copy()
+    x[~np.isfinite(layers)] = beside[: np.sum(~np.isfinite(layers))]
+    refused = np.array([name in reasons(agreement) for name in names], dtype=bool)
+    return _Spaces(agreement, layers, x, refused)
+
+
+def _draw(ax: Axes, spaces: _Spaces, column: str) -> None:
+    values, rows, beside = numbers(spaces.table, column), spaces.residual, spaces.beside
+    if column == "cos_diff_pc1":
+        _draw_null(ax, spaces)
+    for level, style in ((LEAST.get(column), "--"), (CHANCE.get(column), ":")):
+        if level is not None:
+            ax.axhline(level, color=GREY, linewidth=0.9, linestyle=style, zorder=1)
+    ax.plot(spaces.x[rows], values[rows], color=BLUE, zorder=3)
+    size = 4 if len(rows) <= 20 else 2.5
+    for chosen, marker, color, size in ((rows, "o", BLUE, size), (beside, "D", ORANGE, 5)):
+        for refused in (False, True):
+            some = chosen[spaces.refused[chosen] == refused]
+            face = "white" if refused else color
+            ax.plot(spaces.x[some], values[some], marker, markersize=size, color=color, markerfacecolor=face, zorder=4)
+    bottom = 0.4 if column == "auc" else 0.0
+    finite = values[np.isfinite(values)]
+    ax.set_ylim(min([bottom, *(finite - 0.05)]), 1.03)
+    _label_spaces(ax, spaces)
+
+
+def _draw_null(ax: Axes, spaces: _Spaces) -> None:
+    """What labels without meaning reach: up to its 95th percentile as a band, its median as a line."""
+    high, median = numbers(spaces.table, "agreement_null_high"), numbers(spaces.table, "agreement_null_median")
+    rows, half = spaces.residual, _half(spaces)
+    parts = [(spaces.x[rows], rows)] if len(rows) > 1 else []
+    parts += [(spaces.x[[i, i]] + [-half, half], np.array([i, i])) for i in spaces.beside]
+    parts += [(spaces.x[[i, i]] + [-half, half], np.array([i, i])) for i in rows[:1] if len(rows) == 1]
+    for x, chosen in parts:
+        ax.fill_between(x, 0, high[chosen], color=PALE_GREY, linewidth=0, zorder=0)
+        ax.plot(x, median[chosen], color=GREY, linewidth=0.9, linestyle="-.", zorder=1)
+
+
+def _half(spaces: _Spaces) -> float:
+    """Half the width of what belongs to one space alone."""
+    return 0.35 * max(np.ptp(spaces.x[spaces.residual]) / 6 if len(spaces.residual) else 0, 1)
+
+
+def _label_spaces(ax: Axes, spaces: _Spaces) -> None:
+    rows, beside, half = spaces.residual, spaces.beside, _half(spaces)
+    low, high = spaces.x.min() - 1.6 * half, spaces.x.max() + 1.8 * half
+    shown = spaces.x[rows]
+    if len(rows) > 7:
+        ticks = MaxNLocator(nbins=6, integer=True).tick_values(shown[0], shown[-1])
+        shown = ticks[(ticks >= shown[0]) & (ticks <= shown[-1])]
+    names = [short_label(str(spaces.table["space"].iloc[i])) for i in beside]
+    ax.set_xticks([*shown, *spaces.x[beside]], [*(f"{layer:.0f}" for layer in shown), *names])
+    ax.set_xlim(low, high)
+    ax.set_xlabel("residual layer" if len(rows) else "space")
+    if len(rows) and len(beside):
+        ax.axvline((spaces.x[rows].max() + spaces.x[beside].min()) / 2, color=PALE_GREY, linewidth=1, zorder=1)
+
+
+def _handles(spaces: _Spaces) -> list[Artist]:
+    handles: list[Artist] = []
+    point: dict[str, Any] = {"linestyle": "", "color": BLUE, "markersize": 4}
+    if len(spaces.residual):
+        handles.append(Line2D([], [], marker="o", markersize=4, color=BLUE, label="residual stream"))
+    if len(spaces.beside):
+        handles.append(Line2D([], [], marker="D", **point | {"color": ORANGE}, label="SAE features"))
+    if np.isfinite(numbers(spaces.table, "agreement_null_high")).any():
+        handles.append(Patch(color=PALE_GREY, label="null, up to 95 %"))
+        handles.append(Line2D([], [], color=GREY, linewidth=0.9, linestyle="-.", label="null, median"))
+    handles.append(Line2D([], [], color=GREY, linewidth=0.9, linestyle="--", label="threshold to interpret"))
+    handles.append(Line2D([], [], color=GREY, linewidth=0.9, linestyle=":", label="chance"))
+    if spaces.refused.any():
+        handles.append(Line2D([], [], marker="o", **point | {"color": GREY, "markerfacecolor": "white"}, label="do not interpret"))
+    return handles
+
+
+def _warning(refused: dict[str, str]) -> str:
+    """The reasons, the spaces of one reason together."""
+    named = [f"{short_label(space)} ({reason})" for space, reason in list(refused.items())[:MOST_NAMED]]
+    if len(refused) > MOST_NAMED:
+        named.append(f"and {len(refused) - MOST_NAMED} more (agreement.csv)")
+    return warning_line("; ".join(named)) if named else ""
+
+
+def _halves(agreement: pd.DataFrame) -> list[str]:
+    """What the halves of the split-half reliability are halves of."""
+    if "split_half_of" not in agreement:
+        return []
+    kinds = list(dict.fromkeys(str(kind) for kind in agreement["split_half_of"] if str(kind)))
+    if kinds == ["questions"]:
+        return ["Split-half: halves of the questions alone, since there is one variant only."]
+    return [f"Split-half: halves of {' or of '.join(kinds)}."] if kinds else []
+
+
+def _missing(agreement: pd.DataFrame) -> list[str]:
+    """The measures that no space has."""
+    absent = [name.lower() for column, (name, _) in PANELS.items() if np.isnan(numbers(agreement, column)).all()]
+    if np.isnan(numbers(agreement, "agreement_null_high")).all():
+        absent.append("null of the agreement")
+    return [f"Not measured: {', '.join(absent)}."] if absent else []
