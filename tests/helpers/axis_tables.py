@@ -16,7 +16,9 @@ def role_names(count: int) -> list[str]:
     """`count` names, sorted: the project's own roles, then made-up ones of up to 24 characters."""
     own = sorted(file.stem for file in ROLES.glob("*.json"))
     own.sort(key=lambda name: name not in ("assistant", "default"))
-    made = [f"{word}_{name}"[:24] for word in ("retired", "apprentice", "world-weary", "self-taught") for name in own]
+    made = [
+        f"{word}_{name}"[:24] for word in ("retired", "apprentice", "world-weary", "self-taught", "old") for name in own
+    ]
     return sorted(list(dict.fromkeys([*own, *made]))[:count])
 
 
@@ -48,7 +50,8 @@ def simulated_tables(
             parts[table].append(rows.assign(space=space))
         low = space in refused
         parts["agreement"][-1] = parts["agreement"][-1].assign(
-            split_half=0.31 if low else 0.86 - 0.3 * np.exp(-k), interpretable=not low,
+            split_half=0.31 if low else 0.86 - 0.3 * np.exp(-k),
+            interpretable=not low,
             reason="split-half 0.31 < 0.5" if low else "",
         )
     return {table: pd.concat(rows, ignore_index=True) for table, rows in parts.items()}
@@ -70,27 +73,45 @@ def _one_space(
     half = 0.2 * scale * rng.uniform(0.7, 1.5, len(names))
     units = centered / np.linalg.norm(centered, axis=1, keepdims=True)
     agreement = {
-        "space": "", "cos_diff_pc1": float(diff @ pc1), "agreement_null_median": 0.7 / np.sqrt(len(names) - 1),
-        "agreement_null_high": 2 / np.sqrt(len(names) - 1), "split_half": 0.8,
-        "split_half_of": "questions and variants", "auc": float(0.97 - 0.1 * rng.random()),
-        "pc1_variance_share": float(shares[0]), "n_roles": len(names), "n_responses": 60 * len(names),
-        "interpretable": True, "reason": "",
+        "space": "",
+        "cos_diff_pc1": float(diff @ pc1),
+        "agreement_null_median": 0.7 / np.sqrt(len(names) - 1),
+        "agreement_null_high": 2 / np.sqrt(len(names) - 1),
+        "split_half": 0.8,
+        "split_half_of": "questions and variants",
+        "auc": float(0.97 - 0.1 * rng.random()),
+        "pc1_variance_share": float(shares[0]),
+        "n_roles": len(names),
+        "n_responses": 60 * len(names),
+        "interpretable": True,
+        "reason": "",
     }
     projections = {
-        "space": "", "role": names, "kind": kinds, "diff": inside, "pc1": centered @ pc1, "crossfit": crossfit,
-        "crossfit_low": crossfit - half, "crossfit_high": crossfit + half, "n_responses": 60,
+        "space": "",
+        "role": names,
+        "kind": kinds,
+        "diff": inside,
+        "pc1": centered @ pc1,
+        "crossfit": crossfit,
+        "crossfit_low": crossfit - half,
+        "crossfit_high": crossfit + half,
+        "n_responses": 60,
     }
     spectrum = {
-        "space": "", "component": np.arange(1, len(shares) + 1), "variance_share": shares,
-        "cumulative": np.cumsum(shares), "shuffled_share": shuffled.mean(0),
+        "space": "",
+        "component": np.arange(1, len(shares) + 1),
+        "variance_share": shares,
+        "cumulative": np.cumsum(shares),
+        "shuffled_share": shuffled.mean(0),
         "shuffled_high": np.percentile(shuffled, 95, axis=0),
     }
-    similarity = pd.DataFrame(units @ units.T, columns=pd.Index(names)).assign(space="", role=names)
+    similarity = pd.DataFrame(units @ units.T, columns=pd.Index(names))
+    similarity.insert(0, "role", names)
     return {
         "agreement": pd.DataFrame([agreement]),
         "role_projections": pd.DataFrame(projections),
         "pca_spectrum": pd.DataFrame(spectrum),
-        "role_similarity": similarity[["space", "role", *names]],
+        "role_similarity": similarity,
     }
 
 

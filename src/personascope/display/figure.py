@@ -103,9 +103,6 @@ DPI = 150
 BLUE, PALE_BLUE, GREY = "#2166ac", "#9ecae1", "#777777"
 
 
-LINES = ("#0072b2", "#e69f00", "#56b4e9", "#cc79a7", "#000000")  # from the palette of Okabe and Ito
-
-
 def save_figure(figure: Figure, *paths: str | Path, dpi: int = DPI) -> None:
     """Write a figure to each path, the format by its suffix, atomically. It is laid out once for all of them."""
     figure.set_dpi(dpi)

@@ -21,7 +21,7 @@ PAGE, COLUMN = 7.2, 5.2
 PAPER_DPI = 300
 POINTS = 72  # an inch
 
-_STYLE: dict[str, Any] = {
+_STYLE: dict[Any, Any] = {
     "font.size": 7,
     "axes.labelsize": 7,
     "axes.linewidth": 0.6,

@@ -15,10 +15,10 @@ from matplotlib.ticker import MaxNLocator
 from personascope.directions.figures.parts import MOST_NAMED, reasons, warning_line
 from personascope.directions.spaces import layer_of, short_label
 from personascope.display.figure import BLUE, GREY, ORANGE, PALE_GREY, finish
-from personascope.display.paper import COLUMN, PAGE, paper_axes, paper_figure, paper_style, panel_heading
+from personascope.display.paper import COLUMN, PAGE, panel_heading, paper_axes, paper_figure, paper_style
 from personascope.formats.tables import numbers
 
-# A panel each: column, title, and the line that stands for chance or for what is asked for.
+# A panel each: the column, a title, and what the numbers are.
 PANELS = {
     "cos_diff_pc1": ("Agreement", "cosine of diff and pc1"),
     "split_half": ("Split-half reliability", "cosine of the axes of halves"),
@@ -26,6 +26,8 @@ PANELS = {
 }
 LEAST = {"split_half": 0.5, "auc": 0.75}  # from which on a space may be interpreted
 CHANCE = {"auc": 0.5}
+LAYER: dict[str, Any] = {"marker": "o", "markersize": 4, "color": BLUE}
+OTHER: dict[str, Any] = {"marker": "D", "markersize": 5, "color": ORANGE}
 FEW = 4  # spaces that need no wide figure
 HEIGHT = 2.4
 
@@ -59,8 +61,8 @@ def axis_by_layer(agreement: pd.DataFrame, *, subtitle: str = "") -> Figure:
     width = COLUMN if len(agreement) <= FEW else PAGE
     figure = paper_figure(width, HEIGHT, title, subtitle, notes=notes, warning=_warning(reasons(agreement)))
     grid = figure.add_gridspec(1, len(PANELS), wspace=0.08)
-    for cell, (column, (name, label)) in zip(grid, PANELS.items(), strict=True):
-        ax = paper_axes(figure, cell)
+    for i, (column, (name, label)) in enumerate(PANELS.items()):
+        ax = paper_axes(figure, grid[i])
         panel_heading(ax, width / len(PANELS), name)
         ax.set_ylabel(label)
         _draw(ax, spaces, column)
@@ -89,14 +91,16 @@ def _draw(ax: Axes, spaces: _Spaces, column: str) -> None:
         if level is not None:
             ax.axhline(level, color=GREY, linewidth=0.9, linestyle=style, zorder=1)
     ax.plot(spaces.x[rows], values[rows], color=BLUE, zorder=3)
-    size = 4 if len(rows) <= 20 else 2.5
-    for chosen, marker, color, size in ((rows, "o", BLUE, size), (beside, "D", ORANGE, 5)):
+    layer = LAYER if len(rows) <= 20 else {**LAYER, "markersize": 2.5}
+    for chosen, style in ((rows, layer), (beside, OTHER)):
         for refused in (False, True):
             some = chosen[spaces.refused[chosen] == refused]
-            face = "white" if refused else color
-            ax.plot(spaces.x[some], values[some], marker, markersize=size, color=color, markerfacecolor=face, zorder=4)
+            face = "white" if refused else style["color"]
+            ax.plot(spaces.x[some], values[some], linestyle="", markerfacecolor=face, zorder=4, **style)
     bottom = 0.4 if column == "auc" else 0.0
     finite = values[np.isfinite(values)]
+    if not len(finite):
+        ax.text(0.5, 0.85, "not measured", transform=ax.transAxes, ha="center", color=GREY)
     ax.set_ylim(min([bottom, *(finite - 0.05)]), 1.03)
     _label_spaces(ax, spaces)
 
@@ -105,9 +109,9 @@ def _draw_null(ax: Axes, spaces: _Spaces) -> None:
     """What labels without meaning reach: up to its 95th percentile as a band, its median as a line."""
     high, median = numbers(spaces.table, "agreement_null_high"), numbers(spaces.table, "agreement_null_median")
     rows, half = spaces.residual, _half(spaces)
-    parts = [(spaces.x[rows], rows)] if len(rows) > 1 else []
-    parts += [(spaces.x[[i, i]] + [-half, half], np.array([i, i])) for i in spaces.beside]
-    parts += [(spaces.x[[i, i]] + [-half, half], np.array([i, i])) for i in rows[:1] if len(rows) == 1]
+    alone = [*spaces.beside, *rows[: len(rows) == 1]]
+    parts = [(np.array([spaces.x[i] - half, spaces.x[i] + half]), np.array([i, i])) for i in alone]
+    parts += [(spaces.x[rows], rows)] if len(rows) > 1 else []
     for x, chosen in parts:
         ax.fill_between(x, 0, high[chosen], color=PALE_GREY, linewidth=0, zorder=0)
         ax.plot(x, median[chosen], color=GREY, linewidth=0.9, linestyle="-.", zorder=1)
@@ -121,10 +125,7 @@ def _half(spaces: _Spaces) -> float:
 def _label_spaces(ax: Axes, spaces: _Spaces) -> None:
     rows, beside, half = spaces.residual, spaces.beside, _half(spaces)
     low, high = spaces.x.min() - 1.6 * half, spaces.x.max() + 1.8 * half
-    shown = spaces.x[rows]
-    if len(rows) > 7:
-        ticks = MaxNLocator(nbins=6, integer=True).tick_values(shown[0], shown[-1])
-        shown = ticks[(ticks >= shown[0]) & (ticks <= shown[-1])]
+    shown = layer_ticks(spaces.x[rows])
     names = [short_label(str(spaces.table["space"].iloc[i])) for i in beside]
     ax.set_xticks([*shown, *spaces.x[beside]], [*(f"{layer:.0f}" for layer in shown), *names])
     ax.set_xlim(low, high)
@@ -133,20 +134,32 @@ def _label_spaces(ax: Axes, spaces: _Spaces) -> None:
         ax.axvline((spaces.x[rows].max() + spaces.x[beside].min()) / 2, color=PALE_GREY, linewidth=1, zorder=1)
 
 
+def layer_ticks(layers: np.ndarray) -> list[float]:
+    """Which of the sorted layers are named: all that are not too near to one that is, or round numbers of many."""
+    if len(layers) > 7:
+        ticks = MaxNLocator(nbins=6, integer=True).tick_values(layers[0], layers[-1])
+        return [float(tick) for tick in ticks if layers[0] <= tick <= layers[-1]]
+    shown: list[float] = []
+    for layer in layers.tolist():
+        if not shown or layer - shown[-1] >= 0.12 * np.ptp(layers):
+            shown.append(layer)
+    return shown
+
+
 def _handles(spaces: _Spaces) -> list[Artist]:
     handles: list[Artist] = []
-    point: dict[str, Any] = {"linestyle": "", "color": BLUE, "markersize": 4}
     if len(spaces.residual):
-        handles.append(Line2D([], [], marker="o", markersize=4, color=BLUE, label="residual stream"))
+        handles.append(Line2D([], [], label="residual stream", **LAYER))
     if len(spaces.beside):
-        handles.append(Line2D([], [], marker="D", **point | {"color": ORANGE}, label="SAE features"))
+        handles.append(Line2D([], [], label="SAE features", linestyle="", **OTHER))
     if np.isfinite(numbers(spaces.table, "agreement_null_high")).any():
         handles.append(Patch(color=PALE_GREY, label="null, up to 95 %"))
         handles.append(Line2D([], [], color=GREY, linewidth=0.9, linestyle="-.", label="null, median"))
     handles.append(Line2D([], [], color=GREY, linewidth=0.9, linestyle="--", label="threshold to interpret"))
     handles.append(Line2D([], [], color=GREY, linewidth=0.9, linestyle=":", label="chance"))
     if spaces.refused.any():
-        handles.append(Line2D([], [], marker="o", **point | {"color": GREY, "markerfacecolor": "white"}, label="do not interpret"))
+        hollow: dict[str, Any] = {**LAYER, "linestyle": "", "color": GREY, "markerfacecolor": "white"}
+        handles.append(Line2D([], [], label="do not interpret", **hollow))
     return handles
 
 
@@ -170,7 +183,9 @@ def _halves(agreement: pd.DataFrame) -> list[str]:
 
 def _missing(agreement: pd.DataFrame) -> list[str]:
     """The measures that no space has."""
-    absent = [name.lower() for column, (name, _) in PANELS.items() if np.isnan(numbers(agreement, column)).all()]
+    absent = [
+        name[0].lower() + name[1:] for column, (name, _) in PANELS.items() if np.isnan(numbers(agreement, column)).all()
+    ]
     if np.isnan(numbers(agreement, "agreement_null_high")).all():
         absent.append("null of the agreement")
     return [f"Not measured: {', '.join(absent)}."] if absent else []

@@ -7,20 +7,22 @@ import pandas as pd
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
+from personascope.directions.figures.parts import of_space, spaces_of
 from personascope.directions.spaces import SAE
-from personascope.formats.tables import write_csv
+from personascope.formats.tables import numbers, write_csv
 
 
 def cosines_of(table: pd.DataFrame, space: str) -> pd.DataFrame:
     """The square of cosines of one space from the table role_similarity, roles as rows and columns."""
-    part = table[table["space"] == space].set_index("role")
-    return part[list(part.index)].apply(pd.to_numeric, errors="coerce")
+    part = of_space(table, space)
+    roles = [str(role) for role in part["role"]]
+    return pd.DataFrame({role: numbers(part, role) for role in roles}, index=pd.Index(roles))
 
 
 def ordering_space(table: pd.DataFrame) -> str:
     """The space that the order is made in: SAE features where they are there, else the first."""
-    spaces = table["space"].tolist()
-    return SAE if SAE in spaces else str(spaces[0])
+    spaces = spaces_of(table)
+    return SAE if SAE in spaces else spaces[0]
 
 
 def cluster_tree(cosines: np.ndarray) -> np.ndarray:

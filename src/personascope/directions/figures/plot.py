@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from personascope.directions.figures.layers import axis_by_layer
 from personascope.directions.figures.order import write_order
-from personascope.directions.figures.parts import reasons
+from personascope.directions.figures.parts import reasons, spaces_of
 from personascope.directions.figures.projections import role_projections
 from personascope.directions.figures.similarity import role_similarity
 from personascope.directions.figures.spectrum import pca_spectrum
@@ -50,7 +50,7 @@ def draw_axis_figures(
     order: where to write the order of the roles in role_similarity, which has no room for many names.
     """
     read = {Path(table).stem: read_csv(table) for table in tables}
-    files = figure_files(dict.fromkeys(str(space) for space in read["agreement"]["space"]))
+    files = figure_files(spaces_of(read["agreement"]))
     for stem in dict.fromkeys(Path(path).stem for path in paths):
         figure, space = files[stem]
         drawn = AXIS_FIGURES[figure](read, space, subtitle)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import blended_transform_factory
 
-from personascope.directions.figures.parts import warning_line
+from personascope.directions.figures.parts import of_space, warning_line
 from personascope.directions.spaces import space_label
 from personascope.display.figure import BLACK, BLUE, GREY, ORANGE, PALE_GREY, finish, font_text, is_role
 from personascope.display.paper import COLUMN, paper_axes, paper_figure, paper_style
@@ -21,6 +21,7 @@ MOST_ROWS = 60  # roles that all have a row; of more, only those at both ends ha
 END_ROWS = 20
 ROW, LEAST_ROW = 0.16, 0.128  # inches a row
 GAP = 1.6  # rows between both ends
+BELOW, LEGEND_LINE = 0.65, 0.15  # inches below the rows: the axis, and each line of the legend
 DEFAULT = "default"  # the role without a persona
 LABEL = 24  # characters of a role's name
 # Symbol and color of what a role is; the anchors, and `default` where it is none, stand out.
@@ -63,16 +64,16 @@ def role_projections(table: pd.DataFrame, space: str, *, reason: str | None = No
 
     table: role_projections of the space; reason: why it should not be interpreted, if so.
     """
-    roles = _read(table[table["space"] == space])
+    roles = _read(of_space(table, space))
     count = len(roles.names)
     rows, places = _rows(count)
-    row = min(ROW, max(LEAST_ROW, 7.2 / max(count, 1)))
+    row = min(ROW, max(LEAST_ROW, 7 / max(count, 1)))
     strip = 0.95 if count > MOST_ROWS else 0
     body = row * (places.max(initial=0) + 1.4)
     title = f"{count} roles on the assistant axis, {space_label(space)}"
-    figure = paper_figure(
-        COLUMN, strip + body + 0.75, title, subtitle, notes=_notes(roles), warning=warning_line(reason)
-    )
+    handles = _handles(roles)
+    height = strip + body + BELOW + LEGEND_LINE * ((len(handles) + 1) // 2)
+    figure = paper_figure(COLUMN, height, title, subtitle, notes=_notes(roles), warning=warning_line(reason))
     if strip:
         grid = figure.add_gridspec(2, 1, height_ratios=[strip, body])
         ax = paper_axes(figure, grid[1])
@@ -80,7 +81,6 @@ def role_projections(table: pd.DataFrame, space: str, *, reason: str | None = No
     else:
         ax = paper_axes(figure)
     _draw_rows(ax, roles, rows, places)
-    handles = _handles(roles)
     figure.legend(handles=handles, loc="outside lower center", ncols=2, columnspacing=1.5, handletextpad=0.4)
     return finish(figure)
 
@@ -115,7 +115,7 @@ def _rows(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _notes(roles: _Roles) -> list[str]:
     if not roles.crossfitted:
-        return ["No cross-fitted projections were made: in-sample ones, which exaggerate the distance of the anchor."]
+        return ["No cross-fitted projections were made: these are in-sample, which exaggerates the anchor's distance."]
     return [] if np.isfinite(roles.low).any() else ["No intervals: no bootstrap was made."]
 
 
@@ -171,9 +171,11 @@ def _handles(roles: _Roles) -> list[Artist]:
         named = [font_text(name, LABEL) for name, own in zip(roles.names, roles.marks, strict=True) if own == mark]
         if named:
             label = "other roles" if mark == "other" else f"{', '.join(reversed(named))} ({NAMES[mark]})"
-            handles.append(Line2D([], [], linestyle="", label=label, **style))
-    label = "in-sample: the axis has seen the responses"
-    handles.append(Line2D([], [], linestyle="", label=label, **_hollow(MARKS["other"])))
+            shown = style if roles.crossfitted else _hollow(style)
+            handles.append(Line2D([], [], linestyle="", label=label, **shown))
+    if roles.crossfitted:
+        label = "in-sample: the axis has seen the responses"
+        handles.append(Line2D([], [], linestyle="", label=label, **_hollow(MARKS["other"])))
     if np.isfinite(roles.low).any():
         handles.append(Line2D([], [], color=BLUE, label="95 % interval (questions and variants)"))
     return handles

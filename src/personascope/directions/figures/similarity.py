@@ -16,13 +16,21 @@ from matplotlib.ticker import MaxNLocator
 from scipy.cluster.hierarchy import fcluster
 
 from personascope.directions.figures.order import cluster_tree, cosines_of, leaves, ordering_space
-from personascope.directions.figures.parts import reasons, spread, warning_line
+from personascope.directions.figures.parts import reasons, spaces_of, spread, warning_line
 from personascope.directions.spaces import space_label
 from personascope.display.figure import BLACK, GREY, finish, font_text
-from personascope.display.paper import POINTS, panel_heading, panel_heading_height, paper_figure, paper_style, text_width
+from personascope.display.paper import (
+    POINTS,
+    panel_heading,
+    panel_heading_height,
+    paper_figure,
+    paper_style,
+    text_width,
+)
 
 FEW, MOST_LABELS = 20, 60  # roles: so few are named on both sides, more than these on none
 LABEL = 24  # characters of a role's name
+SMALL, SMALL_FEW = 4, 3  # panels below the large one, at most; of few roles, whose panel is narrower
 GROUPS, LEAST_GROUP = 12, 40  # cut of the tree where no role is named; the part of all that a group to name must be
 COLORS = LinearSegmentedColormap.from_list(
     "unlike_alike", ["#8c3b04", "#d9760f", "#fdc98b", "#ffffff", "#a9cfe8", "#3f8fc5", "#12457f"], N=257
@@ -31,22 +39,6 @@ COLORS = LinearSegmentedColormap.from_list(
 SIDE, SIDE_FEW, CELL_FEW = 5.1, 3.6, 0.26
 EDGE, TREE, GAP, LEADER = 0.1, 0.5, 0.03, 0.22
 BELOW, BETWEEN, BAR = 0.36, 0.14, 0.55
-
-
-@dataclass(frozen=True)
-class _Sheet:
-    """A figure whose axes are placed in inches from the left and from the upper end of its room for axes."""
-
-    figure: Figure
-    height: float
-
-    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
-        total_width, total_height = self.figure.get_size_inches()
-        bottom = self.height - top - height
-        place = (left / total_width, bottom / total_height, width / total_width, height / total_height)
-        ax = self.figure.add_axes(place)
-        ax.tick_params(length=0, labelsize=7, pad=2)
-        return ax
 
 
 @paper_style
@@ -58,59 +50,88 @@ def role_similarity(
     marked: roles whose names stand out, the anchors.
     """
     first = ordering_space(table)
-    every = [space for space in dict.fromkeys(str(space) for space in table["space"]) if space != first]
-    large = cosines_of(table, first)
-    tree = cluster_tree(large.to_numpy(float))
-    names = [str(large.index[i]) for i in leaves(tree, len(large))]
-    labels = _labels(names, large.loc[names, names].to_numpy(float), tree, marked)
-    few = len(names) <= FEW
-    side = float(np.clip(CELL_FEW * len(names), 2, SIDE_FEW)) if few else SIDE
-    longest = max(text_width(label.text, 7, "bold") for label in labels)
-    width = 2 * EDGE + TREE + GAP + side + longest + (LEADER if len(names) > MOST_LABELS else 0.05)
-    columns = 3 if few else 4
-    others = spread(every, columns)
-    cosines = {space: _masked(cosines_of(table, space).loc[names, names].to_numpy(float)) for space in (first, *others)}
-    refused = reasons(agreement)
-    headings = {space: (space, "", warning_line(refused.get(space))) for space in cosines}
-    headings[first] = (space_label(first), *headings[first][1:])
-    small = (width - 2 * EDGE - (columns - 1) * BETWEEN) / columns
-    above = panel_heading_height(side, *headings[first])
-    above_small = max((panel_heading_height(small, *headings[space]) for space in others), default=0)
-    top = above + side + (longest + 0.15 if few else BELOW) + above_small
-    beside = 0 < len(others) < columns  # the color bar stands in the row of the small panels
-    height = top + (small + 0.15 if others else 0) + (0 if beside else BAR)
+    others = [space for space in spaces_of(table) if space != first]
+    square = cosines_of(table, first)
+    tree = cluster_tree(square.to_numpy(float))
+    names = [str(square.index[i]) for i in leaves(tree, len(square))]
+    labels = _labels(names, square.loc[names, names].to_numpy(float), tree, marked)
+    shown = [first, *spread(others, SMALL_FEW if len(names) <= FEW else SMALL)]
+    cosines = {space: _masked(cosines_of(table, space).loc[names, names].to_numpy(float)) for space in shown}
+    refused = {space: warning_line(reason) for space, reason in reasons(agreement).items()}
+    headings = [(space_label(first) if space == first else space, "", refused.get(space, "")) for space in shown]
+    sheet = _Sheet.of(len(names), labels, headings)
 
-    notes = _notes(len(names), first, len(others), len(every))
-    figure = paper_figure(width, height, f"Similarity of {len(names)} roles", subtitle, notes=notes)
+    notes = _notes(len(names), first, len(shown), 1 + len(others))
+    figure = paper_figure(sheet.width, sheet.height, f"Similarity of {len(names)} roles", subtitle, notes=notes)
     figure.set_layout_engine("none")
-    sheet = _Sheet(figure, height)
-    _draw_tree(sheet.axes(EDGE, above, TREE, side), tree, len(names))
-    ax = sheet.axes(EDGE + TREE + GAP, above, side, side)
-    _draw_square(ax, cosines[first], _limit(cosines))
-    panel_heading(ax, side, *headings[first])
-    _write_labels(ax, labels, len(names), side)
-    for i, space in enumerate(others):
-        ax = sheet.axes(EDGE + i * (small + BETWEEN), top, small, small)
+    _draw_tree(sheet.axes(figure, sheet.tree), tree, len(names))
+    for i, space in enumerate(shown):
+        ax = sheet.axes(figure, sheet.panels[i])
         _draw_square(ax, cosines[space], _limit(cosines))
-        panel_heading(ax, small, *headings[space], height=above_small)
-    if beside:
-        ax = sheet.axes(EDGE + len(others) * (small + BETWEEN) + 0.1, top + small - 0.45, small - 0.2, 0.09)
-    else:
-        ax = sheet.axes(EDGE + TREE + GAP, height - BAR + 0.1, min(side, 2.6), 0.09)
-    _draw_bar(ax, cosines)
+        panel_heading(ax, sheet.panels[i][2], *headings[i], height=sheet.above[min(i, 1)])
+        if i == 0:
+            _write_labels(ax, labels, len(names), sheet.panels[0][2])
+    _draw_bar(sheet.axes(figure, sheet.bar), cosines)
     return finish(figure)
 
 
-def _notes(roles: int, first: str, shown: int, others: int) -> list[str]:
-    order = "one order" if not others else "one order in all panels"
+Place = tuple[float, float, float, float]  # left, top, width and height of axes
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """Where everything is, in inches from the left and from the upper end of the room for axes.
+
+    panels: the large one and the small ones; above: the height of the heading of the large one, and of the small ones.
+    """
+
+    width: float
+    height: float
+    tree: Place
+    panels: list[Place]
+    above: tuple[float, float]
+    bar: Place
+
+    @classmethod
+    def of(cls, roles: int, labels: "list[_Label]", headings: list[tuple[str, str, str]]) -> "_Sheet":
+        few, columns = roles <= FEW, SMALL_FEW if roles <= FEW else SMALL
+        side = float(np.clip(CELL_FEW * roles, 2.6, SIDE_FEW)) if few else SIDE
+        longest = max(text_width(label.text, 7, "bold") for label in labels)
+        left = EDGE + TREE + GAP
+        width = left + side + longest + (LEADER if roles > MOST_LABELS else 0.05) + EDGE
+        small = (width - 2 * EDGE - (columns - 1) * BETWEEN) / columns
+        above = panel_heading_height(side, *headings[0])
+        above_small = max((panel_heading_height(small, *heading) for heading in headings[1:]), default=0)
+        top = above + side + (longest + 0.15 if few else BELOW) + above_small
+        lefts = [EDGE + i * (small + BETWEEN) for i in range(columns + 1)]
+        others = len(headings) - 1
+        end = top + small + 0.15 if others else top
+        if 0 < others < columns:  # the color bar stands in the row of the small panels
+            height, bar = end, (lefts[others] + 0.1, top + small - 0.45, small - 0.2, 0.09)
+        else:
+            height, bar = end + BAR, (left, end + 0.1, min(side, 2.6), 0.09)
+        panels = [(left, above, side, side), *((x, top, small, small) for x in lefts[:others])]
+        return cls(width, height, (EDGE, above, TREE, side), panels, (above, above_small), bar)
+
+    def axes(self, figure: Figure, place: Place) -> Axes:
+        left, top, width, height = place
+        whole_width, whole_height = figure.get_size_inches()
+        bottom = (self.height - top - height) / whole_height
+        ax = figure.add_axes((left / whole_width, bottom, width / whole_width, height / whole_height))
+        ax.tick_params(length=0, labelsize=7, pad=2)
+        return ax
+
+
+def _notes(roles: int, first: str, shown: int, spaces: int) -> list[str]:
+    order = "one order" if shown == 1 else "one order in all panels"
     notes = [
         "Cosines between role vectors minus the mean role; the diagonal is masked. Rows and columns are in "
         f"{order}: average linkage on 1 \u2212 cosine, {space_label(first)}."
     ]
     if roles > MOST_LABELS:
         notes.append(f"{roles} roles, order in role_order.csv; larger groups are named by their most typical role.")
-    if shown < others:
-        notes.append(f"{shown + 1} of {others + 1} spaces; all are in role_similarity.csv.")
+    if shown < spaces:
+        notes.append(f"{shown} of {spaces} spaces; all are in role_similarity.csv.")
     return notes
 
 
@@ -193,7 +214,13 @@ def _point_at(ax: Axes, labels: list[_Label], roles: int, side: float) -> None:
         start = edge if label.bold else bracket
         ax.plot([start, text - 0.03 * unit], [middle, place], color=color, linewidth=0.6, clip_on=False)
         if not label.bold:
-            ax.plot([bracket] * 2, [label.first - 0.5 + 0.015 * unit, label.last + 0.5 - 0.015 * unit], color=color, linewidth=1.2, clip_on=False)
+            ax.plot(
+                [bracket] * 2,
+                [label.first - 0.5 + 0.015 * unit, label.last + 0.5 - 0.015 * unit],
+                color=color,
+                linewidth=1.2,
+                clip_on=False,
+            )
         weight = "bold" if label.bold else "normal"
         ax.text(text, place, label.text, va="center", fontweight=weight, color=BLACK)
     ax.set_xlim(-0.5, roles - 0.5)

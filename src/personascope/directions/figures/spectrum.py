@@ -9,24 +9,24 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from personascope.directions.figures.parts import reasons, spread, warning_line
+from personascope.directions.figures.parts import of_space, reasons, spaces_of, spread, warning_line
 from personascope.directions.spaces import space_label
 from personascope.display.figure import BLACK, BLUE, ORANGE, PALE_BLUE, finish
-from personascope.display.paper import paper_axes, paper_figure, paper_style, panel_heading, panel_heading_height
+from personascope.display.paper import panel_heading, panel_heading_height, paper_axes, paper_figure, paper_style
 from personascope.formats.tables import numbers
 
 COMPONENTS = 20
 MOST_PANELS, COLUMNS = 9, 3
-PANEL_WIDTH, PANEL_HEIGHT = 2.4, 2.3
+PANEL_WIDTH, PANEL_HEIGHT, SCALE = 2.4, 2.3, 0.65  # inches; SCALE: for the names of the y axes
 
 
 @paper_style
 def pca_spectrum(table: pd.DataFrame, agreement: pd.DataFrame, *, subtitle: str = "") -> Figure:
     """Share of the variance between roles on each component, a panel a space, and above it the cumulative share."""
-    every = list(dict.fromkeys(str(space) for space in table["space"]))
+    every = spaces_of(table)
     spaces = spread(every, MOST_PANELS)
     columns = 2 if len(spaces) == 4 else min(len(spaces), COLUMNS)
-    lines, width = -(-len(spaces) // columns), PANEL_WIDTH * columns
+    lines, width = -(-len(spaces) // columns), max(PANEL_WIDTH * columns, 3.6)
     notes = [f"{len(spaces)} of {len(every)} spaces; all are in pca_spectrum.csv."] if len(spaces) < len(every) else []
     if np.isnan(numbers(table, "shuffled_high")).all():
         notes.append("No shuffled baseline was made.")
@@ -36,13 +36,13 @@ def pca_spectrum(table: pd.DataFrame, agreement: pd.DataFrame, *, subtitle: str 
     refused = reasons(agreement)
     highest = np.nanmax([*numbers(table, "variance_share"), *numbers(table, "shuffled_high"), 0.01])
     headings = {
-        space: (PANEL_WIDTH - 0.35, space_label(space), count_above(table[table["space"] == space]), warning)
+        space: ((width - SCALE) / columns - 0.1, space_label(space), count_above(of_space(table, space)), warning)
         for space in spaces
         for warning in [warning_line(refused.get(space))]
     }
     heights = [panel_heading_height(*heading) for heading in headings.values()]
     for i, space in enumerate(spaces):
-        part = table[table["space"] == space].sort_values(by="component")
+        part = of_space(table, space).sort_values(by="component")
         line, column = divmod(i, columns)
         bottom = paper_axes(figure, grid[2 * line + 1, column])
         top = paper_axes(figure, grid[2 * line, column], sharex=bottom)
