@@ -174,6 +174,13 @@ def test_full_marks_are_cross_fitted_and_sorted_and_hollow_ones_in_sample_with_t
     assert "(activation units)" in ax.get_xlabel() and "toward the assistant" in ax.get_xlabel()
 
 
+def test_the_mean_of_responses_is_the_in_sample_value_where_the_table_has_it() -> None:
+    table = TABLES[12]["role_projections"].assign(in_sample=lambda own: 2 * own["crossfit"])
+    (ax,) = role_projections(table, "sae").axes
+    hollow = sorted(x for line in marks(ax, hollow=True) for x, _ in xy(line))
+    assert hollow == pytest.approx(sorted(2 * rows_of(table, "sae")["crossfit"]))
+
+
 def test_intervals_lie_on_their_rows() -> None:
     table = TABLES[12]["role_projections"]
     part = rows_of(table, "sae")
@@ -220,11 +227,13 @@ def test_anchors_and_default_have_a_symbol_of_their_own(anchors: tuple[str, ...]
         assert set(looks.values()) <= own
 
 
-def test_without_bootstrap_there_are_marks_and_a_line_that_says_so() -> None:
+def test_without_intervals_there_are_marks_and_a_line_that_says_so() -> None:
     tables = without(TABLES[12], "crossfit_low", "crossfit_high")
     figure = role_projections(tables["role_projections"], "sae")
     assert len(marks(figure.axes[0], hollow=False)) == 12
-    assert "No intervals: no bootstrap was made." in words(figure) and "95 % interval" not in words(figure)
+    assert "No intervals: they need several variants and questions." in words(figure) and "95 % interval" not in words(
+        figure
+    )
 
 
 def test_a_role_called_like_a_formula_is_its_name() -> None:

@@ -7,6 +7,8 @@ SAE = "sae"
 # The figures of the axis stage: those that show all spaces together, and those of which each space has its own.
 FIGURES = ("axis_by_layer", "pca_spectrum", "role_similarity")
 SPACE_FIGURES = ("role_projections",)
+# An axis below these is not to be interpreted: halves of the data do not agree on it, or it does not tell roles apart.
+LEAST_SPLIT_HALF, LEAST_AUC = 0.5, 0.75
 
 
 def axis_spaces(residual_layers: Iterable[int]) -> list[str]:

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from personascope.directions.figures.parts import MOST_NAMED, reasons, warning_line
-from personascope.directions.spaces import layer_of, short_label
+from personascope.directions.spaces import LEAST_AUC, LEAST_SPLIT_HALF, layer_of, short_label
 from personascope.display.figure import BLUE, GREY, ORANGE, PALE_GREY, finish
 from personascope.display.paper import COLUMN, PAGE, panel_heading, paper_axes, paper_figure, paper_style
 from personascope.formats.tables import numbers
@@ -24,7 +24,7 @@ PANELS = {
     "split_half": ("Split-half reliability", "cosine of the axes of halves"),
     "auc": ("Held-out AUC", "AUC, anchor against others"),
 }
-LEAST = {"split_half": 0.5, "auc": 0.75}  # from which on a space may be interpreted
+LEAST = {"split_half": LEAST_SPLIT_HALF, "auc": LEAST_AUC}  # from which on a space may be interpreted
 CHANCE = {"auc": 0.5}
 LAYER: dict[str, Any] = {"marker": "o", "markersize": 4, "color": BLUE}
 OTHER: dict[str, Any] = {"marker": "D", "markersize": 5, "color": ORANGE}

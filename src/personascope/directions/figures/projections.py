@@ -86,12 +86,17 @@ def role_projections(table: pd.DataFrame, space: str, *, reason: str | None = No
 
 
 def _read(table: pd.DataFrame) -> _Roles:
-    """The roles of one space, in order. The in-sample values get the zero of the others: the mean other role."""
+    """The roles of one space, in order.
+
+    In-sample: `in_sample`, the mean of the responses as in `crossfit`; without it `diff`, the role vector, which gets
+    the same zero: the mean of the other roles.
+    """
     kinds = table["kind"].tolist() if "kind" in table else ["other"] * len(table)
     names = [str(name) for name in table["role"]]
-    hollow = numbers(table, "diff")
+    hollow = numbers(table, "in_sample" if "in_sample" in table else "diff")
     others = hollow[[kind == "other" for kind in kinds]]
-    hollow = hollow - (others.mean() if len(others) else 0)
+    if "in_sample" not in table and len(others):
+        hollow = hollow - others.mean()
     shown, low, high = (numbers(table, name) for name in ("crossfit", "crossfit_low", "crossfit_high"))
     order = np.argsort(np.where(np.isfinite(shown), shown, hollow), kind="stable")
     marks = [_mark(name, kind) for name, kind in zip(names, kinds, strict=True)]
@@ -116,7 +121,7 @@ def _rows(count: int) -> tuple[np.ndarray, np.ndarray]:
 def _notes(roles: _Roles) -> list[str]:
     if not roles.crossfitted:
         return ["No cross-fitted projections were made: these are in-sample, which exaggerates the anchor's distance."]
-    return [] if np.isfinite(roles.low).any() else ["No intervals: no bootstrap was made."]
+    return [] if np.isfinite(roles.low).any() else ["No intervals: they need several variants and questions."]
 
 
 def _draw_rows(ax: Axes, roles: _Roles, rows: np.ndarray, places: np.ndarray) -> None:
