@@ -10,21 +10,19 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from personascope.directions.figures.layers import axis_by_layer, layer_ticks
 from personascope.directions.figures.order import cluster_order, cosines_of
-from personascope.directions.figures.parts import of_space, spaces_of, spread
+from personascope.directions.figures.parts import spread
 from personascope.directions.figures.plot import AXIS_FIGURES, draw_axis_figures
 from personascope.directions.figures.projections import role_projections
-from personascope.directions.figures.similarity import apart, role_similarity
 from personascope.directions.figures.spectrum import components_above, pca_spectrum
 from personascope.directions.spaces import axis_spaces, figure_files, layer_of, slug
 from personascope.display.figure import BLUE, ORANGE, save_figure
 from personascope.formats.tables import read_csv, write_csv
 from tests.helpers.axis_tables import role_names, simulated_tables
-from tests.helpers.drawn import drawn_texts, unreadable, words
+from tests.helpers.drawn import marks, unreadable, words, xy
 
 SIZES = (12, 51, 276)
 LAYER = "residual layer 15"
@@ -51,21 +49,6 @@ def without(tables: dict[str, pd.DataFrame], *columns: str) -> dict[str, pd.Data
 
 def rows_of(table: pd.DataFrame, space: str) -> pd.DataFrame:
     return table.loc[table["space"] == space].set_index("role")
-
-
-def marks(ax: Axes, color: str | None = None, hollow: bool | None = None) -> list[Line2D]:
-    """Lines that are symbols, in the order in which they were drawn."""
-    found = [line for line in ax.get_lines() if line.get_marker() not in ("None", None, "")]
-    if color is not None:
-        found = [line for line in found if to_hex(line.get_color()) == color]
-    if hollow is not None:
-        found = [line for line in found if (str(line.get_markerfacecolor()) in ("none", "white")) == hollow]
-    return found
-
-
-def xy(line: Line2D) -> list[tuple[float, float]]:
-    """The points of a line."""
-    return [(float(x), float(y)) for x, y in np.asarray(line.get_xydata())]
 
 
 def labels_at(ax: Axes) -> dict[str, float]:
@@ -324,89 +307,3 @@ def test_of_many_spaces_some_are_shown_and_this_is_said() -> None:
     figure = pca_spectrum(tables["pca_spectrum"], tables["agreement"])
     assert len(figure.axes) == 18 and "9 of 21 spaces" in words(figure) and "layer 19" in words(figure)
     assert unreadable(figure) == []
-
-
-# ---- role_similarity -------------------------------------------------------------------------------------------------
-
-
-def squares(figure: Figure) -> list[np.ndarray]:
-    return [np.ma.filled(np.ma.asarray(ax.images[0].get_array()), np.nan) for ax in figure.axes if ax.images]
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_all_spaces_are_in_the_order_of_the_sae_and_without_diagonal(size: int) -> None:
-    table = TABLES[size]["role_similarity"]
-    # Another space first: the order is still made of SAE features.
-    table = pd.concat([of_space(table, space) for space in reversed(spaces_of(table))], ignore_index=True)
-    order = cluster_order(cosines_of(table, "sae").to_numpy(float))
-    figure = role_similarity(table, TABLES[size]["agreement"])
-    spaces = ["sae", *(space for space in spaces_of(table) if space != "sae")]
-    assert spaces_of(table)[0] != "sae"
-    assert len(squares(figure)) == len(spaces) == 4
-    for square, space in zip(squares(figure), spaces, strict=True):
-        expected = cosines_of(table, space).to_numpy(float)[np.ix_(order, order)]
-        np.fill_diagonal(expected, np.nan)
-        np.testing.assert_allclose(square, expected)
-    limits = {ax.images[0].get_clim() for ax in figure.axes if ax.images}
-    ((low, high),) = limits
-    assert low == -high < 0, "one color scale, white at zero"
-
-
-def test_rows_are_named_up_to_sixty_roles_and_columns_up_to_twenty() -> None:
-    for size, rows, columns in ((12, 12, 12), (51, 51, 0), (276, 0, 0)):
-        figure = role_similarity(TABLES[size]["role_similarity"], TABLES[size]["agreement"], marked={"assistant"})
-        large = next(ax for ax in figure.axes if ax.images)
-        labels = [label for label in large.get_yticklabels() if label.get_text()]
-        assert (len(labels), len([label for label in large.get_xticklabels() if label.get_text()])) == (rows, columns)
-        if rows:
-            square = cosines_of(TABLES[size]["role_similarity"], "sae")
-            order = cluster_order(square.to_numpy(float))
-            assert [label.get_text() for label in labels] == [square.index[i] for i in order]
-            assert [label.get_text() for label in labels if label.get_fontweight() == "bold"] == ["assistant"]
-        assert ("276 roles, order in role_order.csv" in words(figure)) == (size == 276)
-
-
-def test_of_many_roles_the_anchors_and_the_groups_are_named_beside_their_rows() -> None:
-    table = TABLES[276]["role_similarity"]
-    figure = role_similarity(table, TABLES[276]["agreement"], marked={"assistant", "default"})
-    bold = {text.get_text() for text in drawn_texts(figure) if text.get_fontweight() == "bold"}
-    assert {"assistant", "default"} <= bold
-    square = cosines_of(table, "sae")
-    rows = [square.index[i] for i in cluster_order(square.to_numpy(float))]
-    large = next(ax for ax in figure.axes if ax.images)
-    lines = [tuple(y for _, y in xy(line)) for line in large.get_lines()]
-    for name in ("assistant", "default"):
-        (text,) = [text for text in large.texts if text.get_text() == name]
-        assert (rows.index(name), pytest.approx(text.get_position()[1])) in lines
-    groups = [int(text.get_text().split()[-2]) + 1 for text in large.texts if text.get_text().endswith(" more")]
-    assert len(groups) > 1 and sum(groups) <= 276
-
-
-def test_the_tree_has_a_leaf_a_row_and_joins_them_at_their_distance() -> None:
-    cosines = pd.DataFrame([[1, 0.8, -0.2], [0.8, 1, -0.4], [-0.2, -0.4, 1]], columns=pd.Index(["a", "b", "c"]))
-    table = cosines.assign(space="sae", role=["a", "b", "c"])
-    figure = role_similarity(table, pd.DataFrame({"space": ["sae"]}))
-    (ax,) = [ax for ax in figure.axes if ax.get_xlabel() == "1 \u2212 cosine"]
-    (tree,) = [lines for lines in ax.collections if isinstance(lines, LineCollection)]
-    ends = {float(row) for segment in tree.get_segments() for height, row in segment if height == 0}
-    heights = sorted({round(float(height), 9) for segment in tree.get_segments() for height, _ in segment})
-    assert ends == {0, 1, 2} and heights == pytest.approx([0, 0.2, 1.3])
-
-
-def test_near_identical_roles_stand_side_by_side() -> None:
-    rng = np.random.default_rng(3)
-    vectors = rng.standard_normal((8, 40))
-    vectors[6] = vectors[1] + 0.01 * rng.standard_normal(40)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    order = cluster_order(vectors @ vectors.T)
-    assert sorted(order) == list(range(8)) and abs(order.index(1) - order.index(6)) == 1
-
-
-@pytest.mark.parametrize("roles", [1, 2])
-def test_one_or_two_roles_need_no_clustering(roles: int) -> None:
-    assert sorted(cluster_order(np.eye(roles))) == list(range(roles))
-
-
-def test_labels_are_moved_apart_and_no_further() -> None:
-    moved = apart([1, 1.1, 1.2, 9], 1)
-    assert np.diff(moved).min() > 0.999 and moved[3] == 9 and moved[:3].mean() == pytest.approx(1.1)

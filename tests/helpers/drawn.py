@@ -4,8 +4,12 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.text import Annotation, Text
 
 DOTS = 150  # an inch
@@ -54,3 +58,18 @@ def unreadable(figure: Figure, points: float = 5) -> list[str]:
         if width > 2 and height > 0.25 * min(one.height, other.height):
             found.append(f"{a.get_text()!r} lies on {b.get_text()!r}")
     return found
+
+
+def marks(ax: Axes, color: str | None = None, hollow: bool | None = None) -> list[Line2D]:
+    """Lines that are symbols, in the order in which they were drawn."""
+    found = [line for line in ax.get_lines() if line.get_marker() not in ("None", None, "")]
+    if color is not None:
+        found = [line for line in found if to_hex(line.get_color()) == color]
+    if hollow is not None:
+        found = [line for line in found if (str(line.get_markerfacecolor()) in ("none", "white")) == hollow]
+    return found
+
+
+def xy(line: Line2D) -> list[tuple[float, float]]:
+    """The points of a line."""
+    return [(float(x), float(y)) for x, y in np.asarray(line.get_xydata())]

@@ -20,6 +20,7 @@ from personascope.directions.figures.parts import reasons, spaces_of, spread, wa
 from personascope.directions.spaces import space_label
 from personascope.display.figure import BLACK, GREY, finish, font_text
 from personascope.display.paper import (
+    PAGE,
     POINTS,
     panel_heading,
     panel_heading_height,
@@ -96,9 +97,10 @@ class _Sheet:
     def of(cls, roles: int, labels: "list[_Label]", headings: list[tuple[str, str, str]]) -> "_Sheet":
         few, columns = roles <= FEW, SMALL_FEW if roles <= FEW else SMALL
         side = float(np.clip(CELL_FEW * roles, 2.6, SIDE_FEW)) if few else SIDE
-        longest = max(text_width(label.text, 7, "bold") for label in labels)
-        left = EDGE + TREE + GAP
-        width = left + side + longest + (LEADER if roles > MOST_LABELS else 0.05) + EDGE
+        longest = max(text_width(label.text, _label_size(roles, side), "bold") for label in labels)
+        left, right = EDGE + TREE + GAP, longest + (LEADER if roles > MOST_LABELS else 0.05) + EDGE
+        side = min(side, PAGE - left - right)
+        width = left + side + right
         small = (width - 2 * EDGE - (columns - 1) * BETWEEN) / columns
         above = panel_heading_height(side, *headings[0])
         above_small = max((panel_heading_height(small, *heading) for heading in headings[1:]), default=0)
@@ -188,12 +190,17 @@ def _groups(tree: np.ndarray, roles: int) -> list[tuple[int, int]]:
     return [(start, end - 1) for start, end in itertools.pairwise(starts)]
 
 
+def _label_size(roles: int, side: float) -> float:
+    """In points: as large as a row, where each has its name."""
+    return 7.0 if roles > MOST_LABELS else min(7.0, 0.88 * side / roles * POINTS)
+
+
 def _write_labels(ax: Axes, labels: list[_Label], roles: int, side: float) -> None:
     """The labels on the right of the large panel, and below it where the roles are few."""
     if roles > MOST_LABELS:
         _point_at(ax, labels, roles, side)
         return
-    size = min(7.0, 0.88 * side / roles * POINTS)
+    size = _label_size(roles, side)
     ax.yaxis.tick_right()
     ax.set_yticks(range(roles), [label.text for label in labels], fontsize=size)
     texts = [ax.get_yticklabels()]
