@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from yaml import safe_load
 
-from personascope.directions import figures
 from personascope.directions import options as axis_options
 from personascope.directions.axis import AXIS_METHODS, TRANSFORMS, assistant_axis, axis_tables
+from personascope.directions.figures.plot import AXIS_FIGURES
 from personascope.directions.options import AxisOptions
+from personascope.directions.spaces import FIGURES, SPACE_FIGURES
 from personascope.drift import options as drift_options
 from personascope.drift.analysis import analyze
 from personascope.drift.options import DisplayOptions, DriftOptions, ScoringOptions
@@ -266,6 +267,20 @@ def test_widths_come_from_the_files_where_they_are_there(folder: Path) -> None:
     assert (found.d_sae, found.d_model, found.model_files) == (77, 16, ["model/config.json"])
 
 
+def test_figures_of_the_axis_are_named_by_their_spaces_and_say_what_is_known_of_the_sae(folder: Path) -> None:
+    files = [path.split("/")[-1] for path in read({"extraction": {"residual_layers": [3, 15]}}).axis]
+    spaces = ("sae", "residual_layer_3", "residual_layer_15")
+    assert [file for file in files if file.startswith("role_projections")] == [
+        *(f"role_projections_{space}.png" for space in spaces),
+        "role_projections.csv",
+    ]
+    assert {"axis_by_layer.png", "pca_spectrum.png", "role_similarity.png", "agreement.csv"} < set(files)
+    known = read({"sae": {"path": None, "release": "scope", "id": "layer_40_width_65k"}})
+    assert "layer_40_width_65k (65,536 features, log1p), general questions" in known.subtitle
+    guessed = read({"sae": {"path": None, "release": "scope", "id": "blocks.8"}})
+    assert guessed.known_d_sae is None and "features" not in guessed.subtitle
+
+
 def test_minutes_and_memory_grow_with_the_model(folder: Path) -> None:
     small, large = read({"model": {"billion_parameters": 1}}), read({"model": {"billion_parameters": 27}})
     assert large.model_mb > 20 * (small.model_mb - 4000) and large.generate_minutes > small.generate_minutes
@@ -314,7 +329,7 @@ def test_the_schema_s_variants_are_those_that_there_are() -> None:
 def test_the_lists_of_tables_and_figures_are_what_is_made() -> None:
     matrix, names = random_roles(4, 9)
     axes = {"sae": assistant_axis(matrix, names, AxisOptions())}
-    assert set(axis_options.TABLES) == set(axis_tables(axes)) and set(axis_options.FIGURES) == set(figures.AXIS_FIGURES)
+    assert set(axis_options.TABLES) == set(axis_tables(axes)) and {*FIGURES, *SPACE_FIGURES} == set(AXIS_FIGURES)
     dense, turn = random_tokens([2, 2], 9)
     result = analyze(to_activations(dense, np.asarray(turn), 2), matrix, names, DriftOptions())
     assert set(drift_options.TABLES) == set(tables(result)) and set(drift_options.FIGURES) == set(DRIFT_FIGURES)

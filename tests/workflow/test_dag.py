@@ -11,7 +11,7 @@ from tests.helpers.workspace import CELL, REPO, RESPONSES, TINY, Workspace
 
 pytestmark = pytest.mark.workflow
 
-AXIS = {"assistant_axis": 1, "plot_axis": 3}
+AXIS = {"assistant_axis": 1, "plot_axis": 1}
 # The tiny experiment: 3 conversations and a simulated one, under 4 analyses.
 ANALYZED = {"drift_conversation": 16, "drift_tables": 4, "drift_summary": 1}
 
@@ -142,7 +142,9 @@ def test_touch_accepts_outputs_as_they_are(finished: Workspace):
     ("module", "edit", "expected"),
     [
         pytest.param("directions/aggregate.py", lambda text: f"# A comment.\n{text}", {}, id="comment"),
-        pytest.param("directions/figures.py", lambda text: f"{text}\nCHANGED = True\n", {"plot_axis": 3}, id="figures"),
+        pytest.param(
+            "directions/figures/layers.py", lambda text: f"{text}\nCHANGED = True\n", {"plot_axis": 1}, id="figures"
+        ),
         pytest.param("backends/sampling.py", lambda text: f"{text}\nCHANGED = True\n", None, id="sampling"),
     ],
 )

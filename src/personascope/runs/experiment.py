@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from personascope.directions import options as axis_options
+from personascope.directions.spaces import axis_spaces, figure_files
 from personascope.drift import options as drift_options
 from personascope.drift.options import DriftOptions, names_of
 from personascope.errors import UserError
@@ -180,6 +181,13 @@ class Experiment:
         return re.sub(r"[^A-Za-z0-9._-]+", "_", name).removeprefix(f"{self.model}_")
 
     @property
+    def subtitle(self) -> str:
+        """What figures say of where their numbers come from."""
+        width = f"{self.known_d_sae:,} features, " if self.known_d_sae else ""
+        transform = self.config["axis"]["transform"]
+        return f"{self.model}, SAE {self.sae} ({width}{transform}), {self.mode.replace('_', '-')} questions"
+
+    @property
     def path_variables(self) -> dict[str, str]:
         """Snakemake's path variables: the experiment's own folders, and the parts of its paths."""
         name = self.name
@@ -288,15 +296,20 @@ class Experiment:
             kept += 4 * width * (copies + 4 * len(self.roles))
         return ANALYSIS_MB + round(kept / 1e6)
 
-    @cached_property
+    @property
     def d_sae(self) -> int:
-        """Features of the SAE: from its files, else from its name, else a guess."""
+        """Features of the SAE, or a guess."""
+        return self.known_d_sae or UNKNOWN_D_SAE
+
+    @cached_property
+    def known_d_sae(self) -> int | None:
+        """Features of the SAE: from its files, else from its name; None where neither tells."""
         path, trained = self.config["sae"]["path"], self.config["train_sae"]["width"]
         if path:
             return _in_json(Path(path) / "cfg.json", "d_sae") or trained
         size = re.search(r"width_(\d+)([km]?)", self.config["sae"]["id"])
         if not size:
-            return UNKNOWN_D_SAE
+            return None
         # Widths are powers of two: 65k is 65,536, and 1m is 1,048,576.
         return 2 ** round(math.log2(int(size[1]) * {"": 1, "k": 1e3, "m": 1e6}[size[2]]))
 
@@ -341,8 +354,13 @@ class Experiment:
 
     @cached_property
     def axis(self) -> list[str]:
-        names = [f"{name}.png" for name in axis_options.FIGURES] + [f"{name}.csv" for name in axis_options.TABLES]
+        names = [f"{name}.png" for name in self.axis_figures] + [f"{name}.csv" for name in axis_options.TABLES]
         return [f"<out>/axis/<cell>/{name}" for name in names]
+
+    @cached_property
+    def axis_figures(self) -> dict[str, tuple[str, str]]:
+        """{file without suffix: (figure, space)} of the axis stage's figures."""
+        return figure_files(axis_spaces(self.config["extraction"]["residual_layers"]))
 
     @cached_property
     def tokens(self) -> list[str]:
