@@ -29,11 +29,10 @@ from personascope.directions.bootstrap import (
     split_half,
 )
 from personascope.directions.options import AxisOptions
+from personascope.directions.spaces import LEAST_AUC, LEAST_SPLIT_HALF
 
 SHUFFLES = 100
 CHUNK_BYTES = 32 << 20
-# An axis below these is not to be interpreted: halves of the data do not agree on it, or it does not tell roles apart.
-LEAST_SPLIT_HALF, LEAST_AUC = 0.5, 0.75
 
 
 @dataclass(frozen=True)
