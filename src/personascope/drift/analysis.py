@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 
 from personascope.directions.axis import RoleSpace, role_space_of, unit
-from personascope.drift.attribution import feature_tables, transitions_of
+from personascope.drift.attribution import feature_tables, scored_direction, transitions_of
 from personascope.drift.calibration import calibrate
 from personascope.drift.intervals import contribution_intervals, turn_intervals
 from personascope.drift.options import DriftOptions
 from personascope.drift.reference import Reference
 from personascope.drift.result import DriftResult, Transition, TurnScores
 from personascope.drift.turns import MASS_METRICS, token_scores, turn_bounds, turn_scores
+from personascope.drift.weights import token_weights
 from personascope.errors import UserError
 from personascope.formats.tokens import TokenActivations
 
@@ -51,7 +52,8 @@ def analyze_in(
     """`analyze` in a role space made once for many conversations."""
     _check_activations(activations, roles)
     turns = turn_scores(activations, roles, options)
-    transitions = transitions_of(turns, roles, options)
+    scored = scored_direction(roles, options)
+    transitions = transitions_of(turns, roles, options, scored)
     selected = select_transition(transitions, activations.n_turns, options)
     explained = None if selected is None else transitions[selected]
     features = feature_tables(explained, roles, options, descriptions)
@@ -63,6 +65,7 @@ def analyze_in(
     table = confounds(turns, options)
     largest = max_abs_corr(table)
     scores = token_scores(activations, roles, options)
+    weights, attribution = token_weights(activations, turns, transitions, selected, roles, options)
     return DriftResult(
         options=options,
         tokens=activations,
@@ -76,6 +79,9 @@ def analyze_in(
         confound_verdict=confound_verdict(largest, options),
         token_scores=scores,
         token_heat=heat_by_turn(scores, turn_bounds(activations), options.display.token_heat_percentiles),
+        weights=weights,
+        scored=scored,
+        attribution=attribution,
         features=features,
         calibration=calibration,
         onset=onset,

@@ -59,6 +59,7 @@ def ui_bundle(result: DriftResult, roles: RoleSpace, run_meta: Mapping[str, Any]
             **step,
             "away_mass": transition.away_mass,
             "toward_mass": transition.toward_mass,
+            "token_parts": _token_parts(result, transition),
             **changed_features(transition, roles, result.options),
         }
         for step, transition in zip(steps, result.transitions, strict=True)
@@ -78,8 +79,15 @@ def _step(transition: Transition) -> dict[str, Any]:
     return {"prev_turn": transition.prev_turn, "turn": transition.turn, "delta_score": transition.delta_score}
 
 
+def _token_parts(result: DriftResult, transition: Transition) -> dict[str, list[float]]:
+    """What the tokens of both turns add to the change of the plain projection."""
+    bounds, weights = turn_bounds(result.tokens).tolist(), result.weights
+    before, now = (slice(bounds[turn], bounds[turn + 1]) for turn in (transition.prev_turn, transition.turn))
+    return {"prev": weights.as_prev[before].tolist(), "turn": weights.as_turn[now].tolist()}
+
+
 def _token_localization(result: DriftResult) -> list[dict[str, Any]]:
-    bounds = turn_bounds(result.tokens).tolist()
+    bounds, weights = turn_bounds(result.tokens).tolist(), result.weights
     turns = []
     for turn, (lo, hi) in enumerate(itertools.pairwise(bounds)):
         turns.append(
@@ -88,8 +96,14 @@ def _token_localization(result: DriftResult) -> list[dict[str, Any]]:
                 "tokens": result.tokens.tokens[lo:hi],
                 "u_k": result.token_scores[lo:hi].tolist(),
                 "u_k_norm": result.token_heat[lo:hi].tolist(),
+                "w": weights.w[lo:hi].tolist(),
+                "w_constant": float(weights.constant[turn]),
+                "w_scale": float(weights.scale[turn]),
             }
         )
+        if len(weights.assistant_constant):
+            constant = float(weights.assistant_constant[turn])
+            turns[-1] |= {"w_assistant": weights.w_assistant[lo:hi].tolist(), "w_assistant_constant": constant}
     return turns
 
 

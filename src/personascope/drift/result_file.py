@@ -17,13 +17,13 @@ import pandas as pd
 from personascope.directions.axis import ScoredAxis
 from personascope.drift.attribution import transitions_of
 from personascope.drift.options import DriftOptions
-from personascope.drift.result import DriftResult, TurnScores
+from personascope.drift.result import DriftResult, TokenWeights, TurnScores
 from personascope.drift.turns import role_space_rows
 from personascope.errors import UserError
 from personascope.formats.tables import load_all_npz, plain, save_npz
 from personascope.formats.tokens import Tokens
 
-VERSION = 1
+VERSION = 2
 NO_TABLE = pd.DataFrame()
 
 
@@ -76,6 +76,7 @@ def _tables(run: RunFile) -> dict[str, pd.DataFrame]:
     if isinstance(run.result, DriftResult):
         named |= {"nearest": run.result.nearest, "confounds": run.result.confounds, **run.result.features}
         named |= {"calibration": run.result.calibration, "intervals": run.result.intervals}
+        named["attribution"] = run.result.attribution
     return {name: table for name, table in named.items() if table is not None}
 
 
@@ -96,9 +97,11 @@ def _packed(result: DriftResult) -> tuple[dict[str, Any], dict[str, np.ndarray]]
     arrays |= {"u_k": result.token_scores, "u_k_norm": result.token_heat, "n_tokens": turns.n_tokens}
     arrays |= {f"score_{name}": values for name, values in turns.scores.items()}
     arrays |= {f"mass_{name}": values for name, values in turns.mass.items()}
+    arrays |= {f"weights_{name}": values for name, values in vars(result.weights).items()}
     # The mean role is needed again only where it is taken off the turns.
     kept = roles.mean if result.options.scoring.center_turns_with_role_mean else np.zeros(0, np.float32)
-    arrays |= {"axis": roles.axis, "mean": kept}
+    by_assistant = result.options.scoring.score_method == "cos_assistant"
+    arrays |= {"axis": roles.axis, "mean": kept, "scored": result.scored if by_assistant else np.zeros(0, np.float32)}
     arrays |= {"raw_rows": rows.astype(np.int32), "raw_indices": indices.astype(np.int32)}
     return header, arrays | {"raw_values": turns.raw[rows, indices]}
 
@@ -117,17 +120,21 @@ def _unpacked(header: dict[str, Any], arrays: dict[str, np.ndarray], tables: dic
         mass=_prefixed(arrays, "mass_"),
         n_tokens=arrays["n_tokens"],
     )
+    scored = arrays["scored"] if len(arrays["scored"]) else roles.axis
     places = {name: arrays[name] for name in ("turn", "token_ids", "position", "message_index")}
     return DriftResult(
         options=options,
         tokens=Tokens(n_turns=header["n_turns"], tokens=header["tokens"], **places),
         roles=roles,
         turns=turns,
-        transitions=transitions_of(turns, roles, options),
+        transitions=transitions_of(turns, roles, options, scored),
         nearest=tables["nearest"],
         confounds=tables["confounds"],
         token_scores=arrays["u_k"],
         token_heat=arrays["u_k_norm"],
+        weights=TokenWeights(**_prefixed(arrays, "weights_")),
+        scored=scored,
+        attribution=tables["attribution"],
         features={name: tables[name] for name in header["features"]},
         calibration=tables.get("calibration"),
         intervals=tables.get("intervals"),

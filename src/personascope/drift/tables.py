@@ -5,9 +5,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from personascope.drift.attribution import effect
 from personascope.drift.options import SCORE_METHODS
 from personascope.drift.result import DriftResult
 from personascope.drift.turns import MASS_METRICS, turn_bounds
+from personascope.drift.weights import LEFT_OUT
 
 CORRELATION = "corr(score, metric)"
 
@@ -25,6 +27,7 @@ def tables(result: DriftResult) -> dict[str, pd.DataFrame]:
         "transition_df": transition_df(result),
         **result.features,
         "q3_token_localization": token_localization(result),
+        "attribution": attribution(result),
     }
 
 
@@ -75,7 +78,7 @@ def transition_df(result: DriftResult) -> pd.DataFrame:
 
 
 def token_localization(result: DriftResult) -> pd.DataFrame:
-    """u_k and its heat for every token of every assistant turn."""
+    """u_k, its heat and w for every token of every assistant turn."""
     tokens = result.tokens
     return pd.DataFrame(
         {
@@ -85,5 +88,29 @@ def token_localization(result: DriftResult) -> pd.DataFrame:
             "token": tokens.tokens,
             "u_k": result.token_scores,
             "u_k_norm": result.token_heat,
+            "w": result.weights.w,
+        }
+    )
+
+
+def attribution(result: DriftResult) -> pd.DataFrame:
+    """Feature by token, what adds to the change of the plain projection over the selected transition.
+
+    turn, token_idx: the token, counted from 0 in its turn; part < 0 moves away from the assistant. The last rows,
+    without feature and token, sum up what is left out: n_entries parts of that turn and effect.
+    """
+    table = result.attribution
+    listed = (table["token_idx"] != LEFT_OUT).to_numpy()
+    bounds, texts = turn_bounds(result.tokens), result.tokens.tokens
+    places = bounds[table["turn"].to_numpy()] + table["token_idx"].to_numpy()
+    return pd.DataFrame(
+        {
+            "feature_idx": table["feature_idx"].astype("Int64").where(listed),
+            "turn": table["turn"],
+            "token_idx": table["token_idx"].astype("Int64").where(listed),
+            "token": [texts[place] if here else "" for place, here in zip(places.tolist(), listed, strict=True)],
+            "part": table["part"],
+            "effect": [effect(part) for part in table["part"].tolist()],
+            "n_entries": table["n_entries"],
         }
     )
