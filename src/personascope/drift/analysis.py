@@ -15,6 +15,7 @@ from personascope.drift.intervals import contribution_intervals, turn_intervals
 from personascope.drift.options import DriftOptions
 from personascope.drift.reference import Reference
 from personascope.drift.result import DriftResult, Transition, TurnScores
+from personascope.drift.strength import strength_table
 from personascope.drift.turns import MASS_METRICS, token_scores, turn_bounds, turn_scores
 from personascope.drift.weights import token_weights
 from personascope.errors import UserError
@@ -57,10 +58,11 @@ def analyze_in(
     selected = select_transition(transitions, activations.n_turns, options)
     explained = None if selected is None else transitions[selected]
     features = feature_tables(explained, roles, options, descriptions)
-    calibration, onset, intervals = None, None, None
+    calibration, onset, intervals, strength = None, None, None, None
     if reference is not None:
         calibration, onset = calibrate(turns, reference, options)
         intervals = turn_intervals(turns, roles, reference, options)
+        strength = strength_table(transitions, reference.pairs, options)
         features = _with_intervals(features, explained, reference)
     table = confounds(turns, options)
     largest = max_abs_corr(table)
@@ -86,6 +88,7 @@ def analyze_in(
         calibration=calibration,
         onset=onset,
         intervals=intervals,
+        strength=strength,
     )
 
 

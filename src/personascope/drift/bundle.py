@@ -13,6 +13,7 @@ from personascope.directions.axis import RoleSpace, unit
 from personascope.drift.attribution import NO_STRENGTH, changed_features
 from personascope.drift.options import SCORE_METHODS, DriftOptions
 from personascope.drift.result import DriftResult, Transition
+from personascope.drift.strength import COLUMNS
 from personascope.drift.tables import score_mass_diag
 from personascope.drift.turns import turn_bounds
 from personascope.formats.tables import plain
@@ -135,7 +136,7 @@ def summary(result: DriftResult, run: Run, timestamp: str) -> dict[str, Any]:
             "confound_verdict": result.confound_verdict,
             "selected_score_diag": diagnostics,
             "score_mass_diag": diagnostics,
-            "feature_event_summary": _event(selected),
+            "feature_event_summary": _event(selected) | _strength(result),
             "axis_agreement": result.roles.agreement,
         },
         "calibration": _calibration(result),
@@ -150,6 +151,14 @@ def _event(selected: Transition | None) -> dict[str, Any]:
     if selected is None:
         return {"selected_turn": None, **dict.fromkeys(names), "effect_strength": NO_STRENGTH}
     return {"selected_turn": selected.turn, **{name: getattr(selected, name) for name in names}}
+
+
+def _strength(result: DriftResult) -> dict[str, Any]:
+    """How unusual the selected transition's top_away_share is; null without a reference or a transition."""
+    table, selected = result.strength, result.selected
+    row = dict.fromkeys(COLUMNS) if table is None or selected is None else table.iloc[selected].to_dict()
+    median, high, p_value = (row[name] for name in COLUMNS)
+    return {"top_away_share_null": {"median": median, "high": high}, "top_away_share_p_value": p_value}
 
 
 def _calibration(result: DriftResult) -> dict[str, Any] | None:

@@ -1,5 +1,6 @@
 """How far an analysis can be trusted: what its roles score, how stable its axis is, how its test errs."""
 
+import itertools
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +13,7 @@ from personascope.drift.calibration import PREFIXES, Calibrator, _judged, fit, s
 from personascope.drift.options import DriftOptions
 from personascope.drift.reference import Reference, build
 from personascope.drift.sequential import SEQUENTIAL_TESTS
+from personascope.drift.strength import HIGH
 from personascope.formats.files import write_json
 from personascope.formats.tables import plain
 
@@ -40,6 +42,7 @@ def calibration_report(reference: Reference, options: DriftOptions, seed: int) -
                 "draws": len(reference.agreement),
                 **{name: _percentiles(values) for name, values in draws.items()},
             },
+            "top_away_share_null": _share_nulls(reference),
             "false_alarms": false_alarm_rate(reference, options, seed=seed),
             "power_by_role": power_by_role(reference, options, seed=seed).to_dict("records"),
             "role_scores": role_quartiles(reference, options.scoring.score_method).to_dict("records"),
@@ -50,6 +53,17 @@ def calibration_report(reference: Reference, options: DriftOptions, seed: int) -
 def _percentiles(values: np.ndarray) -> dict[str, float | None]:
     found = np.percentile(values, [2.5, 50, 97.5]) if len(values) else [None] * 3
     return dict(zip(("low", "median", "high"), found, strict=True))
+
+
+def _share_nulls(reference: Reference) -> list[dict[str, Any]]:
+    """Median and 95th percentile of the share of away_mass that few features cover between two answers to one question:
+    a row a length of the table and direction; none without pairs."""
+    rows = []
+    for top_features, rises in itertools.product((10, 20, 50), (False, True)):
+        if (null := reference.pairs.null(top_features, rises)) is not None:
+            shares = {"median": null.quantile(0.5), "high": null.quantile(HIGH), "pairs": len(null.shares)}
+            rows.append({"top_features": top_features, "direction": "rise" if rises else "fall"} | shares)
+    return rows
 
 
 def false_alarm_rate(

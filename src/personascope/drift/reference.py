@@ -9,7 +9,7 @@ reading. The turns themselves are scored on the axis of all responses, which dif
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from os import cpu_count
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from personascope.directions.axis import RoleSpace, assistant_index, role_space_
 from personascope.directions.block_sums import BlockSums, dense_column
 from personascope.directions.bootstrap import MAX_THREADS, AxisBootstrap, bootstrap, role_features
 from personascope.drift.options import SCORE_METHODS, DriftOptions
+from personascope.drift.strength import PairShares, pair_shares
 from personascope.drift.turns import MASS_METRICS, score_sparse, score_vectors
 from personascope.errors import UserError
 from personascope.formats.features import iter_features, residual_column
@@ -38,6 +39,7 @@ class Reference:
     scores {score method: float32 [N]}; mass {mass metric: float32 [N]}; role int32 [N]: index into role_names (sorted);
     prompt_index, question_id, n_tokens int32 [N]; assistant: its index in role_names. The last six are those of
     `AxisBootstrap`; without a bootstrap axes and assistants are [D, 0], the others [0], split_half NaN.
+    pairs: how few features carry the difference of two answers of the assistant to one question.
     """
 
     scores: dict[str, np.ndarray]
@@ -54,6 +56,7 @@ class Reference:
     cos_to_axis: np.ndarray
     shift: np.ndarray
     split_half: float
+    pairs: PairShares = field(default_factory=PairShares)
 
     def __len__(self) -> int:
         return len(self.role)
@@ -63,16 +66,18 @@ class Reference:
         arrays = {field.name: getattr(self, field.name) for field in fields(self)}
         arrays |= {f"score_{name}": values for name, values in arrays.pop("scores").items()}
         arrays |= {f"mass_{name}": values for name, values in arrays.pop("mass").items()}
+        arrays |= {f"pair_{name}": values for name, values in vars(arrays.pop("pairs")).items()}
         arrays["role_names"] = np.array(self.role_names, dtype=np.str_)
         save_npz(path, **{name: np.asarray(array) for name, array in arrays.items()})
 
     @classmethod
     def load(cls, path: str | Path) -> "Reference":
         """Read an .npz of `save`; UserError where it is missing or damaged."""
-        names = [field.name for field in fields(cls) if field.name not in ("scores", "mass")]
+        names = [field.name for field in fields(cls) if field.name not in ("scores", "mass", "pairs")]
         arrays: dict[str, Any] = dict(zip(names, load_npz(path, *names), strict=True))
         scores = load_npz(path, *(f"score_{name}" for name in SCORE_METHODS))
         mass = load_npz(path, *(f"mass_{name}" for name in MASS_METRICS))
+        pairs = load_npz(path, *(f"pair_{field.name}" for field in fields(PairShares)))
         return cls(
             **arrays
             | {
@@ -81,6 +86,7 @@ class Reference:
                 "role_names": [str(name) for name in arrays["role_names"]],
                 "assistant": int(arrays["assistant"]),
                 "split_half": float(arrays["split_half"]),
+                "pairs": PairShares(*pairs),
             }
         )
 
@@ -133,6 +139,7 @@ def build(
         **{key: joined[key].astype(np.int32) for key in KEYS},
         role_names=names,
         assistant=assistant,
+        pairs=pair_shares(files[names[assistant]], sums[names[assistant]], folds, options, seed),
         **vars(drawn),
     )
 

@@ -82,7 +82,8 @@ class DriftResult:
     weights: what each token adds; scored float32 [D]: the unit vector that the selected score is taken along;
     attribution: the feature x token table of the selected transition, empty without one and in residual space;
     calibration: one row a turn, or None where no reference was given; onset: first turn that rejects, or None;
-    intervals: turn scores under the bootstrap, columns assistant_turn, score_low, score_high, or None.
+    intervals: turn scores under the bootstrap, columns assistant_turn, score_low, score_high, or None;
+    strength: how unusual each transition's top_away_share is (`strength_table`), or None.
     """
 
     options: DriftOptions
@@ -104,6 +105,7 @@ class DriftResult:
     calibration: pd.DataFrame | None = None
     onset: int | None = None
     intervals: pd.DataFrame | None = None
+    strength: pd.DataFrame | None = None
 
     @property
     def score(self) -> np.ndarray:

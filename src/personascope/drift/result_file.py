@@ -76,6 +76,7 @@ def _tables(run: RunFile) -> dict[str, pd.DataFrame]:
     if isinstance(run.result, DriftResult):
         named |= {"nearest": run.result.nearest, "confounds": run.result.confounds, **run.result.features}
         named |= {"calibration": run.result.calibration, "intervals": run.result.intervals}
+        named["strength"] = run.result.strength
         named["attribution"] = run.result.attribution
     return {name: table for name, table in named.items() if table is not None}
 
@@ -138,6 +139,7 @@ def _unpacked(header: dict[str, Any], arrays: dict[str, np.ndarray], tables: dic
         features={name: tables[name] for name in header["features"]},
         calibration=tables.get("calibration"),
         intervals=tables.get("intervals"),
+        strength=tables.get("strength"),
         **{name: header[name] for name in ("selected", "max_abs_corr", "confound_verdict", "onset")},
     )
 

@@ -8,6 +8,7 @@ import pandas as pd
 from personascope.drift.attribution import effect
 from personascope.drift.options import SCORE_METHODS
 from personascope.drift.result import DriftResult
+from personascope.drift.strength import COLUMNS
 from personascope.drift.turns import MASS_METRICS, turn_bounds
 from personascope.drift.weights import LEFT_OUT
 
@@ -67,13 +68,18 @@ def score_mass_diag(result: DriftResult) -> pd.DataFrame:
 
 
 def transition_df(result: DriftResult) -> pd.DataFrame:
-    """One row a transition; `selected` marks the one that the feature tables explain."""
+    """One row a transition; `selected` marks the one that the feature tables explain.
+
+    top_away_share_null_median, _null_high, top_away_share_p_value: see `strength`; missing without a reference.
+    """
     names = (
         *("prev_turn", "turn", "delta_score", "delta_projection", "away_mass", "toward_mass"),
         *("top_away_share", "effect_strength"),
     )
     table = pd.DataFrame({name: [getattr(item, name) for item in result.transitions] for name in names})
     table["selected"] = np.arange(len(table)) == (-1 if result.selected is None else result.selected)
+    for name in COLUMNS:
+        table[name] = np.full(len(table), np.nan) if result.strength is None else result.strength[name].to_numpy()
     return table
 
 
