@@ -250,11 +250,11 @@ def test_drift_jobs_ask_for_what_references_and_role_spaces_take(folder: Path) -
     production = {"path": None, "release": "scope", "id": "layer_40_width_65k_l0_medium"}
     one = read({"sae": production})
     assert one.d_sae == 65536
-    reference, roles = 65536 * 1000 * 4, 4 * 65536 * 3 * 4
-    assert one.drift_mb == pytest.approx(500 + (reference + roles) / 1e6, abs=1)
+    reference, halves, roles = 65536 * 1000 * 4, 65536 * 40 * 4, 4 * 65536 * 3 * 4
+    assert one.drift_mb == pytest.approx(500 + (reference + halves + roles) / 1e6, abs=1)
     analyses = {"default": {}, "pc1": {"axis_method": "pc1"}, "against": {"score_method": "cos_assistant"}}
     three = read({"sae": production, "drift": {"analyses": analyses}})
-    assert three.drift_mb == pytest.approx(500 + (4 * reference + 3 * roles) / 1e6, abs=1)
+    assert three.drift_mb == pytest.approx(500 + (4 * reference + 3 * halves + 3 * roles) / 1e6, abs=1)
     assert read({"sae": production, "drift": {"uncertainty": {"draws": 0}}}).drift_mb < 510
 
 

@@ -11,10 +11,12 @@ import pandas as pd
 from personascope.directions.axis import RoleSpace, role_space_of, unit
 from personascope.drift.attribution import feature_tables, scored_direction, transitions_of
 from personascope.drift.calibration import calibrate
+from personascope.drift.groups import with_groups
 from personascope.drift.intervals import contribution_intervals, turn_intervals
 from personascope.drift.options import DriftOptions
 from personascope.drift.reference import Reference
 from personascope.drift.result import DriftResult, Transition, TurnScores
+from personascope.drift.stability import with_stability
 from personascope.drift.strength import strength_table
 from personascope.drift.turns import MASS_METRICS, token_scores, turn_bounds, turn_scores
 from personascope.drift.weights import token_weights
@@ -57,13 +59,15 @@ def analyze_in(
     transitions = transitions_of(turns, roles, options, scored)
     selected = select_transition(transitions, activations.n_turns, options)
     explained = None if selected is None else transitions[selected]
-    features = feature_tables(explained, roles, options, descriptions)
+    features = with_groups(feature_tables(explained, roles, options, descriptions), activations)
     calibration, onset, intervals, strength = None, None, None, None
     if reference is not None:
         calibration, onset = calibrate(turns, reference, options)
         intervals = turn_intervals(turns, roles, reference, options)
         strength = strength_table(transitions, reference.pairs, options)
         features = _with_intervals(features, explained, reference)
+        sizes = (reference.half_axes, options.display.top_features)
+        features = with_stability(features, explained, roles.axis, *sizes)
     table = confounds(turns, options)
     largest = max_abs_corr(table)
     scores = token_scores(activations, roles, options)

@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 from personascope.directions.axis import RoleSpace, assistant_index, role_space_of
 from personascope.directions.block_sums import BlockSums, dense_column
 from personascope.directions.bootstrap import MAX_THREADS, AxisBootstrap, bootstrap, role_features
+from personascope.directions.halves import half_axes
 from personascope.drift.options import SCORE_METHODS, DriftOptions
 from personascope.drift.strength import PairShares, pair_shares
 from personascope.drift.turns import MASS_METRICS, score_sparse, score_vectors
@@ -39,7 +40,8 @@ class Reference:
     scores {score method: float32 [N]}; mass {mass metric: float32 [N]}; role int32 [N]: index into role_names (sorted);
     prompt_index, question_id, n_tokens int32 [N]; assistant: its index in role_names. The last six are those of
     `AxisBootstrap`; without a bootstrap axes and assistants are [D, 0], the others [0], split_half NaN.
-    pairs: how few features carry the difference of two answers of the assistant to one question.
+    pairs: how few features carry the difference of two answers of the assistant to one question; half_axes: those of
+    `directions.halves`, [D, 0] without a bootstrap.
     """
 
     scores: dict[str, np.ndarray]
@@ -57,6 +59,7 @@ class Reference:
     shift: np.ndarray
     split_half: float
     pairs: PairShares = field(default_factory=PairShares)
+    half_axes: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
     def __len__(self) -> int:
         return len(self.role)
@@ -123,11 +126,12 @@ def build(
         log.warning(
             "drift: too few questions for a bootstrap, which would show no spread at all; no intervals are made"
         )
-    drawn = no_draws(len(whole.axis))
+    drawn, halves = no_draws(len(whole.axis)), np.empty((len(whole.axis), 0), np.float32)
     if draws and len(folds) >= 2:
         needs = {"assistants": options.scoring.score_method == "cos_assistant"}
         needs["turn_mean"] = options.scoring.center_turns_with_role_mean
         drawn = bootstrap(sums, options.axis, draws, seed, **needs)
+        halves = half_axes(sums, options.axis, seed)
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(min(cpu_count() or 1, MAX_THREADS)) as pool:
         parts = list(pool.map(lambda name: _score_role(files[name], sums[name], folds, options), names))
     for index, part in enumerate(parts):
@@ -140,6 +144,7 @@ def build(
         role_names=names,
         assistant=assistant,
         pairs=pair_shares(files[names[assistant]], sums[names[assistant]], folds, options, seed),
+        half_axes=halves,
         **vars(drawn),
     )
 

@@ -97,7 +97,8 @@ def pair_shares(
         if block not in folds or not pairs:
             continue
         for row in rng.permutation(len(pairs))[:PAIRS_A_QUESTION]:
-            shares.append(_both_orders(*pairs[row], folds[block].axis))
+            a, b = pairs[row]
+            shares.append(_both_orders(a, b, folds[block].axis))
             questions.append(question)
     if not shares:
         return PairShares()

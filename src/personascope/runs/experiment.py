@@ -35,6 +35,7 @@ UNKNOWN_BILLIONS, UNKNOWN_D_SAE, UNKNOWN_D_MODEL = 8.0, 65536, 8192
 # A GPU of 2023 generates some 30,000 tokens/s for each billion parameters, a few cores 10; reading is 4 times as fast.
 GPU_RATE, CPU_RATE, READING = 30_000, 10, 4
 ANALYSIS_MB = 500  # a drift job without the arrays that the host keeps: the process, and one conversation at work
+HALVES = 40  # axes of halves of the questions that a reference holds (directions.halves: 2 a split)
 # The keys of each block that decide results; the others only say where and in what portions the work is done.
 MODEL_SPEC = ("id", "revision", "dtype", "trust_remote_code")
 ENGINE = ("model", "base_url", "engine_options", "vllm_extensions")
@@ -250,14 +251,14 @@ class Experiment:
     def drift_mb(self) -> int:
         """Memory of a drift job: role space and reference of every analysis, which the host keeps side by side.
 
-        A reference has a float for each dimension and draw (twice for scores that are held against the assistant),
-        a role space is in memory four times while it is made.
+        A reference has a float for each dimension and draw (twice for scores that are held against the assistant) and
+        for each half of a split of the questions, a role space is in memory four times while it is made.
         """
         draws, kept = self.config["drift"]["uncertainty"]["draws"], 0
         for name in self.analyses:
             options = self.analysis_options(name)
             width = self.d_sae if options["space"] == "sae" else self.d_model
-            copies = draws * (2 if options["score_method"] == "cos_assistant" else 1)
+            copies = draws * (2 if options["score_method"] == "cos_assistant" else 1) + (HALVES if draws else 0)
             kept += 4 * width * (copies + 4 * len(self.roles))
         return ANALYSIS_MB + round(kept / 1e6)
 
