@@ -42,6 +42,7 @@ localrules:
     tokens,
     reference,
     drift,
+    splits,
     summary,
 
 
@@ -51,7 +52,7 @@ rule all:
     default_target: True
     input:
         *(E.responses, E.features, E.role_matrix, E.axis),
-        *(E.tokens, E.drift, E.drift_extras, E.summary),
+        *(E.tokens, E.drift, E.drift_extras, E.linear_split, E.summary),
 
 
 rule model:
@@ -98,6 +99,11 @@ rule drift:
     input:
         *(E.responses, E.features, E.role_matrix),
         *(E.tokens, E.references, E.drift, E.drift_extras, E.summary),
+
+
+rule splits:
+    input:
+        *(E.responses, E.features, E.role_matrix, E.tokens, E.linear_split),
 
 
 rule summary:

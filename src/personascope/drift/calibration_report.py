@@ -62,6 +62,7 @@ def _share_nulls(reference: Reference) -> list[dict[str, Any]]:
     for top_features, rises in itertools.product((10, 20, 50), (False, True)):
         if (null := reference.pairs.null(top_features, rises)) is not None:
             shares = {"median": null.quantile(0.5), "high": null.quantile(HIGH), "pairs": len(null.shares)}
+            shares["median_tokens"] = float(np.median(reference.pairs.n_tokens))
             rows.append({"top_features": top_features, "direction": "rise" if rises else "fall"} | shares)
     return rows
 

@@ -33,11 +33,13 @@ class PairShares:
     """Pairs of answers of one role to the same question under different variants, P of them.
 
     shares float32 [P, 2, K]: the share of away_mass that the k largest away contributions cover, k from 1 to K, in the
-    order in which the projection falls and in the one in which it rises; question_id int32 [P].
+    order in which the projection falls and in the one in which it rises; question_id int32 [P]; n_tokens int32 [P, 2]:
+    how long the two are. Few tokens have few features: a null of answers far shorter than the turns is too high.
     """
 
     shares: np.ndarray = field(default_factory=lambda: np.zeros((0, 2, MOST_FEATURES), np.float32))
     question_id: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
+    n_tokens: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int32))
 
     def null(self, top_features: int, rises: bool) -> "Null | None":
         """The null of one length of the table and one direction; None without pairs, and for longer tables."""
@@ -91,7 +93,7 @@ def pair_shares(
         return PairShares()
     answers = _answers(path, options)
     rng = np.random.default_rng(seed)
-    shares, questions = [], []
+    shares, questions, lengths = [], [], []
     for question, block in zip(sums.question_ids.tolist(), sums.question_blocks.tolist(), strict=True):
         pairs = list(itertools.combinations(answers.get(question, []), 2))
         if block not in folds or not pairs:
@@ -100,12 +102,13 @@ def pair_shares(
             a, b = pairs[row]
             shares.append(_both_orders(a, b, folds[block].axis))
             questions.append(question)
+            lengths.append((a[2], b[2]))
     if not shares:
         return PairShares()
-    return PairShares(np.stack(shares).astype(np.float32), np.array(questions, np.int32))
+    return PairShares(np.stack(shares).astype(np.float32), np.array(questions, np.int32), np.array(lengths, np.int32))
 
 
-Answer = tuple[np.ndarray, np.ndarray]  # active features, and their values in role space before centering
+Answer = tuple[np.ndarray, np.ndarray, int]  # active features, their values in role space before centering, tokens
 
 
 def _answers(path: str | Path, options: DriftOptions) -> dict[int, list[Answer]]:
@@ -115,7 +118,8 @@ def _answers(path: str | Path, options: DriftOptions) -> dict[int, list[Answer]]
         values = TRANSFORMS[options.axis.transform](getattr(rows, options.axis.pooling))
         for row in np.flatnonzero(rows.n_tokens > 0):
             owned = slice(rows.offsets[row], rows.offsets[row + 1])
-            answers.setdefault(int(rows.question_id[row]), []).append((rows.indices[owned], values[owned]))
+            answer = (rows.indices[owned], values[owned], int(rows.n_tokens[row]))
+            answers.setdefault(int(rows.question_id[row]), []).append(answer)
     return answers
 
 

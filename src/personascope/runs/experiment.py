@@ -112,6 +112,8 @@ class Experiment:
 
     def _check_analyses(self) -> None:
         kept = self.config["extraction"]["residual_layers"]
+        if self.config["drift"]["linear_split"] and not kept:
+            raise UserError("config, drift.linear_split: it needs the SAE's layer among extraction.residual_layers")
         for name in self.analyses:
             where = f"config, drift.analyses.{name}"
             flat = self.analysis_options(name)
@@ -263,6 +265,11 @@ class Experiment:
         return ANALYSIS_MB + round(kept / 1e6)
 
     @cached_property
+    def decoder_mb(self) -> int:
+        """Memory of a job that loads the SAE alone: its two matrices, twice over while they are read, and room."""
+        return 2000 + round(2 * 2 * 4 * self.d_sae * self.d_model / 1e6)
+
+    @cached_property
     def d_sae(self) -> int:
         """Features of the SAE: from its files, else from its name, else a guess."""
         path, trained = self.config["sae"]["path"], self.config["train_sae"]["width"]
@@ -334,6 +341,12 @@ class Experiment:
     def drift_extras(self) -> list[str]:
         tables, figures = self.analyses_with("tables"), self.analyses_with("figures")
         return self._of_runs("arrays.npz", tables) + self._of_runs("token_heat.html", figures)
+
+    @cached_property
+    def linear_split(self) -> list[str]:
+        """One table a conversation, where they are asked for."""
+        wanted = self.conversations if self.config["drift"]["linear_split"] else {}
+        return [f"<out>/linear_split/<cell>/{name}.csv" for name in wanted]
 
     @cached_property
     def summary(self) -> list[str]:
