@@ -42,6 +42,11 @@ class TurnParts:
     feature: np.ndarray
     value: np.ndarray
 
+    @classmethod
+    def none(cls) -> "TurnParts":
+        """A turn without tokens."""
+        return cls(0, np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0))
+
     def pooled(self, width: int) -> np.ndarray:
         """m_f, float64 [width]."""
         return np.bincount(self.feature, self.value, width)
@@ -107,7 +112,7 @@ def token_weights(
     options: DriftOptions,
 ) -> tuple[TokenWeights, pd.DataFrame]:
     """The weights of all tokens, and the feature x token table of the selected transition (see `attribution`)."""
-    slope, bounds, width = MEAN_SLOPES[options.axis.transform], turn_bounds(activations), activations.width
+    bounds, width = turn_bounds(activations), activations.width
     axis, scored = roles.axis.astype(np.float64), scored_direction(roles, options).astype(np.float64)
     weights = _no_weights(activations, turns, roles, options)
     parts: dict[int, TurnParts] = {}
@@ -116,19 +121,30 @@ def token_weights(
         here = slice(bounds[turn], bounds[turn + 1])
         parts[turn] = turn_parts(activations, turns, turn, options)
         pooled[turn] = parts[turn].pooled(width)
-        from_zero = slope(pooled[turn], np.zeros(width))
+        from_zero = _slopes(parts[turn], TurnParts.none(), pooled[turn], np.zeros(width), options)
         weights.w[here] = parts[turn].by_token(axis * from_zero)
         if len(weights.w_assistant):
             weights.w_assistant[here] = parts[turn].by_token(scored * from_zero)
     table = empty_attribution()
     for index, step in enumerate(transitions):
         prev, turn = step.prev_turn, step.turn
-        along = axis * slope(pooled[turn], pooled[prev])
+        along = axis * _slopes(parts[turn], parts[prev], pooled[turn], pooled[prev], options)
         weights.as_turn[bounds[turn] : bounds[turn + 1]] = parts[turn].by_token(along)
         weights.as_prev[bounds[prev] : bounds[prev + 1]] = -parts[prev].by_token(along)
         if index == selected and options.axis.space == "sae":
             table = attribution({prev: parts[prev], turn: parts[turn]}, prev, along, options.display.attribution_share)
     return weights, table
+
+
+def _slopes(
+    now: TurnParts, before: TurnParts, pooled: np.ndarray, pooled_before: np.ndarray, options: DriftOptions
+) -> np.ndarray:
+    """s_f float64 [D] between two turns' pooled values [D]; 0 for a feature that has no part in either."""
+    active = np.zeros(len(pooled), bool)
+    active[now.feature] = active[before.feature] = True
+    ids, slopes = np.flatnonzero(active), np.zeros(len(pooled))
+    slopes[ids] = MEAN_SLOPES[options.axis.transform](pooled[ids], pooled_before[ids])
+    return slopes
 
 
 def _no_weights(
