@@ -8,11 +8,14 @@ import pytest
 
 from personascope.directions.axis import role_space_of
 from personascope.drift.analysis import analyze
+from personascope.drift.bundle import summary
 from personascope.drift.calibration_report import calibration_report
 from personascope.drift.options import DriftOptions
 from personascope.drift.reference import Reference
 from personascope.drift.strength import MOST_FEATURES, Null, PairShares, strength_table
+from personascope.drift.summary import overview
 from personascope.drift.tables import transition_df
+from tests.drift.test_bundle import RUN, TIME
 from tests.drift.test_reference import BLOCKS, D_SAE, NAMES, QUESTIONS, VARIANTS, Corpus
 from tests.helpers.drift_cases import random_roles, random_tokens, reference_of, to_activations
 
@@ -108,6 +111,19 @@ def test_transitions_are_held_against_pairs_that_move_as_they_do() -> None:
         assert row["top_away_share_p_value"] == pytest.approx((1 + (null >= step.top_away_share).sum()) / 41)
         assert row["top_away_share_null_median"] == pytest.approx(np.sort(null)[19])
         assert row["top_away_share_null_high"] == pytest.approx(np.sort(null)[37])
+
+
+def test_the_summary_of_a_run_has_the_null_of_its_transition() -> None:
+    result = result_with(synthetic_pairs(), top_features=7)
+    row: Any = transition_df(result).iloc[result.selected]
+    event = summary(result, RUN, TIME)["diagnostics"]["feature_event_summary"]
+    assert event["top_away_share_null"]["median"] == row["top_away_share_null_median"]
+    assert event["top_away_share_null"]["high"] == row["top_away_share_null_high"]
+    metadata = {"turns": [], "dropped_messages": 0, "conversation": {"metadata": {}}}
+    assert overview(result, metadata)["top_away_share_p_value"] == event["top_away_share_p_value"] > 0
+    without = summary(result_with(None), RUN, TIME)["diagnostics"]["feature_event_summary"]
+    assert without["top_away_share_null"] == {"median": None, "high": None}
+    assert without["top_away_share_p_value"] is overview(result_with(None), metadata)["top_away_share_p_value"] is None
 
 
 def test_without_a_null_the_columns_are_empty() -> None:

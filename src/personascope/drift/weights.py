@@ -114,25 +114,24 @@ def token_weights(
     """The weights of all tokens, and the feature x token table of the selected transition (see `attribution`)."""
     bounds, width = turn_bounds(activations), activations.width
     axis, scored = roles.axis.astype(np.float64), scored_direction(roles, options).astype(np.float64)
-    weights = _no_weights(activations, turns, roles, options)
-    parts: dict[int, TurnParts] = {}
-    pooled: dict[int, np.ndarray] = {}
-    for turn in np.flatnonzero(turns.n_tokens).tolist():
+    weights, table = _no_weights(activations, turns, roles, options), empty_attribution()
+    before, pooled_before = TurnParts.none(), np.zeros(width)
+    for index, turn in enumerate(np.flatnonzero(turns.n_tokens).tolist()):
         here = slice(bounds[turn], bounds[turn + 1])
-        parts[turn] = turn_parts(activations, turns, turn, options)
-        pooled[turn] = parts[turn].pooled(width)
-        from_zero = _slopes(parts[turn], TurnParts.none(), pooled[turn], np.zeros(width), options)
-        weights.w[here] = parts[turn].by_token(axis * from_zero)
+        now = turn_parts(activations, turns, turn, options)
+        pooled = now.pooled(width)
+        from_zero = _slopes(now, TurnParts.none(), pooled, np.zeros(width), options)
+        weights.w[here] = now.by_token(axis * from_zero)
         if len(weights.w_assistant):
-            weights.w_assistant[here] = parts[turn].by_token(scored * from_zero)
-    table = empty_attribution()
-    for index, step in enumerate(transitions):
-        prev, turn = step.prev_turn, step.turn
-        along = axis * _slopes(parts[turn], parts[prev], pooled[turn], pooled[prev], options)
-        weights.as_turn[bounds[turn] : bounds[turn + 1]] = parts[turn].by_token(along)
-        weights.as_prev[bounds[prev] : bounds[prev + 1]] = -parts[prev].by_token(along)
-        if index == selected and options.axis.space == "sae":
-            table = attribution({prev: parts[prev], turn: parts[turn]}, prev, along, options.display.attribution_share)
+            weights.w_assistant[here] = now.by_token(scored * from_zero)
+        if index:  # the transition into this turn, from the last one that had tokens
+            step = transitions[index - 1]
+            along = axis * _slopes(now, before, pooled, pooled_before, options)
+            weights.as_turn[here] = now.by_token(along)
+            weights.as_prev[bounds[step.prev_turn] : bounds[step.prev_turn + 1]] = -before.by_token(along)
+            if index - 1 == selected and options.axis.space == "sae":
+                table = attribution({step.prev_turn: before, turn: now}, along, options.display.attribution_share)
+        before, pooled_before = now, pooled
     return weights, table
 
 
@@ -177,18 +176,18 @@ def empty_attribution() -> pd.DataFrame:
     return pd.DataFrame({name: np.zeros(0, np.float64 if name == "part" else np.int64) for name in ATTRIBUTION})
 
 
-def attribution(turns: dict[int, TurnParts], prev_turn: int, along: np.ndarray, share: float) -> pd.DataFrame:
+def attribution(turns: dict[int, TurnParts], along: np.ndarray, share: float) -> pd.DataFrame:
     """The feature x token table of one transition, the largest parts first: ATTRIBUTION, a row an entry.
 
-    turns: the parts of its two turns; along float64 [D]: a_f s_f. The largest entries are kept, as many as it takes to
-    cover `share` of the sum of their absolute parts, and with them all entries as large as the last of these. What
-    is left out is summed up in rows of its own, one for each turn and sign, whose feature_idx and token_idx are
-    LEFT_OUT and whose n_entries says how many entries they sum: the table's sum, over all rows, is the change of the
-    plain projection, and that of a turn's rows is the sum of its tokens' parts.
+    turns: the parts of its two turns, {turn: parts}; along float64 [D]: a_f s_f. The largest entries are kept, as many
+    as it takes to cover `share` of the sum of their absolute parts, and with them all that are as large as the last of
+    these. What is left out is summed up in rows of its own, one for each turn and sign, whose feature_idx and token_idx
+    are LEFT_OUT and whose n_entries says how many entries they sum: the table's sum, over all rows, is the change of
+    the plain projection, and that of a turn's rows is the sum of its tokens' parts.
     """
     pieces = []
     for turn, parts in sorted(turns.items()):
-        part = along[parts.feature] * parts.value * (-1 if turn == prev_turn else 1)
+        part = along[parts.feature] * parts.value * (-1 if turn == min(turns) else 1)
         pieces.append((parts.feature, np.full(len(part), turn), parts.token, part))
     columns = [np.concatenate(column) for column in zip(*pieces, strict=True)]
     columns = [column[columns[3] != 0] for column in columns]
