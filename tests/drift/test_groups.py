@@ -60,6 +60,14 @@ def test_few_tokens_in_common_are_chance() -> None:
     assert groups_of(np.array([1, 2]), to_activations(dense, turn, 2)).tolist() == [1, 1]
 
 
+def test_features_that_never_vary_are_alone() -> None:
+    dense, turn = random_tokens([20, 20], WIDTH)
+    dense[:, 1], dense[:, 2] = 0.1, 0.3
+    tokens = to_activations(dense, turn, 2)
+    assert groups_of(np.array([1, 2]), tokens).tolist() == [1, 2]
+    assert (correlations(np.array([1, 2]), tokens) == 0).all()
+
+
 def test_tables_say_what_a_group_contributes_together() -> None:
     dense, turn = split_tokens()
     matrix, names = random_roles(7, WIDTH)

@@ -15,6 +15,7 @@ from personascope.formats.tokens import TokenActivations
 
 TOGETHER = 0.8
 FEWEST_TOKENS = 5  # that a feature is active on to be grouped: fewer coincide by chance
+FLAT = 1e-9  # of a feature's squares: it does not vary
 COLUMNS = ("group", "group_size", "group_contrib")
 
 
@@ -46,10 +47,10 @@ def with_groups(tables: Mapping[str, pd.DataFrame], activations: TokenActivation
 
 def groups_of(ids: np.ndarray, activations: TokenActivations) -> np.ndarray:
     """The first feature of the group of each, int64 [n], for distinct features int64 [n] in order of preference."""
-    together = correlations(ids, activations) > TOGETHER
+    together = (correlations(ids, activations) > TOGETHER).tolist()
     groups: list[list[int]] = []
-    for place in range(len(ids)):
-        home = next((group for group in groups if together[place, group].all()), None)
+    for place, fires in enumerate(together):
+        home = next((group for group in groups if all(fires[member] for member in group)), None)
         if home is None:
             groups.append(home := [])
         home.append(place)
@@ -63,13 +64,17 @@ def correlations(ids: np.ndarray, activations: TokenActivations) -> np.ndarray:
     """Pearson correlation over all tokens, float64 [n, n]; 0 for a feature active on under FEWEST_TOKENS of them."""
     column = np.full(activations.width, -1)
     column[ids] = np.arange(len(ids))
-    entries = np.flatnonzero(column[activations.indices] >= 0)
-    token = np.searchsorted(activations.offsets, entries, side="right") - 1
-    values = np.zeros((len(activations), len(ids)))
-    values[token, column[activations.indices[entries]]] = activations.values[entries]
-    active = np.count_nonzero(values, axis=0)
-    centered = values - values.mean(0) if len(values) else values
-    norms = np.sqrt(np.square(centered).sum(0))
-    usable = (active >= FEWEST_TOKENS) & (norms > 0)
-    scaled = np.where(usable, centered / np.where(usable, norms, 1), 0)
-    return scaled.T @ scaled
+    places = column[activations.indices]
+    entries = np.flatnonzero(places >= 0)
+    places, values = places[entries], activations.values[entries].astype(np.float64)
+    # Only the tokens on which one of them fires need a row: the others add nothing to the products.
+    tokens, row = np.unique(np.searchsorted(activations.offsets, entries, side="right"), return_inverse=True)
+    rows = np.zeros((len(tokens), len(ids)))
+    rows[row, places] = values
+    n, sums = max(len(activations), 1), np.bincount(places, values, len(ids))
+    covariance = rows.T @ rows - np.outer(sums, sums) / n
+    variance, squares = np.diagonal(covariance), np.bincount(places, values * values, len(ids))
+    active = np.bincount(places, values != 0, len(ids))
+    usable = (active >= FEWEST_TOKENS) & (variance > FLAT * squares)
+    scale = np.where(usable, 1 / np.sqrt(np.where(usable, variance, 1)), 0)
+    return covariance * np.outer(scale, scale)

@@ -107,16 +107,16 @@ def attribution(result: DriftResult) -> pd.DataFrame:
     """
     table = result.attribution
     listed = (table["token_idx"] != LEFT_OUT).to_numpy()
-    bounds, texts = turn_bounds(result.tokens), result.tokens.tokens
-    places = bounds[table["turn"].to_numpy()] + table["token_idx"].to_numpy()
+    places = turn_bounds(result.tokens)[table["turn"].to_numpy()] + table["token_idx"].to_numpy()
+    texts = np.array([*result.tokens.tokens, ""], object)  # the last one for what is left out
     return pd.DataFrame(
         {
             "feature_idx": table["feature_idx"].astype("Int64").where(listed),
             "turn": table["turn"],
             "token_idx": table["token_idx"].astype("Int64").where(listed),
-            "token": [texts[place] if here else "" for place, here in zip(places.tolist(), listed, strict=True)],
+            "token": texts[np.where(listed, places, -1)],
             "part": table["part"],
-            "effect": [effect(part) for part in table["part"].tolist()],
+            "effect": np.where(table["part"].to_numpy() < 0, effect(-1.0), effect(1.0)),
             "n_entries": table["n_entries"],
         }
     )

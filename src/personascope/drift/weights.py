@@ -90,9 +90,10 @@ def _log1p_slope(m: np.ndarray, before: np.ndarray) -> np.ndarray:
     a, b = np.abs(m), np.abs(before)
     near = np.minimum(a, b)
     y = np.abs(a - b) / (1 + near)
-    one_side = np.where(y > 0, np.log1p(y) / np.where(y > 0, y, 1), 1) / (1 + near)
-    apart = m * before < 0
-    return np.where(apart, (np.log1p(a) + np.log1p(b)) / np.where(apart, a + b, 1), one_side)
+    slopes = np.divide(np.log1p(y), y, out=np.ones_like(y), where=y > 0) / (1 + near)
+    apart = np.flatnonzero(m * before < 0)
+    slopes[apart] = (np.log1p(a[apart]) + np.log1p(b[apart])) / (a[apart] + b[apart])
+    return slopes
 
 
 # Transform -> s_f: the mean of its derivative on the line between two pooled values float64 [D]; where they are equal,
@@ -193,8 +194,10 @@ def attribution(turns: dict[int, TurnParts], along: np.ndarray, share: float) ->
     columns = [column[columns[3] != 0] for column in columns]
     part = columns[3]
     size = np.abs(part)
-    kept = size >= _threshold(size, share)
-    order = np.flatnonzero(kept)[np.argsort(-size[kept], kind="stable")]
+    order = np.argsort(-size, kind="stable")
+    order = order[: _enough(size[order], share)]
+    kept = np.zeros(len(part), bool)
+    kept[order] = True
     rows = [column[order] for column in columns]
     table = pd.DataFrame(dict(zip(ATTRIBUTION, [*rows, np.ones(len(order), np.int64)], strict=True)))
     left_out = [
@@ -207,11 +210,10 @@ def attribution(turns: dict[int, TurnParts], along: np.ndarray, share: float) ->
     return pd.concat(frames, ignore_index=True).astype(types)
 
 
-def _threshold(size: np.ndarray, share: float) -> float:
-    """The least absolute part that is kept; the smallest there is where `share` is 1."""
-    if not len(size):
-        return 0.0
-    largest = np.sort(size)[::-1]
+def _enough(largest: np.ndarray, share: float) -> int:
+    """How many of the sizes, the largest first, cover `share` of their sum; with them all that equal the last."""
+    if share >= 1 or not len(largest):
+        return len(largest)
     covered = np.cumsum(largest)
-    last = np.searchsorted(covered, share * covered[-1]) if share < 1 else len(size) - 1
-    return float(largest[min(last, len(size) - 1)])
+    last = largest[min(np.searchsorted(covered, share * covered[-1]), len(largest) - 1)]
+    return int(np.searchsorted(-largest, -last, side="right"))
