@@ -9,7 +9,8 @@ import pytest
 import personascope.directions.bootstrap as module
 from personascope.directions.axis import role_space_of
 from personascope.directions.block_sums import BlockSums
-from personascope.directions.bootstrap import Draws, axes_of, bootstrap, complete, draw, role_features, split_half
+from personascope.directions.bootstrap import Draws, axes_of, bootstrap, complete, draw, role_features
+from personascope.directions.halves import half_axes, split_half
 from personascope.directions.options import AxisOptions
 from personascope.errors import UserError
 from tests.helpers.block_sums import NAMES, D, random_sums, sums_of, vectors_by_hand
@@ -26,6 +27,10 @@ SPACES = [
     {"space": "residual", "layer": 5},
     {"space": "residual", "layer": 3, "axis_method": "pc1", "transform": "raw"},
 ]
+
+
+def reliability(sums: dict[str, BlockSums]) -> float:
+    return split_half(half_axes(sums, RAW))
 
 
 def weights(sums: dict[str, BlockSums], variants: Any, blocks: Any) -> Draws:
@@ -95,7 +100,7 @@ def test_a_draw_never_leaves_a_role_without_a_response() -> None:
 def test_the_same_seed_gives_the_same_draws() -> None:
     sums = random_sums()
     one, again, other = (bootstrap(sums, RAW, 20, seed) for seed in (4, 4, 5))
-    assert one.axes == pytest.approx(again.axes, abs=1e-6) and one.split_half == pytest.approx(again.split_half)
+    assert one.axes == pytest.approx(again.axes, abs=1e-6)
     assert not np.allclose(one.axes, other.axes)
 
 
@@ -133,10 +138,10 @@ def test_split_half_is_near_one_for_a_clear_axis_near_zero_for_noise_and_missing
     clear[0, :, :, 0] += 30
     halves = []
     for y in (clear, noise):
-        halves.append(bootstrap({name: sums_of(role) for name, role in zip(NAMES, y, strict=False)}, RAW, 2).split_half)
+        halves.append(reliability({name: sums_of(role) for name, role in zip(NAMES, y, strict=False)}))
     assert halves[0] > 0.97 and abs(halves[1]) < 0.15
     one = {name: sums_of(role[:, :3], 3) for name, role in zip(NAMES, noise, strict=False)}
-    assert np.isnan(bootstrap(one, RAW, 2).split_half)
+    assert np.isnan(reliability(one))
 
 
 def test_halves_do_not_share_what_the_variants_say() -> None:
@@ -144,6 +149,6 @@ def test_halves_do_not_share_what_the_variants_say() -> None:
     rng = np.random.default_rng(1)
     y = np.repeat(rng.standard_normal((3, 4, 1, 400)), 12, axis=2)
     sums = {name: sums_of(role) for name, role in zip(NAMES, y, strict=False)}
-    assert abs(split_half(sums, RAW, np.random.default_rng(0))) < 0.15
+    assert abs(reliability(sums)) < 0.15
     one_variant = {name: sums_of(role[:1]) for name, role in zip(NAMES, y, strict=False)}
-    assert split_half(one_variant, RAW, np.random.default_rng(0)) == pytest.approx(1, abs=1e-4)
+    assert reliability(one_variant) == pytest.approx(1, abs=1e-4)

@@ -125,6 +125,11 @@ WRONG: dict[str, tuple[Callable[[], dict[str, Any]], list[str]]] = {
         key(drift={"analyses": {"mine": {"transition_pick": "manual"}}}),
         ["drift.analyses.mine.manual_turn"],
     ),
+    "linear-split-without-layers": (
+        key(extraction={"residual_layers": []}, drift={"linear_split": 5}),
+        ["drift.linear_split", "extraction.residual_layers"],
+    ),
+    "attribution-share": (key(drift={"analyses": {"mine": {"attribution_share": 0}}}), ["attribution_share", "0"]),
     "drift-percentiles": (
         key(drift={"analyses": {"mine": {"token_heat_percentiles": [95, 5]}}}),
         ["drift.analyses.mine", "token_heat_percentiles", "95 and 5"],
@@ -247,15 +252,23 @@ def test_sizes_decide_no_result_and_params_hold_no_size(folder: Path) -> None:
     assert quantized.engine_params != plain.engine_params
 
 
+def test_a_linear_split_is_a_table_a_conversation_where_it_is_asked_for(folder: Path) -> None:
+    assert read({}).linear_split == []
+    asked = read({"extraction": {"residual_layers": [15]}, "drift": {"linear_split": 5}})
+    assert asked.linear_split == [f"<out>/linear_split/<cell>/{name}.csv" for name in asked.conversations]
+    production = {"path": None, "release": "scope", "id": "layer_40_width_65k_l0_medium"}
+    assert read({"sae": production}).decoder_mb == pytest.approx(2000 + 16 * 65536 * 8192 / 1e6, abs=1)
+
+
 def test_drift_jobs_ask_for_what_references_and_role_spaces_take(folder: Path) -> None:
     production = {"path": None, "release": "scope", "id": "layer_40_width_65k_l0_medium"}
     one = read({"sae": production})
     assert one.d_sae == 65536
-    reference, roles = 65536 * 1000 * 4, 4 * 65536 * 3 * 4
-    assert one.drift_mb == pytest.approx(500 + (reference + roles) / 1e6, abs=1)
+    reference, halves, roles = 65536 * 1000 * 4, 65536 * 40 * 4, 4 * 65536 * 3 * 4
+    assert one.drift_mb == pytest.approx(500 + (reference + halves + roles) / 1e6, abs=1)
     analyses = {"default": {}, "pc1": {"axis_method": "pc1"}, "against": {"score_method": "cos_assistant"}}
     three = read({"sae": production, "drift": {"analyses": analyses}})
-    assert three.drift_mb == pytest.approx(500 + (4 * reference + 3 * roles) / 1e6, abs=1)
+    assert three.drift_mb == pytest.approx(500 + (4 * reference + 3 * halves + 3 * roles) / 1e6, abs=1)
     assert read({"sae": production, "drift": {"uncertainty": {"draws": 0}}}).drift_mb < 510
 
 

@@ -67,6 +67,14 @@ def test_without_residual_layers_there_is_no_residual_stage(workspace: Workspace
     assert counts == {"generate": 3, "extract": 3, "aggregate": 1, **AXIS}
 
 
+def test_the_linear_split_waits_for_the_axis_and_loads_no_model(workspace: Workspace):
+    overlay = workspace.overlay(TINY, {"drift": {"linear_split": 5}})
+    counts = workspace.counts("splits", "--configfile", overlay)
+    axis = {"aggregate": 1, "aggregate_residuals": 1, "assistant_axis": 1}
+    tokens = {"generate": 3, "extract": 3, "simulate": 1, "extract_conversation": 4}
+    assert counts == {**tokens, **axis, "project_decoder": 1, "linear_split": 4}
+
+
 def test_rulegraph_and_lint(clone: Workspace):
     graph = clone.snakemake("--rulegraph").text
     assert all(rule in graph for rule in ("digraph", "fetch_model", "generate", "extract", "aggregate", "plot_axis"))

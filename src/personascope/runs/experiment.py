@@ -38,6 +38,7 @@ GPU_RATE, CPU_RATE, READING = 30_000, 10, 4
 ANALYSIS_MB = 500  # a drift job without the arrays that the host keeps: the process, and one conversation at work
 # The role matrix that turns are held against: the maxima of a turn, not of all responses of a role.
 POOLED = {"mean": "mean", "max": "mean_of_max"}
+HALVES = 40  # axes of halves of the questions that a reference holds (directions.halves: 2 a split)
 # The keys of each block that decide results; the others only say where and in what portions the work is done.
 MODEL_SPEC = ("id", "revision", "dtype", "trust_remote_code")
 ENGINE = ("model", "base_url", "engine_options", "vllm_extensions")
@@ -133,6 +134,8 @@ class Experiment:
 
     def _check_analyses(self) -> None:
         kept = self.config["extraction"]["residual_layers"]
+        if self.config["drift"]["linear_split"] and not kept:
+            raise UserError("config, drift.linear_split: it needs the SAE's layer among extraction.residual_layers")
         for name in self.analyses:
             where = f"config, drift.analyses.{name}"
             flat = self.analysis_options(name)
@@ -285,16 +288,21 @@ class Experiment:
     def drift_mb(self) -> int:
         """Memory of a drift job: role space and reference of every analysis, which the host keeps side by side.
 
-        A reference has a float for each dimension and draw (twice for scores that are held against the assistant),
-        a role space is in memory four times while it is made.
+        A reference has a float for each dimension and draw (twice for scores that are held against the assistant) and
+        for each half of a split of the questions, a role space is in memory four times while it is made.
         """
         draws, kept = self.config["drift"]["uncertainty"]["draws"], 0
         for name in self.analyses:
             options = self.analysis_options(name)
             width = self.d_sae if options["space"] == "sae" else self.d_model
-            copies = draws * (2 if options["score_method"] == "cos_assistant" else 1)
+            copies = draws * (2 if options["score_method"] == "cos_assistant" else 1) + (HALVES if draws else 0)
             kept += 4 * width * (copies + 4 * len(self.roles))
         return ANALYSIS_MB + round(kept / 1e6)
+
+    @cached_property
+    def decoder_mb(self) -> int:
+        """Memory of a job that loads the SAE alone: its two matrices, twice over while they are read, and room."""
+        return 2000 + round(2 * 2 * 4 * self.d_sae * self.d_model / 1e6)
 
     @property
     def d_sae(self) -> int:
@@ -382,6 +390,12 @@ class Experiment:
     def drift_extras(self) -> list[str]:
         tables, figures = self.analyses_with("tables"), self.analyses_with("figures")
         return self._of_runs("arrays.npz", tables) + self._of_runs("token_heat.html", figures)
+
+    @cached_property
+    def linear_split(self) -> list[str]:
+        """One table a conversation, where they are asked for."""
+        wanted = self.conversations if self.config["drift"]["linear_split"] else {}
+        return [f"<out>/linear_split/<cell>/{name}.csv" for name in wanted]
 
     @cached_property
     def summary(self) -> list[str]:
