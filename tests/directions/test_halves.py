@@ -11,12 +11,14 @@ from personascope.directions.halves import half_axes
 from personascope.directions.options import AxisOptions
 from tests.helpers.block_sums import NAMES, D, random_sums, sums_of, vectors_by_hand
 
+PLAIN = AxisOptions(anchor=("assistant",))
+
 
 @pytest.mark.parametrize(
     "chosen", [{}, {"axis_method": "pc1"}, {"pooling": "max"}, {"space": "residual", "layer": 5, "transform": "raw"}]
 )
 def test_each_pair_is_the_axes_of_halves_without_a_common_question_or_variant(chosen: dict[str, Any]) -> None:
-    sums, options = random_sums(variants=4, blocks=4, seed=2), AxisOptions(**chosen)
+    sums, options = random_sums(variants=4, blocks=4, seed=2), AxisOptions(**{"anchor": ("assistant",)} | chosen)
     axes = half_axes(sums, options, seed=1, splits=3)
     assert axes.dtype == np.float32 and 0 < axes.shape[1] <= 6 and axes.shape[1] % 2 == 0
     halves = [
@@ -42,9 +44,9 @@ def _complete(sums: Any, v: Any, g: Any) -> bool:
 def test_one_variant_is_in_both_halves_and_one_block_gives_none() -> None:
     rng = np.random.default_rng(0)
     one = {name: sums_of(rng.random((1, 4, D))) for name in NAMES}
-    assert half_axes(one, AxisOptions(), splits=5).shape == (D, 10)
+    assert half_axes(one, PLAIN, splits=5).shape == (D, 10)
     single = {name: sums_of(rng.random((3, 1, D))) for name in NAMES}
-    assert half_axes(single, AxisOptions()).shape == (D, 0)
+    assert half_axes(single, PLAIN).shape == (D, 0)
 
 
 def test_a_split_that_leaves_a_role_silent_is_left_out() -> None:
@@ -53,4 +55,4 @@ def test_a_split_that_leaves_a_role_silent_is_left_out() -> None:
     counts = sums["elf"].counts.copy()
     counts[:, 1:] = 0
     sums["elf"] = replace(sums["elf"], counts=counts)
-    assert half_axes(sums, AxisOptions()).shape == (D, 0)
+    assert half_axes(sums, PLAIN).shape == (D, 0)

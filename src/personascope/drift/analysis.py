@@ -19,6 +19,7 @@ from personascope.drift.reference import Reference
 from personascope.drift.result import DriftResult, Transition, TurnScores
 from personascope.drift.stability import with_stability
 from personascope.drift.strength import strength_table
+from personascope.drift.token_noise import token_noise
 from personascope.drift.turns import token_scores, turn_bounds, turn_scores
 from personascope.drift.weights import token_weights
 from personascope.errors import UserError
@@ -72,7 +73,8 @@ def analyze_in(
     intervals, strength = None, None
     if reference is not None:
         calibration = calibration.join(answer_table(turns, reference, options))
-        intervals = turn_intervals(turns, roles, reference, options)
+        noise = token_noise(activations, turns, roles, options)
+        intervals = turn_intervals(turns, roles, reference, options, noise)
         strength = strength_table(transitions, reference.pairs, options)
         features = _with_intervals(features, explained, reference)
         sizes = (reference.half_axes, options.display.top_features)
