@@ -18,7 +18,7 @@ PLAIN = AxisOptions(anchor=("assistant",))
     "chosen", [{}, {"axis_method": "pc1"}, {"pooling": "max"}, {"space": "residual", "layer": 5, "transform": "raw"}]
 )
 def test_each_pair_is_the_axes_of_halves_without_a_common_question_or_variant(chosen: dict[str, Any]) -> None:
-    sums, options = random_sums(variants=4, blocks=4, seed=2), AxisOptions(**{"anchor": ("assistant",)} | chosen)
+    sums, options = random_sums(variants=4, blocks=4, seed=2), replace(PLAIN, **chosen)
     axes = half_axes(sums, options, seed=1, splits=3)
     assert axes.dtype == np.float32 and 0 < axes.shape[1] <= 6 and axes.shape[1] % 2 == 0
     halves = [

@@ -92,9 +92,11 @@ def test_intervals_of_roles_cover_their_mean_over_all_questions_and_variants(var
         score = (
             rng.normal(size=(variants, 1)) + rng.normal(size=(1, questions)) + rng.normal(size=(variants, questions))
         )
-        v, q = np.indices(score.shape)
+        v, q = np.indices((variants, questions))
         table = {"role": "elf", "prompt_index": v.ravel(), "question_id": q.ravel()}
-        (row,) = role_intervals(pd.DataFrame(table | {"crossfit": score.ravel(), "in_sample": 0.0})).to_dict("records")
+        (row,) = role_intervals(pd.DataFrame(table | {"crossfit": np.ravel(score), "in_sample": 0.0})).to_dict(
+            "records"
+        )
         covered.append(row["crossfit_low"] <= 0 <= row["crossfit_high"])
     assert 0.90 <= np.mean(covered) <= 0.985
 

@@ -1,4 +1,4 @@
-"""The conversation test: its parts by hand, and its false alarms on simulated conversations that depend on themselves."""
+"""The conversation test: its parts by hand, and its false alarms on simulated conversations whose turns are alike."""
 
 import math
 

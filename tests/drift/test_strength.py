@@ -143,6 +143,6 @@ def test_the_null_is_in_the_references_file_and_its_report(tmp_path: Path, corpu
     assert np.array_equal(again.question_id, reference.pairs.question_id)
     lengths = corpus.n_tokens["assistant"].reshape(VARIANTS, QUESTIONS)[:, again.question_id]
     assert np.sort(again.n_tokens, axis=1).tolist() == np.sort(lengths.T, axis=1).tolist()
-    report = calibration_report(reference, DriftOptions(), 0)["top_away_share_null"]
+    report = calibration_report(reference, DriftOptions())["top_away_share_null"]
     assert [(row["top_features"], row["direction"]) for row in report][:2] == [(10, "fall"), (10, "rise")]
     assert all(0 < row["median"] <= row["high"] <= 1 and row["pairs"] == 6 for row in report)

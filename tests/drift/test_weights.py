@@ -264,12 +264,14 @@ def test_features_explain_the_selected_score(method: str, l2: bool, center: bool
     own = step.score_contrib
     assert own is not None and own.sum(dtype=np.float64) == pytest.approx(step.delta_score, abs=1e-6)
     # By another route: a feature of the turn's unit vector taken out takes its part of the score with it.
+    anchor = result.roles.anchor / np.linalg.norm(result.roles.anchor)
+    scored = anchor if result.options.scoring.score_method == "cos_assistant" else result.roles.axis
     space = result.turns.space.astype(np.float64)
     unit = space / np.linalg.norm(space, axis=1, keepdims=True).clip(1e-8)
     for row in table.head(5).to_dict("records"):
         without = unit.copy()
         without[:, row["feature_idx"]] = 0
-        moved = (unit - without) @ result.scored
+        moved = (unit - without) @ scored
         assert row["score_contrib"] == pytest.approx(moved[step.turn] - moved[step.prev_turn], rel=1e-4, abs=1e-7)
 
 

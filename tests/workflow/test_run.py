@@ -43,7 +43,12 @@ def test_features_and_residuals_have_a_row_a_response(finished: Workspace):
 
 
 def test_role_matrices(finished: Workspace):
-    for space, shape in {"mean": (3, 4096), "max": (3, 4096), "residual": (3, 3, 576)}.items():
+    for space, shape in {
+        "mean": (3, 4096),
+        "max": (3, 4096),
+        "mean_of_max": (3, 4096),
+        "residual": (3, 3, 576),
+    }.items():
         with np.load(
             finished.path / f"results/main/aggregated/{CELL}/{space}/per_role.npz", allow_pickle=False
         ) as data:

@@ -17,7 +17,6 @@ from personascope.directions.spaces import axis_spaces, figure_files
 from personascope.drift import options as drift_options
 from personascope.drift.options import DriftOptions, names_of
 from personascope.errors import UserError
-from personascope.formats.conversations import find_conversations
 from personascope.formats.roles import (
     build_prompts,
     questions_for,
@@ -27,6 +26,7 @@ from personascope.formats.roles import (
     select_roles,
 )
 from personascope.runs.config import checked_config
+from personascope.runs.conversations import find_all
 
 EMBEDDED = "SmolLM2-135M-Instruct"
 # Folders beside those of the experiments, in results or logs: names that no experiment may have.
@@ -52,7 +52,7 @@ def read_experiment(config: dict[str, Any], schema: dict[str, Any]) -> "Experime
     """
     config = checked_config(config, schema)
     roles, prompts = _read_roles(config)
-    experiment = Experiment(config, roles, prompts, *_find_conversations(config))
+    experiment = Experiment(config, roles, prompts, *find_all(config))
     experiment.check()
     return experiment
 
@@ -68,38 +68,6 @@ def _read_roles(config: dict[str, Any]) -> tuple[list[str], int]:
         questions = questions_for(role, generation["question_mode"], shared)
         prompts = max(prompts, len(build_prompts(role, generation["variants"], questions, "")))
     return names, prompts
-
-
-def _find_conversations(config: dict[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
-    """({name: path with path variables} of the conversations to be analyzed, the same of the reference conversations):
-    the files of the folders that config names, and those that are simulated."""
-    drift = config["drift"]
-    parts: dict[str, dict[str, str]] = {}
-    try:
-        sources = {"simulations": drift["conversations"], "references": drift["references"]["conversations"]}
-        for kind, files in sources.items():
-            samples, folder = range(drift[kind]["samples"]), drift[kind]["folder"]
-            found = {name: str(path) for name, path in find_conversations(files).items()}
-            scripts = find_conversations([folder]) if samples else {}
-            made = {f"{script}-{i}": f"<out>/{kind}/<model>/{script}-{i}.json" for script in scripts for i in samples}
-            if both := sorted(found.keys() & made.keys()):
-                raise UserError(f"{both[0]} is the name of a file and of a simulation; rename the file")
-            parts[kind] = found | made
-    except UserError as error:
-        raise UserError(f"config, drift: {error}") from None
-    analyzed, references = parts["simulations"], parts["references"]
-    if both := sorted(analyzed.keys() & references.keys()):
-        raise UserError(f"config, drift: {both[0]} is a conversation and a reference; a test needs others than itself")
-    select = drift["references"]["select"]
-    names = sorted(references) if select == "all" else _spread_over(sorted(references), select)
-    return analyzed, {name: references[name] for name in names}
-
-
-def _spread_over(names: list[str], n: int) -> list[str]:
-    """n of the names, evenly spread."""
-    if n > len(names):
-        raise UserError(f"config, drift.references.select: {n}, but there are {len(names)} reference conversations")
-    return [names[i * len(names) // n] for i in range(n)]
 
 
 @dataclass(frozen=True)
