@@ -67,11 +67,13 @@ class ScoredAxis:
 class RoleSpace(ScoredAxis):
     """The same with the role vectors, float32.
 
-    space [R, D]: transformed (and centered) role vectors; directions [R, D]: their unit vectors.
+    space [R, D]: transformed (and centered) role vectors; directions [R, D]: their unit vectors; center [D]: the mean
+    role vector before centering, whether it was taken off or not.
     """
 
     space: np.ndarray
     directions: np.ndarray
+    center: np.ndarray
 
 
 def unit(x: np.ndarray) -> np.ndarray:
@@ -161,7 +163,7 @@ def role_space_of(features: np.ndarray, names: Sequence[str], options: AxisOptio
     """
     roles = axis_roles(names, options)
     space = TRANSFORMS[options.transform](features)
-    mean = space[roles.members].mean(0)
+    center = mean = space[roles.members].mean(0)
     if options.use_centering:
         # What rounding leaves of the centered mean would make every inactive feature of a turn nonzero: it is 0.
         space, mean = space - mean, np.zeros_like(mean)
@@ -176,6 +178,7 @@ def role_space_of(features: np.ndarray, names: Sequence[str], options: AxisOptio
         agreement=float(axes["diff"] @ axes["pc1"]),
         space=space,
         directions=unit(space),
+        center=center,
     )
 
 
