@@ -82,12 +82,7 @@ rule assistant_axis:
         ),
     output:
         arrays="<out>/axis/<cell>/axis.npz",
-        tables=report(
-            [f"<out>/axis/<cell>/{name}.csv" for name in axis_options.TABLES],
-            caption="../report/axis_tables.rst",
-            category="Assistant axis",
-            labels={"kind": "table", "questions": E.mode, "model": E.model},
-        ),
+        tables=[f"<out>/axis/<cell>/{name}.csv" for name in axis_options.TABLES],
     log:
         "<log>/assistant_axis/<cell>.log",
     benchmark:
@@ -115,7 +110,7 @@ rule plot_axis:
         png=report(
             "<out>/axis/<cell>/{figure}.png",
             caption="../report/axis_figures.rst",
-            category="Assistant axis",
+            category="4. Assistant axis",
             labels={"kind": "{figure}", "questions": E.mode, "model": E.model},
         ),
         svg="<out>/axis/<cell>/{figure}.svg",

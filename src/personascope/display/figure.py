@@ -65,7 +65,7 @@ def finish(figure: Figure, title: str = "", *, noted: bool = False) -> Figure:
         text.set_parse_math(False)
         own = text.get_fontfamily()
         if further := further_families(text.get_text(), own[0]):
-            text.set_family([*own, *further])
+            text.set_fontfamily([*own, *further])
     return figure
 
 

@@ -79,7 +79,8 @@ class DriftResult:
 
     selected: index into `transitions`, or None ("none": fewer than two turns with tokens);
     nearest: table assistant_turn, rank, role, cosine; role_cosines float32 [T, R]: cosines of turn and role vectors,
-    both minus the mean role, NaN for a turn without tokens; repetition float64 [T]; confounds: table score_method, metric, corr (NaN: no value);
+    both minus the mean role, NaN for a turn without tokens; repetition float64 [T]: share of repeated runs of tokens;
+    confounds: table score_method, metric, corr (NaN: no value), n;
     token_scores float32 [n]: u_k; token_heat float32 [n]: u_k_norm in [0, 1], clipped per turn;
     calibration: one row a turn, see `calibration.answer_table` and `calibration.judge`; verdict: of the test;
     intervals: turn scores under the bootstrap, columns assistant_turn, score_low, score_high, or None.

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
@@ -57,7 +58,8 @@ def _feature_bars(table: pd.DataFrame, line: str) -> Figure:
     contrib, places = numbers(table, "contrib"), np.arange(len(table))
     low, high = numbers(table, "contrib_low"), numbers(table, "contrib_high")
     unsure = (low <= 0) & (high >= 0)
-    weaker = np.array([str(value) == "deactivated" for value in table.get("direction", [""] * len(table))])
+    directions = table["direction"].astype(str) if "direction" in table else [""] * len(table)
+    weaker = np.array([direction == "deactivated" for direction in directions])
     labels = [feature_label(row) for row in table.to_dict("records")]
     figure = Figure(figsize=(11, 2.1 + 0.27 * len(table)), layout="constrained")
     ax = figure.subplots()
@@ -85,7 +87,7 @@ def _feature_bars(table: pd.DataFrame, line: str) -> Figure:
     ax.set_xlabel("\u2190 away      contribution to the change of the projection      toward the assistant \u2192")
     legend = figure.legend(handles=handles, loc="outside lower left", ncols=4, frameon=False, fontsize=8)
     if any("[" in label for label in labels):
-        legend.set_title(PROFILE_WORDS, {"size": 7.5})
+        legend.set_title(PROFILE_WORDS, FontProperties(size=7.5))
         legend.set_alignment("left")
     clean(ax)
     return figure

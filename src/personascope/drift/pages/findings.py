@@ -19,7 +19,7 @@ from personascope.display.html import SORT, TABLE_STYLE, cell, escaped, page, ta
 from personascope.drift.pages.figures import DRIFT_FIGURES
 from personascope.drift.pages.plot import context_of
 from personascope.drift.pages.ranking import Links, Nulls, by_analysis, figure_of, rates_html, text_of
-from personascope.drift.pages.words import p_text, share
+from personascope.drift.pages.words import p_text, rate_text, share
 from personascope.drift.result_file import load_run
 from personascope.drift.summary import detection_table, read_summaries, summary_table
 from personascope.drift.tables import tables
@@ -34,7 +34,8 @@ STYLE = f"""{TABLE_STYLE}img {{ max-width: 100%; height: auto; background: #fff;
 .bad {{ font-weight: 700; color: #b34700; }}
 @media (prefers-color-scheme: dark) {{ .bad {{ color: #ff9a4d; }} }}
 summary {{ cursor: pointer; margin: 0.6rem 0; }}
-h2 {{ margin-top: 2rem; }}
+h1 {{ font-size: 1.7rem; }}
+h2 {{ margin-top: 2rem; font-size: 1.3rem; }}
 """
 TITLES = ("Is the axis good enough?", "What was flagged?", "What not to conclude")
 AXIS_HEADS = {
@@ -96,9 +97,10 @@ def flagged_lines(summary: pd.DataFrame, nulls: Nulls) -> list[str]:
         raised = [str(value) for value in part.loc[alarms, "conversation"]]
         said = f"{name}: {len(raised)} of {int(tested.sum())} tested conversations raised an alarm"
         said += f" ({_named(raised)})" if raised else ""
-        lines.append(f"{said}{_chance(nulls.get(name, {}), int(tested.sum()))}{_discoveries(part, nulls.get(name, {}))}.")
+        null = nulls.get(name, {})
+        lines.append(f"{said}{_chance(null, int(tested.sum()))}{_discoveries(part, null)}.")
     if len(failed):
-        lines.append(f"{_counted(failed['conversation'].nunique(), 'conversation')} could not be analyzed.")
+        lines.append(f"{_counted(len(set(failed['conversation'])), 'conversation')} could not be analyzed.")
     return lines or ["No conversations were given."]
 
 
@@ -110,9 +112,8 @@ def _chance(null: Mapping[str, Any], tested: int) -> str:
     rate = null.get("false_alarms", {}).get("", {})
     if rate.get("rate") is None:
         return "; the rate of false alarms was not measured"
-    interval = f"{share(rate['low'])} to {share(rate['high'])}"
     by_chance = f"about {tested * rate['rate']:.1f} of {tested} by chance"
-    return f"; on plain conversations the measured rate is {share(rate['rate'])} ({interval}, n = {rate['n']}), {by_chance}"
+    return f"; on plain conversations the measured rate is {rate_text(rate)}, {by_chance}"
 
 
 def _discoveries(part: pd.DataFrame, null: Mapping[str, Any]) -> str:
@@ -180,7 +181,7 @@ def _float(value: Any) -> float:
 
 
 def findings_html(findings: Findings, pictures: str = "", links: Links | None = None) -> str:
-    """The page. pictures: HTML of the flagged runs' figures; links: folders of runs that have figures, from the page."""
+    """The page. pictures: HTML of the flagged runs' figures; links: folders of runs that have some, from the page."""
     axis, flagged, cautious = (_section(title, lines) for title, lines in findings.sections)
     body = [axis, _axis_table(findings.agreement), _projections(findings.projections), flagged]
     body.append(_flagged_table(findings.summary, links or {}))
@@ -229,7 +230,8 @@ def _projections(projections: pd.DataFrame) -> str:
         rows = [("", [_value(row[name], name in ("role", "kind")) for name in columns]) for row in _records(part)]
         made = table([(str(name), name in ("role", "kind")) for name in columns], rows, sortable=True)
         count = _counted(len(part), "role")
-        shown.append(f"<details><summary>Where each role lies, {escaped(space)} ({count})</summary>\n{made}</details>\n")
+        head = f"Where each role lies, {escaped(space)} ({count})"
+        shown.append(f"<details><summary>{head}</summary>\n{made}</details>\n")
     return "".join(shown)
 
 
@@ -246,7 +248,8 @@ def _flagged_table(summary: pd.DataFrame, links: Links) -> str:
     for row in _records(flagged_runs(summary)):
         folder = links.get((str(row["analysis"]), str(row["conversation"])))
         markup = "" if folder is None else f' <a href="{escaped(folder)}/token_heat.html">tokens</a>'
-        cells = [cell(text_of(row["conversation"]), text=True, markup=markup), cell(text_of(row["analysis"]), text=True)]
+        cells = [cell(text_of(row["conversation"]), text=True, markup=markup)]
+        cells.append(cell(text_of(row["analysis"]), text=True))
         for name in ("alarm_turn", "onset", "p_value", "q_value", "fall"):
             number = _float(row.get(name))
             cells.append(cell("") if math.isnan(number) else cell(figure_of(number), value=number))

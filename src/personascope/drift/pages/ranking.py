@@ -24,7 +24,6 @@ from personascope.display.figure import (
     finish,
     font_text,
     message_figure,
-    signed,
 )
 from personascope.display.html import SORT, TABLE_STYLE, cell, escaped, page, table
 from personascope.drift.calibration import BAND
@@ -33,6 +32,7 @@ from personascope.formats.tables import numbers
 
 MOST_ROWS = 25  # of one analysis in the figure; the page has all
 MOST_FAILED = 12
+UNTESTED = 0.7  # inches of an analysis without a test
 COLUMNS = {
     "conversation": "conversation",
     "p_value": "p",
@@ -66,15 +66,18 @@ LINKS = {
 STYLE = f"""body {{ max-width: none; }}
 p {{ max-width: 60rem; }}
 {TABLE_STYLE}td.t:nth-child(2) {{ min-width: 14rem; }}
-td.t:nth-child(3) {{ min-width: 11rem; }}
+td.look {{ min-width: 20rem; }}
+h1 {{ font-size: 1.7rem; }}
+h2 {{ margin-top: 2rem; font-size: 1.3rem; }}
 td.t:last-child {{ min-width: 22rem; }}
 """
 NOTE = """<p class="soft">Conversations with an alarm come first, then the smaller p, then the lower z; click a column\u2019s
-head to sort by it. p is the rank of a conversation\u2019s evidence among those of the plain reference conversations;
-q is the share of false ones among all conversations of the analysis that have at most this p (Benjamini and
-Hochberg). The lowest z is that of the lowest turn, in standard deviations of what plain conversations score at that
-turn and length, so that no turn lies low because it is late or long; among more turns the lowest lies lower by chance,
-which p accounts for, since the references have as many turns as are tested. Rows without an alarm are grey. Links work
+head to sort by it. p is the rank of a conversation\u2019s evidence among those of the plain
+reference conversations; q is the share of false ones among all conversations of the analysis that
+have at most this p (Benjamini and Hochberg). The lowest z is that of the lowest turn, in standard
+deviations of what plain conversations score at that turn and length, so that no turn lies low
+because it is late or long; among more turns the lowest lies lower by chance, which p accounts for,
+since the references have as many turns as are tested. Rows without an alarm are grey. Links work
 where this page lies in the results folder. Scores of different analyses have different scales.</p>
 """
 Nulls = Mapping[str, Mapping[str, Any]]
@@ -99,11 +102,16 @@ def ranking_figure(
         return message_figure("No conversation was analyzed.", title)
     parts, failed = by_analysis(summary)
     lost = _failures(failed)
-    heights = [1.2 + 0.23 * min(len(part), MOST_ROWS) for _, part in parts] + ([0.3 + 0.16 * len(lost)] if lost else [])
+    heights = [1.2 + 0.23 * min(len(part), MOST_ROWS) if _tested(part) else UNTESTED for _, part in parts]
+    heights += [0.3 + 0.16 * len(lost)] if lost else []
     figure = Figure(figsize=(10, 0.9 + sum(heights)), layout="constrained")
     grid = figure.add_gridspec(len(heights), 2, height_ratios=heights, width_ratios=(1, 1))
     for row, (name, part) in enumerate(parts):
-        left, null = figure.add_subplot(grid[row, 0]), (nulls or {}).get(name, {})
+        null = (nulls or {}).get(name, {})
+        if not _tested(part):
+            _draw_untested(figure.add_subplot(grid[row, :]), name, len(part), null)
+            continue
+        left = figure.add_subplot(grid[row, 0])
         right = figure.add_subplot(grid[row, 1], sharey=left)
         left_out = f" (the first {MOST_ROWS} of {len(part)})" if len(part) > MOST_ROWS else ""
         left.set_title(f"analysis {font_text(name, 40)}{left_out}", loc="left", fontsize=10)
@@ -113,19 +121,31 @@ def ranking_figure(
         right.tick_params(labelleft=False)
     handles = {text: handle for ax in figure.axes for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)}
     if handles:
-        figure.legend(list(handles.values()), list(handles), loc="outside lower left", ncols=3, frameon=False, fontsize=8)
+        style = {"loc": "outside lower left", "ncols": 4, "frameon": False, "fontsize": 8}
+        figure.legend(list(handles.values()), list(handles), **style)
     if lost:
-        below = figure.add_subplot(grid[len(heights) - 1, :])
-        below.set_axis_off()
-        style = {"fontsize": 8, "va": "top", "color": BLACK, "transform": below.transAxes}
-        below.text(0, 1, "\n".join(["Not analyzed:", *lost]), **style)
+        _write(figure.add_subplot(grid[len(heights) - 1, :]), "\n".join(["Not analyzed:", *lost]))
     return finish(figure, title)
+
+
+def _tested(part: pd.DataFrame) -> bool:
+    return bool(np.isfinite(numbers(part, "p_value")).any())
+
+
+def _write(ax: Axes, text: str) -> None:
+    ax.set_axis_off()
+    ax.text(0, 1, text, fontsize=8, va="top", color=BLACK, transform=ax.transAxes)
+
+
+def _draw_untested(ax: Axes, name: str, count: int, null: Mapping[str, Any]) -> None:
+    """A line in place of panels that would be empty."""
+    ax.set_title(f"analysis {font_text(name, 40)}", loc="left", fontsize=10)
+    reason = font_text(null.get("reason"), 90) or "no conversation has a p"
+    _write(ax, f"{count} conversations, not tested: {reason}. The page drift_ranking.html has their scores.")
 
 
 def _rate(null: Mapping[str, Any]) -> str:
     """The false alarms of an analysis, over all references."""
-    if null.get("reason"):
-        return font_text(f"no test: {null['reason']}", 80)
     rate = null.get("false_alarms", {}).get("")
     return f"false alarms measured: {rate_text(rate)}" if rate else ""
 
@@ -160,10 +180,6 @@ def _draw_p(ax: Axes, part: pd.DataFrame, alpha: float | None) -> None:
     ax.set_yticks(range(len(part)), names, fontsize=8)
     for label, raised in zip(ax.get_yticklabels(), alarm, strict=True):
         label.set(fontweight="bold" if raised else "normal", color=BLACK if raised else GREY)
-    if not np.isfinite(p).any():
-        ax.text(0.5, 0.5, "not tested", ha="center", va="center", color=GREY, transform=ax.transAxes)
-        ax.set_xticks([])
-        return
     ax.set_xscale("log")
     ax.set_xlim(float(np.nanmin(p)) / 1.6, 1.3)
     if alpha is not None:
@@ -181,8 +197,6 @@ def _draw_fall(ax: Axes, part: pd.DataFrame) -> None:
     label = "middle 90 % of the turns of plain conversations"
     ax.axvspan(-BAND, BAND, color=PALE_BLUE, alpha=0.45, linewidth=0, label=label, zorder=0)
     ax.axvline(0, color="#5b9bc4", linewidth=0.9, zorder=1)
-    if not np.isfinite(fall).any():
-        ax.set_xlim(-4, 2)
     ax.set_xlabel("lowest z of a turn (standard deviations; left: away)", fontsize=9)
 
 
@@ -214,7 +228,8 @@ def rates_html(null: Mapping[str, Any]) -> str:
         return ""
     if null.get("reason"):
         return f'<p dir="auto">No test: {escaped(null["reason"])}</p>\n'
-    heads = [("domain", True), ("calibrating", False), ("stated", False), ("false alarms measured on held-out ones", True)]
+    heads = [("domain", True), ("calibrating", False), ("stated", False)]
+    heads.append(("false alarms measured on held-out ones", True))
     rows = []
     for domain, rate in null["false_alarms"].items():
         count = null["references"].get(domain)
@@ -226,19 +241,19 @@ def rates_html(null: Mapping[str, Any]) -> str:
 
 
 def _ranking_table(analysis: str, part: pd.DataFrame, links: Links) -> str:
-    heads = [("rank", False), ("conversation", True), ("look at", True)]
+    linked = any(name == analysis for name, _ in links)
+    heads = [("rank", False), ("conversation", True), *([("look at", True)] if linked else [])]
     heads += [(label, column in TEXTS) for column, label in COLUMNS.items() if column != "conversation"]
-    rows = [_row(rank, row, links.get((analysis, str(row["conversation"])))) for rank, row in enumerate(_rows(part), 1)]
+    rows = []
+    for rank, row in enumerate(part.to_dict("records"), 1):
+        look = [_links(links.get((analysis, str(row["conversation"]))))] if linked else []
+        rows.append(_row(rank, row, look))
     return table([*heads, ("metadata", True)], rows, sortable=True)
 
 
-def _rows(part: pd.DataFrame) -> list[dict[Any, Any]]:
-    return part.to_dict("records")
-
-
-def _row(rank: int, row: dict[Any, Any], folder: str | None) -> tuple[str, list[str]]:
+def _row(rank: int, row: dict[Any, Any], look: list[str]) -> tuple[str, list[str]]:
     """The class of a row, and its cells."""
-    cells = [cell(str(rank)), cell(text_of(row["conversation"]), text=True), _links(folder)]
+    cells = [cell(str(rank)), cell(text_of(row["conversation"]), text=True), *look]
     for column in COLUMNS:
         value = row.get(column)
         if column in TEXTS:
@@ -255,7 +270,7 @@ def _links(folder: str | None) -> str:
     if folder is None:
         return cell("", text=True)
     links = (f'<a href="{escaped(folder)}/{file}">{word}</a>' for file, word in LINKS.items())
-    return cell("", text=True, markup=" \u00b7 ".join(links))
+    return cell("", text=True, markup=" \u00b7 ".join(links)).replace('class="t"', 'class="t look"', 1)
 
 
 def _number(value: Any) -> float | None:

@@ -21,7 +21,7 @@ from personascope.display.heat import HEAT_MAP, heat_color, heat_limit, heat_ste
 from personascope.display.text import is_byte_level, whole_characters
 from personascope.formats.tables import numbers
 
-TEXT_COLUMNS, TEXT_LINES, MOST_INDENT, WORDS_WIDTH = 120, 40, 16, 150
+TEXT_COLUMNS, TEXT_LINES, MOST_INDENT, WORDS_WIDTH = 120, 40, 16, 130
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _text_head(shown: int, runs: list[tuple[str, list[int]]]) -> str:
     if note := missing_note(texts, "monospace"):
         parts.append(f"{note}; token_heat.html has them in the browser\u2019s fonts")
     if any(unicodedata.bidirectional(character) in ("R", "AL") for character in "".join(texts)):
-        parts.append("text that runs from right to left stands token by token from the left; token_heat.html has its order")
+        parts.append("tokens of right-to-left text stand from left to right here, in token_heat.html in their order")
     return "; ".join(parts)
 
 
@@ -149,7 +149,7 @@ def _draw_token_bars(ax: Axes, values: np.ndarray, kind: TokenValue) -> None:
 def _draw_text(ax: Axes, cells: list[Any], values: np.ndarray, limit: float, lines: int) -> None:
     steps = heat_steps(values, limit)
     boxes = [Rectangle((column, line), width, 0.94) for _, line, column, width, _ in cells]
-    colors = [heat_color(steps[index]) for index, *_ in cells]
+    colors = [heat_color(int(steps[index])) for index, *_ in cells]
     ax.add_collection(PatchCollection(boxes, facecolors=colors, edgecolors="#bbbbbb", linewidths=0.25))
     for _, line, column, _, text in cells:
         ax.text(column, line + 0.47, text, family="monospace", fontsize=8.6, va="center_baseline", in_layout=False)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 
 from personascope.display.figure import (
     BLACK,
@@ -93,7 +94,7 @@ def trajectory(
     handles = [handle for panel in figure.axes for handle in panel.get_legend_handles_labels()[0]]
     note = "" if verdict is None else textwrap.fill(font_text(rate_line(verdict)), int(17 * size[0]))
     legend = figure.legend(handles=handles, loc="outside lower left", ncols=2 if size[0] < 13 else 3, frameon=False)
-    legend.set_title(note or None, {"size": 7.5})
+    legend.set_title(note, FontProperties(size=7.5))
     legend.set_alignment("left")
     for text in legend.get_texts():
         text.set_fontsize(8)
