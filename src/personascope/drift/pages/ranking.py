@@ -71,14 +71,14 @@ h1 {{ font-size: 1.7rem; }}
 h2 {{ margin-top: 2rem; font-size: 1.3rem; }}
 td.t:last-child {{ min-width: 22rem; }}
 """
-NOTE = """<p class="soft">Conversations with an alarm come first, then the smaller p, then the lower z; click a column\u2019s
-head to sort by it. p is the rank of a conversation\u2019s evidence among those of the plain
-reference conversations; q is the share of false ones among all conversations of the analysis that
-have at most this p (Benjamini and Hochberg). The lowest z is that of the lowest turn, in standard
-deviations of what plain conversations score at that turn and length, so that no turn lies low
-because it is late or long; among more turns the lowest lies lower by chance, which p accounts for,
-since the references have as many turns as are tested. Rows without an alarm are grey. Links work
-where this page lies in the results folder. Scores of different analyses have different scales.</p>
+NOTE = """<p class="soft">Conversations with an alarm come first, then the smaller p, then the lower z; click a
+column\u2019s head to sort by it. p is the rank of a conversation\u2019s evidence among those of the plain
+reference conversations; q is the share of false ones among all conversations of the analysis that have at
+most this p (Benjamini and Hochberg). The lowest z is that of the lowest turn, in standard deviations of
+what plain conversations score at that turn and length, so that no turn lies low because it is late or long;
+among more turns the lowest lies lower by chance, which p accounts for, since the references have as many
+turns as are tested. Rows without an alarm are grey. Links work where this page lies in the results folder.
+Scores of different analyses have different scales.</p>
 """
 Nulls = Mapping[str, Mapping[str, Any]]
 Links = Mapping[tuple[str, str], str]
