@@ -42,6 +42,7 @@ localrules:
     tokens,
     reference,
     drift,
+    splits,
     summary,
 
 
@@ -52,7 +53,7 @@ rule all:
     input:
         *(E.responses, E.features, E.role_matrix, E.axis),
         *(E.tokens, E.reference_tokens, E.calibrations),
-        *(E.drift, E.drift_extras, E.summary),
+        *(E.drift, E.drift_extras, E.linear_split, E.summary),
 
 
 rule model:
@@ -100,6 +101,11 @@ rule drift:
         *(E.responses, E.features, E.role_matrix),
         *(E.tokens, E.reference_tokens, E.calibrations),
         *(E.drift, E.drift_extras, E.summary),
+
+
+rule splits:
+    input:
+        *(E.responses, E.features, E.role_matrix, E.tokens, E.linear_split),
 
 
 rule summary:

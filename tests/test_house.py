@@ -21,7 +21,7 @@ ROOMS["hosting"] = set(ROOMS)
 ROOMS["runs"] = set(ROOMS)
 ROOMS["cli"] = set(ROOMS)
 LIGHT = ["cli", "runs.job", "runs.experiment", "hosting.client", "hosting.host", "directions.aggregate"]
-LIGHT += ["directions.figures", "drift.pages.plot", "drift.pages.ranking", "drift.calibration_report"]
+LIGHT += ["directions.figures.plot", "drift.pages.plot", "drift.pages.ranking", "drift.calibration_report"]
 LIGHT += ["hosting.operations.drift_conversation", "formats.export"]
 HEAVY = ["torch", "transformers", "sae_lens", "vllm", "openai", "snakemake"]
 # What every job of a run imports again, when Snakemake reads the workflow in it, before anything else.

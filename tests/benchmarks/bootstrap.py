@@ -27,7 +27,7 @@ def synthetic_sums(seed: int) -> BlockSums:
         question_blocks=np.arange(QUESTIONS, dtype=np.int32) % BLOCKS,
         counts=np.full((VARIANTS, BLOCKS), QUESTIONS // BLOCKS),
         sums=cells,
-        peaks=np.empty((VARIANTS, BLOCKS, 0), np.float32),
+        max_sums=np.empty((VARIANTS, BLOCKS, 0), np.float32),
         residual_sums=np.empty((VARIANTS, BLOCKS, 0, 0), np.float32),
         layers=np.empty(0, np.int32),
     )
@@ -46,5 +46,5 @@ def run() -> Iterator[Row]:
 if __name__ == "__main__":
     sums = {f"role{i:02}" if i else "assistant": synthetic_sums(i) for i in range(ROLES)}
     start = time.perf_counter()
-    bootstrap(sums, AxisOptions.of(axis_method=sys.argv[1]), DRAWS)
+    bootstrap(sums, AxisOptions.of(anchor=["assistant"], axis_method=sys.argv[1]), DRAWS)
     print(json.dumps([time.perf_counter() - start, peak_memory_mib()]))

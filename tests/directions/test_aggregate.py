@@ -53,7 +53,7 @@ def test_streamed_features_equal_the_dense_computation(tmp_path: Path) -> None:
     files: dict[str, str | Path] = {name: tmp_path / f"{name}.parquet" for name in ("cook", "assistant", "baker")}
     dense = {name: write_role(Path(path), 420, seed) for seed, (name, path) in enumerate(files.items())}
     matrices = aggregate_features(files)
-    assert set(matrices) == {"mean", "max"}
+    assert set(matrices) == {"mean", "max", "mean_of_max"}
     for matrix in matrices.values():
         assert matrix.role_names == ["assistant", "baker", "cook"] and matrix.features.dtype == np.float32
     for row, name in enumerate(["assistant", "baker", "cook"]):
@@ -62,6 +62,7 @@ def test_streamed_features_equal_the_dense_computation(tmp_path: Path) -> None:
         assert 0 < kept.sum() < 420 and matrices["mean"].n_responses[row] == kept.sum()
         assert matrices["mean"].features[row] == pytest.approx(mean[kept].mean(0), rel=1e-5)
         assert np.array_equal(matrices["max"].features[row], maximum.max(0))
+        assert matrices["mean_of_max"].features[row] == pytest.approx(maximum[kept].mean(0), rel=1e-5)
 
 
 def test_streamed_residuals_equal_the_dense_computation(tmp_path: Path) -> None:

@@ -70,10 +70,10 @@ def test_cells_equal_the_dense_computation(role: Role) -> None:
             cell = (role.rows.prompt_index == variant) & (blocks == g) & (role.n_tokens > 0)
             assert sums.counts[v, g] == cell.sum()
             assert sums.sums[v, g] == pytest.approx(role.mean[cell].sum(0), rel=1e-6)
-            assert np.array_equal(sums.peaks[v, g], role.max[cell].max(0, initial=0))
+            assert sums.max_sums[v, g] == pytest.approx(role.max[cell].sum(0), rel=1e-6)
             assert sums.residual_sums[v, g] == pytest.approx(role.vectors[cell].sum(0), abs=1e-6)
     assert sums.counts.sum() == np.count_nonzero(role.n_tokens) < len(role.n_tokens)
-    assert sums.sums.dtype == sums.peaks.dtype == sums.residual_sums.dtype == np.float32
+    assert sums.sums.dtype == sums.max_sums.dtype == sums.residual_sums.dtype == np.float32
 
 
 def test_cells_add_up_to_the_role_matrices(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_cells_add_up_to_the_role_matrices(tmp_path: Path) -> None:
         total = sums.counts.sum()
         assert total == matrices["mean"].n_responses[row]
         assert sums.sums.sum((0, 1)) / total == pytest.approx(matrices["mean"].features[row], rel=1e-5)
-        assert np.array_equal(sums.peaks.max((0, 1)), matrices["max"].features[row])
+        assert sums.max_sums.sum((0, 1)) / total == pytest.approx(matrices["mean_of_max"].features[row], rel=1e-5)
         assert sums.residual_sums.sum((0, 1)) / total == pytest.approx(vectors.features[row], abs=1e-6)
         assert np.array_equal(sums.layers, layers)
 
@@ -109,7 +109,7 @@ def test_saved_sums_come_back_and_parts_can_be_left_out(role: Role, tmp_path: Pa
     for name, array in vars(sums).items():
         assert np.array_equal(getattr(again, name), array) and getattr(again, name).dtype == array.dtype
     few = BlockSums.load(tmp_path / "cook.npz", parts=("sums",))
-    assert np.array_equal(few.sums, sums.sums) and few.peaks.size == few.residual_sums.size == 0
+    assert np.array_equal(few.sums, sums.sums) and few.max_sums.size == few.residual_sums.size == 0
     assert np.array_equal(few.counts, sums.counts)
 
 

@@ -10,20 +10,27 @@ import personascope.directions.bootstrap as module
 from personascope.directions.axis import role_space_of
 from personascope.directions.block_sums import BlockSums
 from personascope.directions.bootstrap import Draws, axes_of, bootstrap, complete, draw, role_features
+from personascope.directions.halves import half_axes, split_half
 from personascope.directions.options import AxisOptions
 from personascope.errors import UserError
 from tests.helpers.block_sums import NAMES, D, random_sums, sums_of, vectors_by_hand
 
-RAW = AxisOptions(transform="raw")
+PLAIN = AxisOptions(anchor=("assistant",))
+RAW = replace(PLAIN, transform="raw")
 SPACES = [
     {},
     {"axis_method": "pc1"},
+    {"anchor": ("assistant", "elf")},
     {"transform": "raw", "other_group": "roleplay_subset", "roleplay_subset": ("elf", "cook")},
     {"pooling": "max"},
     {"pooling": "max", "axis_method": "pc1", "transform": "raw"},
     {"space": "residual", "layer": 5},
     {"space": "residual", "layer": 3, "axis_method": "pc1", "transform": "raw"},
 ]
+
+
+def reliability(sums: dict[str, BlockSums]) -> float:
+    return split_half(half_axes(sums, RAW))
 
 
 def weights(sums: dict[str, BlockSums], variants: Any, blocks: Any) -> Draws:
@@ -33,7 +40,7 @@ def weights(sums: dict[str, BlockSums], variants: Any, blocks: Any) -> Draws:
 
 @pytest.mark.parametrize("chosen", SPACES)
 def test_all_weights_one_give_the_plain_axis(chosen: dict[str, Any]) -> None:
-    sums, options = random_sums(), AxisOptions(**chosen)
+    sums, options = random_sums(), replace(PLAIN, **chosen)
     plain = role_space_of(role_features(sums, options), NAMES, options)
     drawn = axes_of(sums, options, weights(sums, np.ones(3, int), np.ones(4, int)))
     assert drawn["axes"][:, 0] == pytest.approx(plain.axis, abs=2e-6)
@@ -46,7 +53,7 @@ def test_a_draw_is_the_axis_of_its_cells_repeated(chosen: dict[str, Any], monkey
     """Also over several batches of draws and chunks of features, the last of them shorter."""
     monkeypatch.setattr(module, "BATCH_DRAWS", 3)
     monkeypatch.setattr(module, "CHUNK_BYTES", 1)
-    sums, options = random_sums(), AxisOptions(**chosen)
+    sums, options = random_sums(), replace(PLAIN, **chosen)
     full = role_space_of(role_features(sums, options), NAMES, options)
     draws = draw(sums, 8, np.random.default_rng(1))
     result = axes_of(sums, options, draws)
@@ -60,7 +67,7 @@ def test_a_draw_is_the_axis_of_its_cells_repeated(chosen: dict[str, Any], monkey
 def test_variants_and_blocks_are_drawn_once_for_all_roles_and_crossed() -> None:
     sums = random_sums(variants=5, blocks=12)
     draws = draw(sums, 400, np.random.default_rng(0))
-    assert (draws.variant_weights.sum(1) == 5).all() and (draws.block_weights.sum(1) == 12).all()
+    assert (draws.variant_weights.sum(1) == 4).all() and (draws.block_weights.sum(1) == 11).all()
     assert np.unique(draws.variant_weights, axis=0).shape[0] > 50
     cells = draws.cell_weights(sums["cook"]).reshape(400, 5, 12)
     assert np.array_equal(cells, draws.variant_weights[:, :, None] * draws.block_weights[:, None])
@@ -93,16 +100,35 @@ def test_a_draw_never_leaves_a_role_without_a_response() -> None:
 def test_the_same_seed_gives_the_same_draws() -> None:
     sums = random_sums()
     one, again, other = (bootstrap(sums, RAW, 20, seed) for seed in (4, 4, 5))
-    assert one.axes == pytest.approx(again.axes, abs=1e-6) and one.split_half == pytest.approx(again.split_half)
+    assert one.axes == pytest.approx(again.axes, abs=1e-6)
     assert not np.allclose(one.axes, other.axes)
 
 
 def test_residuals_need_means_and_a_layer_that_was_kept() -> None:
     sums = random_sums()
     with pytest.raises(UserError, match=r"layer 4 are kept.*3, 5"):
-        bootstrap(sums, AxisOptions(space="residual", layer=4), 5)
+        bootstrap(sums, replace(PLAIN, space="residual", layer=4), 5)
     with pytest.raises(UserError, match="pooling: mean"):
-        bootstrap(sums, AxisOptions(space="residual", layer=5, pooling="max"), 5)
+        bootstrap(sums, replace(PLAIN, space="residual", layer=5, pooling="max"), 5)
+
+
+def test_the_spread_of_a_mean_is_its_standard_error_however_few_variants_there_are() -> None:
+    """Two variants that differ, and many questions that do not: drawing two of two would show half of the variance."""
+    y = np.zeros((2, 8, D), np.float32)
+    y[0], y[1] = 1, 3
+    sums = {"elf": sums_of(y)}
+    weights_of = draw(sums, 4000, np.random.default_rng(0)).cell_weights(sums["elf"])
+    means = weights_of @ sums["elf"].sums[:, :, 0].ravel() / weights_of.sum(1)
+    assert means.var() == pytest.approx(np.var([1, 3], ddof=1) / 2, rel=0.05)
+
+
+def test_a_role_outside_the_axis_has_no_part_in_it() -> None:
+    sums = random_sums()
+    options = replace(RAW, axis_method="pc1")
+    draws = draw(sums, 6, np.random.default_rng(3))
+    expected = axes_of(sums, options, draws)
+    odd = {"default": replace(sums["elf"], sums=100 * sums["baker"].sums)}
+    assert axes_of(sums | odd, options, draws)["axes"] == pytest.approx(expected["axes"], abs=1e-6)
 
 
 def test_split_half_is_near_one_for_a_clear_axis_near_zero_for_noise_and_missing_for_one_block() -> None:
@@ -112,7 +138,17 @@ def test_split_half_is_near_one_for_a_clear_axis_near_zero_for_noise_and_missing
     clear[0, :, :, 0] += 30
     halves = []
     for y in (clear, noise):
-        halves.append(bootstrap({name: sums_of(role) for name, role in zip(NAMES, y, strict=False)}, RAW, 2).split_half)
+        halves.append(reliability({name: sums_of(role) for name, role in zip(NAMES, y, strict=False)}))
     assert halves[0] > 0.97 and abs(halves[1]) < 0.15
     one = {name: sums_of(role[:, :3], 3) for name, role in zip(NAMES, noise, strict=False)}
-    assert np.isnan(bootstrap(one, RAW, 2).split_half)
+    assert np.isnan(reliability(one))
+
+
+def test_halves_do_not_share_what_the_variants_say() -> None:
+    """Each variant has a direction of its own in every role, and questions say nothing: nothing is reliable."""
+    rng = np.random.default_rng(1)
+    y = np.repeat(rng.standard_normal((3, 4, 1, 400)), 12, axis=2)
+    sums = {name: sums_of(role) for name, role in zip(NAMES, y, strict=False)}
+    assert abs(reliability(sums)) < 0.15
+    one_variant = {name: sums_of(role[:1]) for name, role in zip(NAMES, y, strict=False)}
+    assert reliability(one_variant) == pytest.approx(1, abs=1e-4)

@@ -313,7 +313,9 @@ def test_exact_weights_are_shown_where_there_are_some() -> None:
     bars = figure.axes[0].collections[0]
     assert isinstance(bars, LineCollection)
     assert [segment[1][1] for segment in np.asarray(bars.get_segments())] == [0.25, 0.5]
-    assert figure.axes[0].get_ylabel().startswith("w:") and "adds to the turn" in figure.axes[0].get_title(loc="left")
+    assert figure.axes[0].get_ylabel().startswith("w:") and "the w of a turn add up" in figure.axes[0].get_title(
+        loc="left"
+    )
     assert token_heat(q3.drop(columns="w"), 0).axes[0].get_ylabel().startswith("u:")
 
 

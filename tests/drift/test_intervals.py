@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from personascope.directions.axis import RoleSpace, role_space_of
+from personascope.directions.axis import RoleSpace, role_space_of, unit
 from personascope.directions.block_sums import BlockSums
 from personascope.directions.bootstrap import axes_of, bootstrap, draw, role_features
 from personascope.drift.intervals import contribution_intervals, spread, turn_intervals
@@ -17,7 +17,14 @@ from personascope.drift.turns import score_vectors
 from personascope.errors import UserError
 from tests.helpers.block_sums import D_MODEL, NAMES, D, random_sums, sums_of, vectors_by_hand
 
-RAW = DriftOptions.of(transform="raw")
+NO_NOISE = np.full(2, np.nan)
+
+
+def options_of(**chosen: Any) -> DriftOptions:
+    return DriftOptions.of(**{"anchor": ("assistant",)} | chosen)
+
+
+RAW = options_of(transform="raw")
 
 
 @pytest.mark.parametrize("score_method", ["projection", "cos_axis", "cos_assistant"])
@@ -27,7 +34,7 @@ def test_intervals_are_those_of_turns_scored_in_each_draw(
     score_method: str, use_centering: bool, center_turns: bool
 ) -> None:
     """Against scoring the turns in every drawn role space; the norm of a centered turn is held, so taken out here."""
-    options = DriftOptions.of(
+    options = options_of(
         score_method=score_method, use_centering=use_centering, center_turns_with_role_mean=center_turns
     )
     sums = random_sums()
@@ -39,17 +46,17 @@ def test_intervals_are_those_of_turns_scored_in_each_draw(
         other = role_space_of(vectors_by_hand(sums, v, w, options.axis), NAMES, options.axis)
         scores, mass = score_vectors(pooled, other, options)
         mine, theirs = (
-            (r.directions[0] if score_method == "cos_assistant" else r.axis).astype(np.float64) for r in (roles, other)
+            (unit(r.anchor) if score_method == "cos_assistant" else r.axis).astype(np.float64) for r in (roles, other)
         )
         norms = 1 if score_method == "projection" else mass["turn_l2_space"] / turns.mass["turn_l2_space"]
         expected.append(scores[score_method] * norms / (mine @ theirs))
     low, high = np.percentile(np.array(expected), [2.5, 97.5], axis=0)
     needs = {"assistants": score_method == "cos_assistant", "turn_mean": center_turns}
     drawn = bootstrap(sums, options.axis, 60, seed=5, **needs)
-    table = turn_intervals(turns, roles, reference_with(drawn), options)
+    table = turn_intervals(turns, roles, reference_with(drawn), options, NO_NOISE)
     assert table is not None and table["assistant_turn"].tolist() == [0, 1]
-    assert table["score_low"].to_numpy() == pytest.approx(low, rel=1e-3, abs=1e-4)
-    assert table["score_high"].to_numpy() == pytest.approx(high, rel=1e-3, abs=1e-4)
+    assert table["axis_low"].to_numpy() == pytest.approx(low, rel=1e-3, abs=1e-4)
+    assert table["axis_high"].to_numpy() == pytest.approx(high, rel=1e-3, abs=1e-4)
     assert (drawn.assistants.shape[1] > 0) == (score_method == "cos_assistant")
 
 
@@ -65,24 +72,24 @@ def turns_in(sums: dict[str, BlockSums], pooled: np.ndarray, options: DriftOptio
 def reference_with(drawn: Any) -> Reference:
     """A reference of which only the draws matter."""
     none = np.empty(0, np.int32)
-    return Reference({}, {}, none, none, none, none, NAMES, 0, **vars(drawn))
+    return Reference({}, {}, none, none, none, none, NAMES, none, **vars(drawn), split_half=0.0)
 
 
 def test_turns_without_tokens_have_no_interval_and_no_draws_give_none() -> None:
     sums = random_sums()
     roles, turns = turns_in(sums, np.ones((2, D), np.float32), RAW)
     turns = replace(turns, n_tokens=np.array([0, 4]))
-    table = turn_intervals(turns, roles, reference_with(bootstrap(sums, RAW.axis, 20)), RAW)
+    table = turn_intervals(turns, roles, reference_with(bootstrap(sums, RAW.axis, 20)), RAW, NO_NOISE)
     assert table is not None and table.isna()["score_low"].tolist() == [True, False]
-    assert turn_intervals(turns, roles, reference_with(no_draws(D)), RAW) is None
+    assert turn_intervals(turns, roles, reference_with(no_draws(D)), RAW, NO_NOISE) is None
 
 
 def test_a_reference_of_another_width_is_refused() -> None:
     sums = random_sums()
     roles, turns = turns_in(sums, np.ones((2, D), np.float32), RAW)
-    residual = DriftOptions.of(space="residual", layer=5)
+    residual = options_of(space="residual", layer=5)
     with pytest.raises(UserError, match=f"{D_MODEL} features, the role matrix of {D}"):
-        turn_intervals(turns, roles, reference_with(bootstrap(sums, residual.axis, 5)), RAW)
+        turn_intervals(turns, roles, reference_with(bootstrap(sums, residual.axis, 5)), RAW, NO_NOISE)
 
 
 def test_contributions_vary_with_the_weights_of_their_features() -> None:

@@ -71,7 +71,7 @@ def test_its_features_come_out_the_same(bundle: dict[str, Any], options: DriftOp
     nothing = np.zeros((1, WIDTH), np.float32)
     for step in bundle["q2"]["transitions"]:
         transition, axis = rebuilt(step)
-        roles = RoleSpace(axis, nothing[0], nothing[0], [0], [], ["assistant"], 1.0, nothing, nothing, nothing[0])
+        roles = RoleSpace(axis, nothing[0], nothing[0], [0], [], ["assistant"], 1.0, nothing, nothing, [0], nothing[0])
         ours = changed_features(transition, roles, options)
         for direction, entries in ours.items():
             # What needs the other 65,496 features, or the roles, cannot be rebuilt.

@@ -28,7 +28,7 @@ NAMES = {
         "transition_df",
     ),
     *("q2_top_away_contrib", "q2_top_toward_contrib", "q2_deactivated_assistant_features"),
-    *("q2_activated_nonassistant_features", "q3_token_localization"),
+    *("q2_activated_nonassistant_features", "q3_token_localization", "attribution"),
 }
 
 
@@ -152,7 +152,7 @@ def test_confound_tables_tell_the_same() -> None:
 def test_every_token_has_its_row() -> None:
     result = analyzed([4, 0, 3])
     table: Any = tables(result)["q3_token_localization"]
-    assert list(table.columns) == ["assistant_turn", "position", "token_id", "token", "u_k", "u_k_norm"]
+    assert list(table.columns) == ["assistant_turn", "position", "token_id", "token", "u_k", "u_k_norm", "w"]
     assert table["assistant_turn"].tolist() == [0] * 4 + [2] * 3
     assert table["token"].tolist() == result.tokens.tokens
     for _, turn in table.groupby("assistant_turn"):

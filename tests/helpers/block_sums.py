@@ -11,7 +11,7 @@ NAMES = ["assistant", "baker", "cook", "elf"]
 D, D_MODEL = 37, 11
 
 
-def sums_of(y: np.ndarray, questions_per_block: int = 1, peaks: np.ndarray | None = None) -> BlockSums:
+def sums_of(y: np.ndarray, questions_per_block: int = 1) -> BlockSums:
     """The sums of responses y [V, Q, D], question q in block q // questions_per_block."""
     variants, questions, width = y.shape
     blocks = np.arange(questions, dtype=np.int32) // questions_per_block
@@ -23,7 +23,7 @@ def sums_of(y: np.ndarray, questions_per_block: int = 1, peaks: np.ndarray | Non
         question_blocks=blocks,
         counts=np.full(cells.shape[:2], questions_per_block),
         sums=cells,
-        peaks=cells if peaks is None else peaks,
+        max_sums=cells,
         residual_sums=np.empty((*cells.shape[:2], 0, 0), np.float32),
         layers=np.empty(0, np.int32),
     )
@@ -36,7 +36,7 @@ def random_sums(variants: int = 3, blocks: int = 4, seed: int = 0) -> dict[str, 
     for name in NAMES:
         counts = rng.integers(0, 4, (variants, blocks))
         active = (rng.random((variants, blocks, D)) < 0.5) & (counts > 0)[:, :, None]
-        peaks = np.where(active, rng.random((variants, blocks, D)) * 3, 0).astype(np.float32)
+        maxima = np.where(active, rng.random((variants, blocks, D)) * 3, 0) * counts[:, :, None]
         residuals = rng.standard_normal((variants, blocks, 2, D_MODEL)) * counts[:, :, None, None]
         ids, dealt = deal_questions(np.arange(2 * blocks), blocks)
         roles[name] = BlockSums(
@@ -45,8 +45,8 @@ def random_sums(variants: int = 3, blocks: int = 4, seed: int = 0) -> dict[str, 
             ids,
             dealt,
             counts,
-            (peaks * counts[:, :, None] / 2).astype(np.float32),
-            peaks,
+            (maxima / 2).astype(np.float32),
+            maxima.astype(np.float32),
             residuals.astype(np.float32),
             np.array([3, 5], np.int32),
         )
@@ -63,7 +63,7 @@ def vectors_by_hand(sums: dict[str, BlockSums], v: np.ndarray, w: np.ndarray, op
             layer = [3, 5].index(options.layer or 0)
             rows.append(role.residual_sums[at][:, layer].sum(0) / role.counts[at].sum())
         elif options.pooling == "max":
-            rows.append(role.peaks[at].max(0))
+            rows.append(role.max_sums[at].sum(0) / role.counts[at].sum())
         else:
             rows.append(role.sums[at].sum(0) / role.counts[at].sum())
     return np.stack(rows).astype(np.float32)

@@ -32,8 +32,10 @@ TINY = {
     "drift": {
         "conversations": ["talks"],
         "simulations": {"folder": "scripts", "samples": 1},
+        "references": {"conversations": ["neutral"]},
         "uncertainty": {"draws": 20},
         "analyses": {
+            "default": {"alpha": 0.25},  # which four references are enough for
             "pc1": {"axis_method": "pc1"},
             "cosine": {"score_method": "cos_axis"},
             "residual": {"space": "residual", "layer": 15},
@@ -54,6 +56,16 @@ TALKS: dict[str, Any] = {
         ],
     },
     "broken": [{"role": "user", "content": "Hello!"}, {"role": "captain", "content": "Ahoy."}],
+}
+# Reference conversations of two turns.
+NEUTRAL: dict[str, Any] = {
+    f"neutral-{i}": [
+        {"role": "user", "content": f"What is {word}?"},
+        {"role": "assistant", "content": f"{word.capitalize()} is something that people use every day."},
+        {"role": "user", "content": "Where do I find it?"},
+        {"role": "assistant", "content": f"You can find {word} in most shops and in many kitchens."},
+    ]
+    for i, word in enumerate(("salt", "soap", "paper", "string"))
 }
 SCRIPTS: dict[str, Any] = {"plain": {"user": ["Who are you?", "What do you like?"], "condition": "plain"}}
 
@@ -78,7 +90,7 @@ class Workspace:
         shutil.copy(REPO / "Snakefile", path)
         for name in ("workflow", "config", "resources", "envs", "slurm"):
             shutil.copytree(REPO / name, path / name, ignore=shutil.ignore_patterns("saes"))
-        for folder, texts in (("talks", TALKS), ("scripts", SCRIPTS)):
+        for folder, texts in (("talks", TALKS), ("scripts", SCRIPTS), ("neutral", NEUTRAL)):
             (path / folder).mkdir()
             for name, text in texts.items():
                 (path / folder / f"{name}.json").write_text(json.dumps(text))
@@ -192,6 +204,7 @@ def embedded_model() -> Path:
 
 TARGETS = (
     *("all", "model", "sae", "responses", "features", "role_matrix", "axis", "tokens", "reference", "drift", "summary"),
+    "splits",
 )
 
 

@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 from yaml import safe_load
 
-from personascope.directions import figures
 from personascope.directions import options as axis_options
-from personascope.directions.axis import AXIS_METHODS, TRANSFORMS, assistant_axis, axis_tables
+from personascope.directions.assistant_axis import AXIS_TABLES
+from personascope.directions.axis import AXIS_METHODS, TRANSFORMS
+from personascope.directions.figures.plot import AXIS_FIGURES
 from personascope.directions.options import AxisOptions
+from personascope.directions.spaces import FIGURES, SPACE_FIGURES
 from personascope.drift import options as drift_options
 from personascope.drift.analysis import analyze
-from personascope.drift.options import DisplayOptions, DriftOptions, ScoringOptions
+from personascope.drift.options import DisplayOptions, DriftOptions, ScoringOptions, TestOptions
 from personascope.drift.pages.figures import DRIFT_FIGURES
-from personascope.drift.sequential import SEQUENTIAL_TESTS
 from personascope.drift.tables import tables
 from personascope.errors import UserError
 from personascope.extraction.train_sae import TrainOptions
@@ -56,6 +57,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write("resources/roles/default.json", json.dumps({"instruction": [{"pos": ""}, {"pos": "You are {model_name}."}]}))
     write(QUESTIONS, '{"question": "Who?", "id": 0}\n{"question": "What?", "id": 1}\n')
     for name in ("talks/one.json", "talks/two.json", "resources/simulations/plain.json"):
+        write(name, "[]")
+    for name in ("resources/references/a.json", "resources/references/b.json"):
         write(name, "[]")
     return tmp_path
 
@@ -124,6 +127,11 @@ WRONG: dict[str, tuple[Callable[[], dict[str, Any]], list[str]]] = {
         key(drift={"analyses": {"mine": {"transition_pick": "manual"}}}),
         ["drift.analyses.mine.manual_turn"],
     ),
+    "linear-split-without-layers": (
+        key(extraction={"residual_layers": []}, drift={"linear_split": 5}),
+        ["drift.linear_split", "extraction.residual_layers"],
+    ),
+    "attribution-share": (key(drift={"analyses": {"mine": {"attribution_share": 0}}}), ["attribution_share", "0"]),
     "drift-percentiles": (
         key(drift={"analyses": {"mine": {"token_heat_percentiles": [95, 5]}}}),
         ["drift.analyses.mine", "token_heat_percentiles", "95 and 5"],
@@ -136,6 +144,19 @@ WRONG: dict[str, tuple[Callable[[], dict[str, Any]], list[str]]] = {
         lambda: write("odd/a b; rm -rf x.json", "[]") or {"drift": {"conversations": ["odd"]}},
         ["a b; rm -rf x", "rename"],
     ),
+    "drift-reference-is-conversation": (
+        key(drift={"conversations": ["talks"], "references": {"conversations": ["talks/one.json"]}}),
+        ["one is a conversation and a reference"],
+    ),
+    "drift-too-many-references": (
+        key(drift={"references": {"conversations": ["talks"], "select": 5}}),
+        ["drift.references.select", "5", "2 reference conversations"],
+    ),
+    "drift-no-reference-folder": (
+        key(drift={"references": {"folder": "nowhere", "samples": 1}}),
+        ["config, drift", "nowhere"],
+    ),
+    "anchor-empty": (key(axis={"anchor": []}), ["axis.anchor"]),
     "drift-same-name": (
         lambda: (
             write("talks/plain-0.json", "[]") or {"drift": {"conversations": ["talks"], "simulations": {"samples": 1}}}
@@ -183,7 +204,10 @@ def test_what_is_only_displayed_is_no_option_of_the_reference(folder: Path) -> N
 
     plain = reference()
     assert reference(top_k_roles=9, token_heat_percentiles=[1, 99], transition_pick="manual", manual_turn=2) == plain
-    assert reference(alpha=0.1) != plain and reference(pooling="max") != plain
+    assert reference(alpha=0.1, baseline_turns=2) == plain and reference(pooling="max") != plain
+    null = read({"drift": {"analyses": {"mine": {"top_k_roles": 9}}}}).null_options("mine")
+    assert null == read({"drift": {"analyses": {"mine": {}}}}).null_options("mine")
+    assert null != read({"drift": {"analyses": {"mine": {"alpha": 0.1}}}}).null_options("mine")
 
 
 def test_experiments_have_folders_of_their_own_and_models_are_shared(folder: Path) -> None:
@@ -191,7 +215,7 @@ def test_experiments_have_folders_of_their_own_and_models_are_shared(folder: Pat
     variables = found.path_variables
     assert (variables["out"], variables["log"]) == ("<results>/study.2", "<logs>/study.2")
     assert variables["bench"] == "<benchmarks>/study.2"
-    outputs = [*found.responses, *found.features, *found.role_matrix, *found.axis, *found.references, *found.summary]
+    outputs = [*found.responses, *found.features, *found.role_matrix, *found.axis, *found.calibrations, *found.summary]
     assert all(path.startswith("<out>/") for path in outputs)
 
 
@@ -225,14 +249,28 @@ def test_files_of_the_stages(folder: Path) -> None:
     assert list(found.conversations) == ["one", "two", "plain-0", "plain-1"]
     assert found.conversations["plain-1"] == "<out>/simulations/<model>/plain-1.json"
     assert found.responses[2] == "<out>/responses/general/<model>/pirate.jsonl" and len(found.features) == 6
-    assert [path.split("/")[3] for path in found.role_matrix] == ["mean", "max", "residual"]
+    assert [path.split("/")[3] for path in found.role_matrix] == ["mean", "max", "mean_of_max", "residual"]
     assert len(found.tokens) == len(found.drift) == 4 and len(found.drift_extras) == 8
     assert read().summary == [] != found.summary
 
 
-def test_an_assistant_role_that_is_not_selected_is_warned_about(folder: Path) -> None:
+def test_references_are_files_and_simulations_and_a_number_is_spread_over_them(folder: Path) -> None:
+    drift = {"references": {"conversations": ["talks"], "samples": 2}}
+    found = read({"drift": drift})
+    assert list(found.references) == ["a-0", "a-1", "b-0", "b-1", "one", "two"] and found.conversations == {}
+    assert (
+        found.references["b-1"] == "<out>/references/<model>/b-1.json" and found.references["one"] == "talks/one.json"
+    )
+    assert len(found.reference_tokens) == 6
+    few = read({"drift": {"references": drift["references"] | {"select": 3}}})
+    assert list(few.references) == ["a-0", "b-0", "one"]
+    assert found.calibrations == [f"<out>/{stage}/<cell>/default.npz" for stage in ("reference", "null")]
+
+
+def test_anchors_that_are_not_selected_are_warned_about(folder: Path) -> None:
     assert read().warnings() == []
-    assert "axis.assistant_role: 'helper'" in read({"axis": {"assistant_role": "helper"}}).warnings()[0]
+    (warning,) = read({"axis": {"anchor": ["Assistant", "helper"]}}).warnings()
+    assert "axis.anchor: 'helper'" in warning
 
 
 def test_sizes_decide_no_result_and_params_hold_no_size(folder: Path) -> None:
@@ -246,15 +284,23 @@ def test_sizes_decide_no_result_and_params_hold_no_size(folder: Path) -> None:
     assert quantized.engine_params != plain.engine_params
 
 
+def test_a_linear_split_is_a_table_a_conversation_where_it_is_asked_for(folder: Path) -> None:
+    assert read({}).linear_split == []
+    asked = read({"extraction": {"residual_layers": [15]}, "drift": {"linear_split": 5}})
+    assert asked.linear_split == [f"<out>/linear_split/<cell>/{name}.csv" for name in asked.conversations]
+    production = {"path": None, "release": "scope", "id": "layer_40_width_65k_l0_medium"}
+    assert read({"sae": production}).decoder_mb == pytest.approx(2000 + 16 * 65536 * 8192 / 1e6, abs=1)
+
+
 def test_drift_jobs_ask_for_what_references_and_role_spaces_take(folder: Path) -> None:
     production = {"path": None, "release": "scope", "id": "layer_40_width_65k_l0_medium"}
     one = read({"sae": production})
     assert one.d_sae == 65536
-    reference, roles = 65536 * 1000 * 4, 4 * 65536 * 3 * 4
-    assert one.drift_mb == pytest.approx(500 + (reference + roles) / 1e6, abs=1)
+    reference, halves, roles = 65536 * 1000 * 4, 65536 * 40 * 4, 4 * 65536 * 3 * 4
+    assert one.drift_mb == pytest.approx(500 + (reference + halves + roles) / 1e6, abs=1)
     analyses = {"default": {}, "pc1": {"axis_method": "pc1"}, "against": {"score_method": "cos_assistant"}}
     three = read({"sae": production, "drift": {"analyses": analyses}})
-    assert three.drift_mb == pytest.approx(500 + (4 * reference + 3 * roles) / 1e6, abs=1)
+    assert three.drift_mb == pytest.approx(500 + (4 * reference + 3 * halves + 3 * roles) / 1e6, abs=1)
     assert read({"sae": production, "drift": {"uncertainty": {"draws": 0}}}).drift_mb < 510
 
 
@@ -264,6 +310,20 @@ def test_widths_come_from_the_files_where_they_are_there(folder: Path) -> None:
     write("model/config.json", '{"hidden_size": 16}')
     found = read({"model": {"id": "model"}})
     assert (found.d_sae, found.d_model, found.model_files) == (77, 16, ["model/config.json"])
+
+
+def test_figures_of_the_axis_are_named_by_their_spaces_and_say_what_is_known_of_the_sae(folder: Path) -> None:
+    files = [path.split("/")[-1] for path in read({"extraction": {"residual_layers": [3, 15]}}).axis]
+    spaces = ("sae", "residual_layer_3", "residual_layer_15")
+    assert [file for file in files if file.startswith("role_projections")] == [
+        *(f"role_projections_{space}.png" for space in spaces),
+        "role_projections.csv",
+    ]
+    assert {"axis_by_layer.png", "pca_spectrum.png", "role_similarity.png", "agreement.csv"} < set(files)
+    known = read({"sae": {"path": None, "release": "scope", "id": "layer_40_width_65k"}})
+    assert "layer_40_width_65k (65,536 features, log1p), general questions" in known.subtitle
+    guessed = read({"sae": {"path": None, "release": "scope", "id": "blocks.8"}})
+    assert guessed.known_d_sae is None and "features" not in guessed.subtitle
 
 
 def test_minutes_and_memory_grow_with_the_model(folder: Path) -> None:
@@ -290,7 +350,8 @@ def dataclass_defaults(*kinds: Any) -> dict[str, Any]:
 
 
 def test_the_schema_s_defaults_are_those_of_the_dataclasses() -> None:
-    axis, every = dataclass_defaults(AxisOptions), dataclass_defaults(AxisOptions, ScoringOptions, DisplayOptions)
+    axis = dataclass_defaults(AxisOptions)
+    every = dataclass_defaults(AxisOptions, ScoringOptions, TestOptions, DisplayOptions)
     in_block = schema_defaults("axis")
     assert in_block == {name: axis[name] for name in in_block}
     analysis = schema_defaults("drift", "analyses")
@@ -303,7 +364,6 @@ def test_the_schema_s_defaults_are_those_of_the_dataclasses() -> None:
 def test_the_schema_s_variants_are_those_that_there_are() -> None:
     block = SCHEMA["properties"]["drift"]["properties"]["analyses"]["additionalProperties"]["properties"]
     assert set(block["transform"]["enum"]) == set(TRANSFORMS) and set(block["axis_method"]["enum"]) == set(AXIS_METHODS)
-    assert set(block["sequential_test"]["enum"]) == set(SEQUENTIAL_TESTS)
     assert tuple(block["score_method"]["enum"]) == drift_options.SCORE_METHODS
     for name, part in block.items():
         for value in part.get("enum", []):
@@ -313,10 +373,9 @@ def test_the_schema_s_variants_are_those_that_there_are() -> None:
 
 def test_the_lists_of_tables_and_figures_are_what_is_made() -> None:
     matrix, names = random_roles(4, 9)
-    axes = {"sae": assistant_axis(matrix, names, AxisOptions())}
-    assert set(axis_options.TABLES) == set(axis_tables(axes)) and set(axis_options.FIGURES) == set(figures.AXIS_FIGURES)
+    assert set(axis_options.TABLES) == set(AXIS_TABLES) and {*FIGURES, *SPACE_FIGURES} == set(AXIS_FIGURES)
     dense, turn = random_tokens([2, 2], 9)
-    result = analyze(to_activations(dense, np.asarray(turn), 2), matrix, names, DriftOptions())
+    result = analyze(to_activations(dense, np.asarray(turn), 2), matrix, names, DriftOptions.of(anchor=(names[0],)))
     assert set(drift_options.TABLES) == set(tables(result)) and set(drift_options.FIGURES) == set(DRIFT_FIGURES)
 
 

@@ -11,21 +11,23 @@ from tests.helpers.workspace import CELL, REPO, RESPONSES, TINY, Workspace
 
 pytestmark = pytest.mark.workflow
 
-AXIS = {"assistant_axis": 1, "plot_axis": 3}
+AXIS = {"assistant_axis": 1, "plot_axis": 1}
 # The tiny experiment: 3 conversations and a simulated one, under 4 analyses.
+CALIBRATED = {"drift_reference": 4, "drift_null": 4}
 ANALYZED = {"drift_conversation": 16, "drift_tables": 4, "drift_summary": 1}
 
 
 def after_extract(roles: int) -> dict[str, int]:
     """What the tiny experiment reruns when features of so many roles change."""
-    aggregated = {"aggregate": 1, "aggregate_residuals": 1, "block_sums": roles, "drift_reference": 4}
-    return {**aggregated, **AXIS, **ANALYZED}
+    aggregated = {"aggregate": 1, "aggregate_residuals": 1, "block_sums": roles}
+    return {**aggregated, **AXIS, **CALIBRATED, **ANALYZED}
 
 
-def whole(roles: int, conversations: int, analyses: int) -> dict[str, int]:
+def whole(roles: int, conversations: int, analyses: int, references: int) -> dict[str, int]:
     """An experiment from nothing, every conversation drawn under one analysis."""
     counts = {"generate": roles, "extract": roles, "aggregate": 1, "aggregate_residuals": 1, **AXIS}
-    counts |= {"extract_conversation": conversations, "block_sums": roles, "drift_reference": analyses}
+    counts |= {"extract_conversation": conversations + references, "block_sums": roles}
+    counts |= {"drift_reference": analyses, "drift_null": analyses}
     return counts | {
         "drift_conversation": conversations * analyses,
         "plot_drift": conversations,
@@ -34,16 +36,16 @@ def whole(roles: int, conversations: int, analyses: int) -> dict[str, int]:
 
 
 def test_after_a_clone_every_job_is_planned(clone: Workspace):
-    assert clone.counts() == {"fetch_model": 1, "simulate": 8, **whole(51, 12 + 80, 1)}
+    assert clone.counts() == {"fetch_model": 1, "simulate": 8, **whole(51, 12 + 80, 1, 120)}
 
 
 def test_demo_plans_twelve_roles(clone: Workspace):
-    assert clone.counts("--configfile", "config/demo.yaml") == {"fetch_model": 1, **whole(12, 12, 2)}
+    assert clone.counts("--configfile", "config/demo.yaml") == {"fetch_model": 1, **whole(12, 12, 2, 24)}
 
 
 def test_production_config_plans_without_the_model_being_there(clone: Workspace):
     counts = clone.counts("--configfile", "config/gemma-3-27b-it.yaml")
-    assert counts == {"simulate": 8, **whole(51, 92, 1)}
+    assert counts == {"simulate": 8, "simulate_references": 60, **whole(51, 92, 1, 120)}
 
 
 def test_an_own_sae_is_trained_before_it_is_used(clone: Workspace):
@@ -64,7 +66,15 @@ def test_a_role_without_a_file_is_refused(workspace: Workspace):
 def test_without_residual_layers_there_is_no_residual_stage(workspace: Workspace):
     overlay = workspace.overlay(TINY, {"extraction": {"residual_layers": []}, "drift": {"analyses": {}, "tables": []}})
     counts = workspace.counts("axis", "--configfile", overlay)
-    assert counts == {"generate": 3, "extract": 3, "aggregate": 1, **AXIS}
+    assert counts == {"generate": 3, "extract": 3, "aggregate": 1, "block_sums": 3, **AXIS}
+
+
+def test_the_linear_split_waits_for_the_axis_and_loads_no_model(workspace: Workspace):
+    overlay = workspace.overlay(TINY, {"drift": {"linear_split": 5}})
+    counts = workspace.counts("splits", "--configfile", overlay)
+    axis = {"aggregate": 1, "aggregate_residuals": 1, "block_sums": 3, "assistant_axis": 1}
+    tokens = {"generate": 3, "extract": 3, "simulate": 1, "extract_conversation": 4}
+    assert counts == {**tokens, **axis, "project_decoder": 1, "linear_split": 4}
 
 
 def test_rulegraph_and_lint(clone: Workspace):
@@ -89,13 +99,17 @@ def test_a_finished_experiment_has_nothing_left_to_do(finished: Workspace):
         ),
         pytest.param(
             {"extraction": {"residual_layers": [3, 15]}},
-            {"extract": 3, "extract_conversation": 4, **after_extract(3)},
+            {"extract": 3, "extract_conversation": 8, **after_extract(3)},
             id="residual-layers",
         ),
-        pytest.param({"axis": {"transform": "raw"}}, {**AXIS, "drift_reference": 4, **ANALYZED}, id="axis-option"),
+        pytest.param(
+            {"axis": {"transform": "raw"}},
+            {**AXIS, **CALIBRATED, **ANALYZED},
+            id="axis-option",
+        ),
         pytest.param(
             {"axis": {"roleplay_subset": ["pirate"], "other_group": "roleplay_subset"}},
-            {**AXIS, "drift_reference": 4, **ANALYZED},
+            {**AXIS, **CALIBRATED, **ANALYZED},
             id="inherited-axis-option",
         ),
         pytest.param(
@@ -126,7 +140,8 @@ def test_a_changed_role_reruns_that_role(finished: Workspace):
 def test_deleted_features_of_a_role_rerun_that_role(finished: Workspace):
     (finished.path / f"results/main/features/{CELL}/pirate.parquet").unlink()
     targets = ("features", "role_matrix", "axis", "--configfile", "overlay.yaml")
-    assert finished.counts(*targets) == {"extract": 1, "aggregate": 1, "aggregate_residuals": 1, **AXIS}
+    aggregated = {"aggregate": 1, "aggregate_residuals": 1, "block_sums": 1}
+    assert finished.counts(*targets) == {"extract": 1, **aggregated, **AXIS}
     plan = finished.snakemake("-n", *targets).text
     assert f"output: results/main/features/{CELL}/pirate.parquet" in plan
 
@@ -142,7 +157,9 @@ def test_touch_accepts_outputs_as_they_are(finished: Workspace):
     ("module", "edit", "expected"),
     [
         pytest.param("directions/aggregate.py", lambda text: f"# A comment.\n{text}", {}, id="comment"),
-        pytest.param("directions/figures.py", lambda text: f"{text}\nCHANGED = True\n", {"plot_axis": 3}, id="figures"),
+        pytest.param(
+            "directions/figures/layers.py", lambda text: f"{text}\nCHANGED = True\n", {"plot_axis": 1}, id="figures"
+        ),
         pytest.param("backends/sampling.py", lambda text: f"{text}\nCHANGED = True\n", None, id="sampling"),
     ],
 )
@@ -174,6 +191,7 @@ def test_a_changed_conversation_reruns_its_own_jobs(finished: Workspace):
     ("name", "options", "expected"),
     [
         pytest.param("cosine", {"score_method": "cos_assistant"}, {}, id="changed"),
+        pytest.param("cosine", {"score_method": "cos_axis", "alpha": 0.1}, {"drift_reference": 0}, id="tested"),
         pytest.param("pc1", {"axis_method": "pc1", "transform": "raw"}, {"drift_tables": 4}, id="with-tables"),
         pytest.param("extra", {"transform": "raw"}, {}, id="new"),
         pytest.param("cosine", {"score_method": "cos_axis", "top_k_roles": 3}, None, id="displayed"),
@@ -182,11 +200,11 @@ def test_a_changed_conversation_reruns_its_own_jobs(finished: Workspace):
 def test_an_analysis_reruns_alone(
     finished: Workspace, name: str, options: dict[str, Any], expected: dict[str, int] | None
 ):
-    """Its reference too, with the bootstrap, unless only what is listed and drawn changes."""
+    """Its reference with the bootstrap and its null too, unless only the test changes, or what is listed and drawn."""
     overlay = finished.overlay(TINY, {"drift": {"analyses": TINY["drift"]["analyses"] | {name: options}}})
     counts = finished.counts("drift", "--configfile", overlay)
-    reference = {} if expected is None else {"drift_reference": 1, **expected}
-    assert counts == {"drift_conversation": 4, "drift_summary": 1, **reference}
+    made = {} if expected is None else {"drift_reference": 1, "drift_null": 1, **expected}
+    assert counts == {"drift_conversation": 4, "drift_summary": 1} | {rule: n for rule, n in made.items() if n}
 
 
 def test_an_overlay_takes_an_analysis_back(finished: Workspace):
@@ -197,7 +215,8 @@ def test_an_overlay_takes_an_analysis_back(finished: Workspace):
 
 def test_another_experiment_has_everything_to_do_and_shares_the_model(finished: Workspace):
     counts = finished.counts("axis", "--configfile", finished.overlay(TINY, {"experiment": "second"}))
-    assert counts == {"generate": 3, "extract": 3, "aggregate": 1, "aggregate_residuals": 1, **AXIS}
+    aggregated = {"aggregate": 1, "aggregate_residuals": 1, "block_sums": 3}
+    assert counts == {"generate": 3, "extract": 3, **aggregated, **AXIS}
 
 
 def test_a_dry_run_renames_nothing(finished: Workspace):

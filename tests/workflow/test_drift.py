@@ -65,13 +65,29 @@ def test_the_summary_has_a_row_a_conversation_and_analysis(finished: Workspace):
     assert (folder / "drift_ranking.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_conversations_are_held_against_references_where_these_are_enough(finished: Workspace):
+    """Four references allow alpha 0.25, and no less."""
+    tested = load(finished, f"{DRIFT}/default/at-sea/summary.json")["calibration"]
+    assert tested["p_value"] in (0.2, 0.4, 0.6, 0.8, 1.0) and not tested["reason"]
+    assert tested["references"] == {"n": 4, "domain": "", "turns_max": 2} and len(tested["turns"]) == 2
+    for analysis in ("pc1", "cosine", "residual"):
+        summary = load(finished, f"{DRIFT}/{analysis}/at-sea/summary.json")
+        assert "4 reference conversations, alpha 0.05 needs at least 19" in summary["calibration"]["reason"]
+        assert summary["calibration"]["p_value"] is None and "not_testable" in summary["overview"]["flags"]
+    null = load(finished, f"results/main/null/{CELL}/default.json")
+    assert null["references"] == {"": 4} and null["conversations"] == [f"neutral-{i}" for i in range(4)]
+    table = pd.read_csv(finished.path / f"results/main/summary/{CELL}/drift_summary.csv")
+    of_default = table[(table["analysis"] == "default") & (table["status"] == "ok")]
+    assert of_default["q_value"].notna().all() and (of_default["q_value"] >= of_default["p_value"] - 1e-12).all()
+
+
 def test_tables_and_arrays_on_request(finished: Workspace):
     folder = finished.path / f"{DRIFT}/pc1/at-sea"
     turns = pd.read_csv(folder / "turn_meta.csv")
     with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
         assert np.allclose(arrays["score"], turns["score"])
         assert arrays["turn_vectors_raw"].shape == (2, 4096)
-    assert {"score_low", "score_high", "p_value", "percentile_assistant"} <= set(turns.columns)
+    assert {"score_low", "score_high", "answer_p_value", "percentile_assistant", "z", "expected"} <= set(turns.columns)
     assert not (finished.path / f"{DRIFT}/default/at-sea/arrays.npz").exists()
     assert "captain" in finished.read(f"{DRIFT}/pc1/broken/turn_meta.csv")
 

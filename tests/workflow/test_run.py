@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from personascope.directions.spaces import axis_spaces, figure_files
 from tests.helpers.workspace import CELL, MODEL, RESPONSES, TINY, Workspace
 
 pytestmark = pytest.mark.workflow
@@ -42,7 +43,12 @@ def test_features_and_residuals_have_a_row_a_response(finished: Workspace):
 
 
 def test_role_matrices(finished: Workspace):
-    for space, shape in {"mean": (3, 4096), "max": (3, 4096), "residual": (3, 3, 576)}.items():
+    for space, shape in {
+        "mean": (3, 4096),
+        "max": (3, 4096),
+        "mean_of_max": (3, 4096),
+        "residual": (3, 3, 576),
+    }.items():
         with np.load(
             finished.path / f"results/main/aggregated/{CELL}/{space}/per_role.npz", allow_pickle=False
         ) as data:
@@ -55,7 +61,7 @@ def test_axis_tables_and_figures(finished: Workspace):
     folder = finished.path / f"results/main/axis/{CELL}"
     table = pd.read_csv(folder / "role_projections.csv")
     assert {"assistant", "default", "pirate"} <= set(table["role"])
-    for name in ("role_projections", "pca_spectrum", "role_similarity"):
+    for name in figure_files(axis_spaces([7, 15, 22])):
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert "<svg" in (folder / f"{name}.svg").read_text()
     with np.load(folder / "axis.npz", allow_pickle=False) as data:
@@ -101,7 +107,7 @@ def test_report_holds_figures_and_captions(finished: Workspace):
     finished.snakemake("--report", "report.html", "--configfile", "overlay.yaml")
     report = finished.read("report.html")
     assert "Assistant axis" in report
-    assert "role_projections.png" in report
+    assert "role_projections_sae.png" in report
     assert "Cosine between role vectors" in report  # from a caption
 
 

@@ -103,26 +103,30 @@ rule assistant_axis:
 
 
 rule plot_axis:
-    """One figure of the axis stage, from the table of its name."""
+    """All figures of the axis stage, from its tables."""
     input:
-        table="<out>/axis/<cell>/{figure}.csv",
+        tables=[f"<out>/axis/<cell>/{name}.csv" for name in axis_options.TABLES],
     output:
-        png=report(
-            "<out>/axis/<cell>/{figure}.png",
-            caption="../report/axis_figures.rst",
-            category="4. Assistant axis",
-            labels={"kind": "{figure}", "questions": E.mode, "model": E.model},
-        ),
-        svg="<out>/axis/<cell>/{figure}.svg",
+        png=[
+            report(
+                f"<out>/axis/<cell>/{file}.png",
+                caption=f"../report/{figure}.rst",
+                category="4. Assistant axis",
+                labels={"kind": file, "questions": E.mode, "model": E.model},
+            )
+            for file, (figure, _) in E.axis_figures.items()
+        ],
+        svg=[f"<out>/axis/<cell>/{file}.svg" for file in E.axis_figures],
+        order="<out>/axis/<cell>/role_order.csv",
     log:
-        "<log>/plot_axis/<cell>/{figure}.log",
+        "<log>/plot_axis/<cell>.log",
     conda:
         "../../envs/analysis.yaml"
     resources:
         mem_mb=scaled(1000),
         runtime=scaled(10),
     params:
-        assistant=config["axis"]["assistant_role"],
-        code=code_hash("directions.figures"),
+        subtitle=E.subtitle,
+        code=code_hash("directions.figures.plot"),
     script:
         "../scripts/plot_axis.py"

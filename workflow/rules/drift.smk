@@ -81,6 +81,27 @@ rule drift_conversation:
         "../scripts/ask_host.py"
 
 
+rule linear_split:
+    """The residual projection of each turn, split over features by the SAE's decoder, with what the SAE does not see."""
+    input:
+        tokens="<out>/tokens/<model>_<sae>/{conversation}.parquet",
+        decoder="<out>/decoder/<cell>/decoder.npz",
+    output:
+        table="<out>/linear_split/<cell>/{conversation}.csv",
+    log:
+        "<log>/linear_split/<cell>/{conversation}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        top_features=config["drift"]["linear_split"],
+        code=code_hash("drift.linear_split"),
+    script:
+        "../scripts/linear_split.py"
+
+
 rule drift_tables:
     """Every table as CSV, and the arrays: for the analyses under drift.tables, or any run by target."""
     input:

@@ -54,6 +54,27 @@ rule extract_conversation:
         "../scripts/ask_host.py"
 
 
+rule project_decoder:
+    """The SAE's decoder along the residual axes of its layer: once for an SAE and an axis; the model is not loaded."""
+    input:
+        E.sae_files,
+        axis="<out>/axis/<cell>/axis.npz",
+    output:
+        decoder="<out>/decoder/<cell>/decoder.npz",
+    log:
+        "<log>/project_decoder/<cell>.log",
+    conda:
+        "../../envs/extraction.yaml"
+    resources:
+        mem_mb=scaled(E.decoder_mb),
+        runtime=scaled(15),
+    params:
+        sae=E.activation_params["sae"],
+        code=code_hash("extraction.project_decoder"),
+    script:
+        "../scripts/project_decoder.py"
+
+
 # One that another experiment has trained is used as it is: its responses are not these.
 if not E.trained_elsewhere:
 

@@ -1,6 +1,7 @@
-from personascope.directions.figures import draw_axis_figure
+from personascope.directions.figures.plot import draw_axis_figures
 from personascope.runs.job import job
 
 with job(snakemake):
-    figure, assistant = snakemake.wildcards.figure, snakemake.params.assistant
-    draw_axis_figure(figure, snakemake.input.table, assistant, snakemake.output.png, snakemake.output.svg)
+    paths = [*snakemake.output.png, *snakemake.output.svg]
+    order, subtitle = snakemake.output.order, snakemake.params.subtitle
+    draw_axis_figures(snakemake.input.tables, paths, order=order, subtitle=subtitle)

@@ -12,10 +12,9 @@ from personascope.directions.block_sums import BlockSums
 from personascope.directions.crossfit import response_scores
 from personascope.directions.options import AxisOptions
 from personascope.directions.quality import Quality, axis_quality, role_intervals
+from personascope.directions.spaces import SAE, axis_spaces, slug
 from personascope.formats.role_matrix import load_role_matrix
 from personascope.formats.tables import load_npz, save_npz, write_csv
-
-SAE = "sae"
 
 
 @dataclass(frozen=True)
@@ -25,11 +24,6 @@ class SpaceAxis:
     axis: Axis
     scores: pd.DataFrame
     quality: Quality
-
-
-def space_name(layer: int | None) -> str:
-    """The name of a space in tables: "sae", or "residual layer k"."""
-    return SAE if layer is None else f"residual layer {layer}"
 
 
 def space_axis(
@@ -66,11 +60,9 @@ def write_assistant_axis(
     if residual is not None:
         vectors = load_role_matrix(residual)
         (layers,) = load_npz(residual, "layers")
-        for i, layer in enumerate(layers.tolist()):
+        for i, (layer, space) in enumerate(zip(layers.tolist(), axis_spaces(layers.tolist())[1:], strict=True)):
             here = replace(options, transform="raw", space="residual", layer=layer)
-            axes[space_name(layer)] = space_axis(
-                vectors.features[:, i], vectors.role_names, here, residuals, loaded, seed
-            )
+            axes[space] = space_axis(vectors.features[:, i], vectors.role_names, here, residuals, loaded, seed)
     for path in tables:
         write_csv(path, AXIS_TABLES[Path(path).stem](axes))
     save_npz(arrays, **axis_arrays(axes))
@@ -80,8 +72,8 @@ def axis_arrays(axes: dict[str, SpaceAxis]) -> dict[str, np.ndarray]:
     """The unit axes as named arrays: diff_sae, pc1_sae, diff_residual_layer_15, ..., and role_names."""
     arrays = {"role_names": np.array(next(iter(axes.values())).axis.roles.role_names, dtype=np.str_)}
     for space, made in axes.items():
-        arrays[f"diff_{space.replace(' ', '_')}"] = made.axis.diff
-        arrays[f"pc1_{space.replace(' ', '_')}"] = made.axis.pc1
+        arrays[f"diff_{slug(space)}"] = made.axis.diff
+        arrays[f"pc1_{slug(space)}"] = made.axis.pc1
     return arrays
 
 

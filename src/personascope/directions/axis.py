@@ -67,12 +67,13 @@ class ScoredAxis:
 class RoleSpace(ScoredAxis):
     """The same with the role vectors, float32.
 
-    space [R, D]: transformed (and centered) role vectors; directions [R, D]: their unit vectors; center [D]: the mean
-    role vector before centering, whether it was taken off or not.
+    space [R, D]: transformed (and centered) role vectors; directions [R, D]: their unit vectors; members: see
+    `AxisRoles`; center [D]: the mean role vector before centering, whether it was taken off or not.
     """
 
     space: np.ndarray
     directions: np.ndarray
+    members: list[int]
     center: np.ndarray
 
 
@@ -178,6 +179,7 @@ def role_space_of(features: np.ndarray, names: Sequence[str], options: AxisOptio
         agreement=float(axes["diff"] @ axes["pc1"]),
         space=space,
         directions=unit(space),
+        members=roles.members,
         center=center,
     )
 
@@ -195,7 +197,8 @@ class Axis:
 
 def assistant_axis(features: np.ndarray, names: Sequence[str], options: AxisOptions) -> Axis:
     """Both axes from a role matrix [R, d]; UserError names the option that does not fit the roles."""
-    roles, parts = role_space_of(features, names, options), axis_roles(names, options)
+    roles = role_space_of(features, names, options)
+    parts = AxisRoles(roles.anchors, roles.others, roles.members)
     axes = {name: method(roles.space, parts) for name, method in AXIS_METHODS.items()}
     _, shares = principal_components(roles.space[parts.members])
     return Axis(**axes, variance_shares=shares, roles=roles)

@@ -24,7 +24,6 @@ from personascope.directions.block_sums import BlockSums
 from personascope.directions.options import AxisOptions
 from personascope.errors import UserError
 
-SPLITS = 20
 MAX_THREADS = 8
 MAX_ROUNDS = 100  # of drawing again what left a role without a response
 BATCH_DRAWS = 125
@@ -57,7 +56,7 @@ class AxisBootstrap:
     axes float32 [D, B]: unit axes, each with the sign that agrees with its own diff; assistants float32 [D, B]: unit
     assistant vectors, or [D, 0] where the analysis does not score on them; agreement [B]: cos(diff, pc1);
     cos_to_axis [B]: cosine of each axis to the axis of all responses; shift [B]: (mean role of the draw - mean role of
-    all) . scored direction, where turns are centered on the mean role, else 0; split_half: see `split_half`.
+    all) . scored direction, where turns are centered on the mean role, else 0.
     """
 
     axes: np.ndarray
@@ -65,7 +64,6 @@ class AxisBootstrap:
     agreement: np.ndarray
     cos_to_axis: np.ndarray
     shift: np.ndarray
-    split_half: float
 
 
 def cells_of(sums: BlockSums, options: AxisOptions) -> np.ndarray:
@@ -115,7 +113,7 @@ def bootstrap(
     """
     rng = np.random.default_rng(seed)
     result = axes_of(sums, options, draw(sums, draws, rng), assistants=assistants, turn_mean=turn_mean)
-    return AxisBootstrap(**result, split_half=split_half(sums, options, rng))
+    return AxisBootstrap(**result)
 
 
 def draw(sums: dict[str, BlockSums], n: int, rng: np.random.Generator) -> Draws:
@@ -318,31 +316,3 @@ def _log1p_of_positive(x: np.ndarray) -> np.ndarray:
 
 
 SAE_TRANSFORMS = TRANSFORMS | {"log1p": _log1p_of_positive}
-
-
-def split_half(sums: dict[str, BlockSums], options: AxisOptions, rng: np.random.Generator) -> float:
-    """Mean cosine of the axes of two halves that share neither questions nor variants, over SPLITS random splits.
-
-    The other two quarters are unused: halves that share their variants look far too good. With one variant the
-    questions alone are split. NaN where a half would leave a role without a response, or there is one question.
-    """
-    variants, blocks = _ids(sums)
-    if len(blocks) < 2:
-        return float("nan")
-    of_blocks = _halves(len(blocks), rng)
-    of_variants = _halves(len(variants), rng) if len(variants) > 1 else np.ones((2 * SPLITS, 1), int)
-    whole = complete(sums, Draws(variants, blocks, of_variants, of_blocks)).reshape(-1, 2).all(1).repeat(2)
-    if not whole.any():
-        return float("nan")
-    axes = axes_of(sums, options, Draws(variants, blocks, of_variants[whole], of_blocks[whole]))["axes"]
-    return float(np.einsum("ds,ds->s", axes[:, ::2], axes[:, 1::2], dtype=np.float64).mean())
-
-
-def _halves(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Which of n units are in each half, int [2 * SPLITS, n]: rows 2 k and 2 k + 1 are disjoint, of equal size."""
-    halves = np.zeros((2 * SPLITS, n), int)
-    for row in range(0, 2 * SPLITS, 2):
-        order = rng.permutation(n)
-        halves[row, order[: n // 2]] = 1
-        halves[row + 1, order[n // 2 : 2 * (n // 2)]] = 1
-    return halves

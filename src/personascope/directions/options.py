@@ -7,9 +7,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from personascope.errors import UserError
 
-# What the axis stage writes: a CSV a table, and a figure of each of these.
+# What the axis stage writes: a CSV a table; its figures are in `spaces`.
 TABLES = ("agreement", "pca_spectrum", "role_projections", "role_similarity")
-FIGURES = ("role_projections", "pca_spectrum", "role_similarity")
 
 
 @dataclass(frozen=True)

@@ -26,14 +26,13 @@ from personascope.directions.bootstrap import (
     centered_gram,
     diff_coefficients,
     first_component,
-    split_half,
 )
+from personascope.directions.halves import half_axes, split_half
 from personascope.directions.options import AxisOptions
+from personascope.directions.spaces import LEAST_AUC, LEAST_SPLIT_HALF
 
 SHUFFLES = 100
 CHUNK_BYTES = 32 << 20
-# An axis below these is not to be interpreted: halves of the data do not agree on it, or it does not tell roles apart.
-LEAST_SPLIT_HALF, LEAST_AUC = 0.5, 0.75
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Quality:
     """Of one axis. NaN where the data do not allow a value.
 
     null_agreement [SHUFFLES]: cos(diff, pc1) with permuted labels; null_shares [SHUFFLES, components]: shares of the
-    variance; split_half, split_half_of: see `bootstrap.split_half`, and what the halves do not share; auc: share of
+    variance; split_half, split_half_of: see `halves.split_half`, and what the halves do not share; auc: share of
     pairs (a response of the anchor, one of another role) that the cross-fitted axis has in order.
     """
 
@@ -72,7 +71,7 @@ def axis_quality(sums: dict[str, BlockSums], scores: pd.DataFrame, options: Axis
     anchors = scores["role"].isin([names[row] for row in roles.anchors])
     others = scores["role"].isin([names[row] for row in roles.others])
     auc = auc_of(scores.loc[anchors, "crossfit"].to_numpy(), scores.loc[others, "crossfit"].to_numpy())
-    return Quality(agreement, shares, split_half(sums, options, rng), of_half, auc)
+    return Quality(agreement, shares, split_half(half_axes(sums, options, seed)), of_half, auc)
 
 
 def auc_of(above: np.ndarray, below: np.ndarray) -> float:

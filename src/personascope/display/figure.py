@@ -107,12 +107,9 @@ DPI = 150
 BLUE, PALE_BLUE, GREY = "#2166ac", "#9ecae1", "#777777"
 
 
-LINES = ("#0072b2", "#e69f00", "#56b4e9", "#cc79a7", "#000000")  # from the palette of Okabe and Ito
-
-
-def save_figure(figure: Figure, *paths: str | Path) -> None:
+def save_figure(figure: Figure, *paths: str | Path, dpi: int = DPI) -> None:
     """Write a figure to each path, the format by its suffix, atomically. It is laid out once for all of them."""
-    figure.set_dpi(DPI)
+    figure.set_dpi(dpi)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for path in paths:
@@ -133,9 +130,10 @@ def _write_png(figure: Figure, path: Path) -> None:
 
 
 def _write_svg(figure: Figure, path: Path) -> None:
+    dpi = figure.get_dpi()
     figure.set_dpi(72)  # an SVG's own unit is the point
     FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})
-    figure.set_dpi(DPI)
+    figure.set_dpi(dpi)
 
 
 # `savefig` would draw each format twice. The same table gives the same bytes: no date, no random ids.

@@ -11,12 +11,17 @@ import pandas as pd
 from personascope.directions.axis import BLOCK_COLUMNS, EPS, TRANSFORMS, RoleSpace, role_space_of, unit
 from personascope.drift.attribution import feature_tables, transitions_of
 from personascope.drift.calibration import answer_table, judge
+from personascope.drift.groups import with_groups
 from personascope.drift.intervals import contribution_intervals, turn_intervals
 from personascope.drift.null import Null
 from personascope.drift.options import DriftOptions
 from personascope.drift.reference import Reference
 from personascope.drift.result import DriftResult, Transition, TurnScores
+from personascope.drift.stability import with_stability
+from personascope.drift.strength import strength_table
+from personascope.drift.token_noise import token_noise
 from personascope.drift.turns import token_scores, turn_bounds, turn_scores
+from personascope.drift.weights import token_weights
 from personascope.errors import UserError
 from personascope.formats.tokens import TokenActivations, Tokens
 
@@ -62,18 +67,23 @@ def analyze_in(
     transitions = transitions_of(turns, roles, options)
     selected = select_transition(transitions, activations.n_turns, options)
     explained = None if selected is None else transitions[selected]
-    features = feature_tables(explained, roles, options, descriptions)
+    features = with_groups(feature_tables(explained, roles, options, descriptions), activations)
     calibration, verdict = judge(turns, null, options, domain)
     calibration.insert(0, "assistant_turn", np.arange(activations.n_turns))
-    intervals = None
+    intervals, strength = None, None
     if reference is not None:
         calibration = calibration.join(answer_table(turns, reference, options))
-        intervals = turn_intervals(turns, roles, reference, options)
+        noise = token_noise(activations, turns, roles, options)
+        intervals = turn_intervals(turns, roles, reference, options, noise)
+        strength = strength_table(transitions, reference.pairs, options)
         features = _with_intervals(features, explained, reference)
+        sizes = (reference.half_axes, options.display.top_features)
+        features = with_stability(features, explained, roles.axis, *sizes)
     repeated = repetition(activations)
     table = confounds(turns, repeated, options)
     largest = max_abs_corr(table)
     scores = token_scores(activations, roles, options)
+    weights, attribution = token_weights(activations, turns, transitions, selected, roles, options)
     return DriftResult(
         options=options,
         tokens=activations,
@@ -89,10 +99,13 @@ def analyze_in(
         confound_verdict=confound_verdict(largest, int(table["n"].iloc[0]), options),
         token_scores=scores,
         token_heat=heat_by_turn(scores, turn_bounds(activations), options.display.token_heat_percentiles),
+        weights=weights,
+        attribution=attribution,
         calibration=calibration,
         verdict=verdict,
         features=features,
         intervals=intervals,
+        strength=strength,
     )
 
 

@@ -1,17 +1,19 @@
 """Which features explain a transition between two turns.
 
 delta_x = x_turn - x_prev; contrib = delta_x * axis elementwise, both float32, so that a stored contrib is the
-product of the stored factors bit for bit. contrib < 0 moves the turn away from the assistant.
+product of the stored factors bit for bit. contrib < 0 moves the turn away from the assistant. It explains the plain
+projection; a score that is divided by the turn's norm is explained by score_contrib, beside it.
 """
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from personascope.directions.axis import RoleSpace, ScoredAxis
+from personascope.directions.axis import EPS, RoleSpace, ScoredAxis, unit
 from personascope.drift.options import DriftOptions
 from personascope.drift.result import Transition, TurnScores
 
@@ -42,10 +44,32 @@ def smallest(keys: np.ndarray, candidates: np.ndarray, k: int) -> np.ndarray:
     return ids[np.argsort(values, kind="stable")][:k]
 
 
+def scored_direction(roles: ScoredAxis, options: DriftOptions) -> np.ndarray:
+    """The unit vector float32 [D] that the selected score is taken along: the axis, or the anchor's vector."""
+    return unit(roles.anchor) if options.scoring.score_method == "cos_assistant" else roles.axis
+
+
+def is_normalized(options: DriftOptions) -> bool:
+    """Whether the selected score divides by the turn's norm."""
+    return options.scoring.use_l2_normalize or options.scoring.score_method != "projection"
+
+
 def transitions_of(turns: TurnScores, roles: ScoredAxis, options: DriftOptions) -> list[Transition]:
     """Every transition between neighbors among the turns that have tokens."""
     filled = np.flatnonzero(turns.n_tokens).tolist()
-    return [_transition(turns, roles, options, prev_turn, turn) for prev_turn, turn in itertools.pairwise(filled)]
+    steps = [_transition(turns, roles, options, prev_turn, turn) for prev_turn, turn in itertools.pairwise(filled)]
+    if not is_normalized(options):
+        return steps
+    scored = scored_direction(roles, options)
+    return [replace(step, score_contrib=_score_contrib(turns, scored, step)) for step in steps]
+
+
+def _score_contrib(turns: TurnScores, scored: np.ndarray, step: Transition) -> np.ndarray:
+    """(x_turn / |x_turn| - x_prev / |x_prev|) * scored elementwise, float32 [D]: sums to the change of the score."""
+    now, before = (
+        turns.space[turn] / max(turns.mass["turn_l2_space"][turn], EPS) for turn in (step.turn, step.prev_turn)
+    )
+    return ((now - before) * scored.astype(np.float64)).astype(np.float32)
 
 
 def _transition(turns: TurnScores, roles: ScoredAxis, options: DriftOptions, prev_turn: int, turn: int) -> Transition:
@@ -152,6 +176,7 @@ def feature_tables(
 ) -> dict[str, pd.DataFrame]:
     """The four q2_* tables of a transition, each `top_features` long, the largest contribution first.
 
+    score_contrib: what the feature adds to the change of the selected score; contrib: of the plain projection.
     descriptions: {feature: {"description": text, "url": link}}, as in a descriptions cache; None where not known.
     Without a transition, and in residual space, the tables are empty.
     """
@@ -163,7 +188,16 @@ def feature_tables(
             rows = entries(transition, roles, smallest(keys, candidates, options.display.top_features))
         known = [(descriptions or {}).get(row["feature_idx"], {}) for row in rows]
         table = pd.DataFrame(rows, columns=list(ENTRY_COLUMNS))
+        table["score_contrib"] = _own_contrib(transition, table["feature_idx"].to_numpy(np.int64))
         table["description"] = pd.Series([entry.get("description") for entry in known], dtype=object)
         table["neuronpedia_url"] = pd.Series([entry.get("url") for entry in known], dtype=object)
         tables[name] = table
     return tables
+
+
+def _own_contrib(transition: Transition | None, feature_ids: np.ndarray) -> np.ndarray:
+    """score_contrib of some features, float64 [n]; that is contrib where the selected score is the plain projection."""
+    if transition is None:
+        return np.zeros(0)
+    own = transition.contrib if transition.score_contrib is None else transition.score_contrib
+    return own[feature_ids].astype(np.float64)

@@ -13,6 +13,7 @@ from personascope.directions.axis import RoleSpace, unit
 from personascope.drift.attribution import NO_STRENGTH, changed_features
 from personascope.drift.options import SCORE_METHODS, DriftOptions
 from personascope.drift.result import DriftResult, Transition
+from personascope.drift.strength import COLUMNS
 from personascope.drift.tables import score_mass_diag
 from personascope.drift.turns import turn_bounds
 from personascope.formats.tables import plain
@@ -59,6 +60,7 @@ def ui_bundle(result: DriftResult, roles: RoleSpace, run_meta: Mapping[str, Any]
             **step,
             "away_mass": transition.away_mass,
             "toward_mass": transition.toward_mass,
+            "token_parts": _token_parts(result, transition),
             **changed_features(transition, roles, result.options),
         }
         for step, transition in zip(steps, result.transitions, strict=True)
@@ -78,8 +80,15 @@ def _step(transition: Transition) -> dict[str, Any]:
     return {"prev_turn": transition.prev_turn, "turn": transition.turn, "delta_score": transition.delta_score}
 
 
+def _token_parts(result: DriftResult, transition: Transition) -> dict[str, list[float]]:
+    """What the tokens of both turns add to the change of the plain projection."""
+    bounds, weights = turn_bounds(result.tokens).tolist(), result.weights
+    before, now = (slice(bounds[turn], bounds[turn + 1]) for turn in (transition.prev_turn, transition.turn))
+    return {"prev": weights.as_prev[before].tolist(), "turn": weights.as_turn[now].tolist()}
+
+
 def _token_localization(result: DriftResult) -> list[dict[str, Any]]:
-    bounds = turn_bounds(result.tokens).tolist()
+    bounds, weights = turn_bounds(result.tokens).tolist(), result.weights
     turns = []
     for turn, (lo, hi) in enumerate(itertools.pairwise(bounds)):
         turns.append(
@@ -88,8 +97,14 @@ def _token_localization(result: DriftResult) -> list[dict[str, Any]]:
                 "tokens": result.tokens.tokens[lo:hi],
                 "u_k": result.token_scores[lo:hi].tolist(),
                 "u_k_norm": result.token_heat[lo:hi].tolist(),
+                "w": weights.w[lo:hi].tolist(),
+                "w_constant": float(weights.constant[turn]),
+                "w_scale": float(weights.scale[turn]),
             }
         )
+        if len(weights.assistant_constant):
+            constant = float(weights.assistant_constant[turn])
+            turns[-1] |= {"w_assistant": weights.w_assistant[lo:hi].tolist(), "w_assistant_constant": constant}
     return turns
 
 
@@ -122,7 +137,7 @@ def summary(result: DriftResult, run: Run, timestamp: str) -> dict[str, Any]:
             "confound_verdict": result.confound_verdict,
             "selected_score_diag": diagnostics,
             "score_mass_diag": diagnostics,
-            "feature_event_summary": _event(selected),
+            "feature_event_summary": _event(selected) | _strength(result),
             "axis_agreement": result.roles.agreement,
         },
         "calibration": _calibration(result),
@@ -137,6 +152,14 @@ def _event(selected: Transition | None) -> dict[str, Any]:
     if selected is None:
         return {"selected_turn": None, **dict.fromkeys(names), "effect_strength": NO_STRENGTH}
     return {"selected_turn": selected.turn, **{name: getattr(selected, name) for name in names}}
+
+
+def _strength(result: DriftResult) -> dict[str, Any]:
+    """How unusual the selected transition's top_away_share is; null without a reference or a transition."""
+    table, selected = result.strength, result.selected
+    row = dict.fromkeys(COLUMNS) if table is None or selected is None else table.iloc[selected].to_dict()
+    median, high, p_value = (row[name] for name in COLUMNS)
+    return {"top_away_share_null": {"median": median, "high": high}, "top_away_share_p_value": p_value}
 
 
 def _calibration(result: DriftResult) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """How far an analysis can be trusted: what its roles score, and how stable its axis is."""
 
+import itertools
 from dataclasses import asdict
 from typing import Any
 
@@ -9,6 +10,7 @@ import pandas as pd
 from personascope.directions.block_sums import BlockSums
 from personascope.drift.options import DriftOptions
 from personascope.drift.reference import Reference, build
+from personascope.drift.strength import HIGH
 from personascope.formats.files import write_json
 from personascope.formats.tables import plain
 
@@ -37,6 +39,7 @@ def calibration_report(reference: Reference, options: DriftOptions) -> dict[str,
                 "draws": len(reference.agreement),
                 **{name: _percentiles(values) for name, values in draws.items()},
             },
+            "top_away_share_null": _share_nulls(reference),
             "role_scores": role_quartiles(reference, options.scoring.score_method).to_dict("records"),
         }
     )
@@ -45,6 +48,18 @@ def calibration_report(reference: Reference, options: DriftOptions) -> dict[str,
 def _percentiles(values: np.ndarray) -> dict[str, float | None]:
     found = np.percentile(values, [2.5, 50, 97.5]) if len(values) else [None] * 3
     return dict(zip(("low", "median", "high"), found, strict=True))
+
+
+def _share_nulls(reference: Reference) -> list[dict[str, Any]]:
+    """Median and 95th percentile of the share of away_mass that few features cover between two answers to one question:
+    a row a length of the table and direction; none without pairs."""
+    rows = []
+    for top_features, rises in itertools.product((10, 20, 50), (False, True)):
+        if (null := reference.pairs.null(top_features, rises)) is not None:
+            shares = {"median": null.quantile(0.5), "high": null.quantile(HIGH), "pairs": len(null.shares)}
+            shares["median_tokens"] = float(np.median(reference.pairs.n_tokens))
+            rows.append({"top_features": top_features, "direction": "rise" if rises else "fall"} | shares)
+    return rows
 
 
 def write_reference(

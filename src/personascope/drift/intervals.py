@@ -12,15 +12,18 @@ from personascope.drift.result import Transition, TurnScores
 from personascope.errors import UserError
 
 LEVEL = 0.95
+NORMAL = 1.95996  # standard errors on either side
 
 
 def turn_intervals(
-    turns: TurnScores, roles: RoleSpace, reference: Reference, options: DriftOptions
+    turns: TurnScores, roles: RoleSpace, reference: Reference, options: DriftOptions, noise: np.ndarray
 ) -> pd.DataFrame | None:
-    """assistant_turn, score_low, score_high of every turn: 95 % intervals of the selected score; None without draws.
+    """assistant_turn, score_low, score_high, axis_low, axis_high, token_error of every turn; None without draws.
 
-    The turn itself is given; what varies is the axis (for cos_assistant the anchor's vector) and, where turns are
-    centered, the mean role along it. The norm of a centered turn is held. See `spread` for what they cover.
+    95 % intervals of the selected score. axis_low to axis_high: with other questions and instruction variants, which
+    move the axis (for cos_assistant the anchor's vector) and, where turns are centered, the mean role along it; the
+    turn is given, and the norm of a centered one is held. score_low to score_high: with other tokens of the turn, too;
+    token_error is `token_noise`, and where it is missing the two are the same. See `spread` for the target.
     """
     by_assistant = options.scoring.score_method == "cos_assistant"
     directions = reference.assistants if by_assistant else reference.axes
@@ -35,7 +38,14 @@ def turn_intervals(
     low, high = spread(draws, direction @ directions)
     empty = turns.n_tokens == 0
     low[empty], high[empty] = np.nan, np.nan
-    return pd.DataFrame({"assistant_turn": np.arange(len(low)), "score_low": low, "score_high": high})
+    score = turns.scores[options.scoring.score_method]
+    wide = NORMAL * np.nan_to_num(noise)
+    columns = {
+        "score_low": score - np.hypot(np.maximum(score - low, 0), wide),
+        "score_high": score + np.hypot(np.maximum(high - score, 0), wide),
+    }
+    columns |= {"axis_low": low, "axis_high": high, "token_error": noise}
+    return pd.DataFrame({"assistant_turn": np.arange(len(low)), **columns})
 
 
 def contribution_intervals(
@@ -53,8 +63,12 @@ def spread(draws: np.ndarray, cosines: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
     Noise in many features takes length from a unit axis, so that every dot product with a drawn axis comes out too
     small by one common factor: its cosine [B] to the axis of all responses. Divided by it the draws lie around the
-    estimate. The interval covers what such dot products are on average with axes from as many questions and variants,
-    not with the axis from infinitely many, to which they all lie nearer to 0 by the same (unknown) factor.
+    estimate.
+
+    Target: kappa times the dot product with the population's axis, the one from all questions and variants that might
+    have been asked, where kappa is the cosine of the estimated axis to it: the population's score in the units of
+    every score that is shown, references and thresholds included. The median of `cosines` estimates kappa; divided by
+    it, an interval is one of the population's score itself.
     """
     tail = 100 * (1 - LEVEL) / 2
     scale = np.where(np.abs(cosines) > EPS, cosines, EPS)

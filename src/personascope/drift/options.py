@@ -18,7 +18,7 @@ TABLES = (
     *("turn_meta", "role_trace", "role_cosines", "transition_df"),
     *("score_mass_diag", "score_mass_pivot", "selected_diag"),
     *("q2_top_away_contrib", "q2_top_toward_contrib", "q2_deactivated_assistant_features"),
-    *("q2_activated_nonassistant_features", "q3_token_localization"),
+    *("q2_activated_nonassistant_features", "q3_token_localization", "attribution"),
 )
 FIGURES = ("trajectory", "top_features", "token_heat", "nearest_roles", "confounds")
 
@@ -79,6 +79,8 @@ class DisplayOptions:
     """Rows of a table of features."""
     token_heat_percentiles: tuple[float, float] = (5.0, 95.0)
     """Where the display heat of a turn's tokens is clipped."""
+    attribution_share: float = 0.9
+    """How much of the selected transition the table `attribution` lists feature by token, in absolute parts."""
 
     def __post_init__(self) -> None:
         require_variants(self)
@@ -88,6 +90,8 @@ class DisplayOptions:
         low, high = self.token_heat_percentiles
         if not 0 <= low < high <= 100:
             raise UserError(f"token_heat_percentiles: {low:g} and {high:g} are not two ascending numbers in 0..100")
+        if not 0 < self.attribution_share <= 1:
+            raise UserError(f"attribution_share: {self.attribution_share:g} is no share over 0 and up to 1")
         if self.transition_pick == "manual" and self.manual_turn is None:
             raise UserError("transition_pick: manual needs manual_turn, the turn to explain")
 

@@ -9,7 +9,7 @@ reading. The turns themselves are scored on the axis of all responses, which dif
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from os import cpu_count
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from personascope.directions.axis import RoleSpace, role_space_of
 from personascope.directions.block_sums import BlockSums, dense_column
 from personascope.directions.bootstrap import MAX_THREADS, AxisBootstrap, bootstrap, role_features
 from personascope.directions.crossfit import spaces_without
+from personascope.directions.halves import half_axes, split_half
 from personascope.drift.options import SCORE_METHODS, DriftOptions
+from personascope.drift.strength import PairShares, pair_shares
 from personascope.drift.turns import MASS_METRICS, score_sparse, score_vectors
 from personascope.errors import UserError
 from personascope.formats.features import iter_features, residual_column
@@ -37,8 +39,10 @@ class Reference:
     """Cross-fitted scores of all role responses that have tokens, and the draws of the axis.
 
     scores {score method: float32 [N]}; mass {mass metric: float32 [N]}; role int32 [N]: index into role_names (sorted);
-    prompt_index, question_id, n_tokens int32 [N]; anchors int32 [A]: the anchor's places in role_names. The last six
+    prompt_index, question_id, n_tokens int32 [N]; anchors int32 [A]: the anchor's places in role_names. axes to shift
     are those of `AxisBootstrap`; without a bootstrap axes and assistants are [D, 0], the others [0], split_half NaN.
+    pairs: how few features carry the difference of two answers of an anchor role to one question; half_axes: those of
+    `directions.halves`, [D, 0] without a bootstrap.
     """
 
     scores: dict[str, np.ndarray]
@@ -55,6 +59,8 @@ class Reference:
     cos_to_axis: np.ndarray
     shift: np.ndarray
     split_half: float
+    pairs: PairShares = field(default_factory=PairShares)
+    half_axes: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
     def __len__(self) -> int:
         return len(self.role)
@@ -64,16 +70,18 @@ class Reference:
         arrays = {field.name: getattr(self, field.name) for field in fields(self)}
         arrays |= {f"score_{name}": values for name, values in arrays.pop("scores").items()}
         arrays |= {f"mass_{name}": values for name, values in arrays.pop("mass").items()}
+        arrays |= {f"pair_{name}": values for name, values in vars(arrays.pop("pairs")).items()}
         arrays["role_names"] = np.array(self.role_names, dtype=np.str_)
         save_npz(path, **{name: np.asarray(array) for name, array in arrays.items()})
 
     @classmethod
     def load(cls, path: str | Path) -> "Reference":
         """Read an .npz of `save`; UserError where it is missing or damaged."""
-        names = [field.name for field in fields(cls) if field.name not in ("scores", "mass")]
+        names = [field.name for field in fields(cls) if field.name not in ("scores", "mass", "pairs")]
         arrays: dict[str, Any] = dict(zip(names, load_npz(path, *names), strict=True))
         scores = load_npz(path, *(f"score_{name}" for name in SCORE_METHODS))
         mass = load_npz(path, *(f"mass_{name}" for name in MASS_METRICS))
+        pairs = load_npz(path, *(f"pair_{field.name}" for field in fields(PairShares)))
         return cls(
             **arrays
             | {
@@ -81,6 +89,7 @@ class Reference:
                 "mass": dict(zip(MASS_METRICS, mass, strict=True)),
                 "role_names": [str(name) for name in arrays["role_names"]],
                 "split_half": float(arrays["split_half"]),
+                "pairs": PairShares(*pairs),
             }
         )
 
@@ -116,11 +125,12 @@ def build(
         log.warning(
             "drift: too few questions for a bootstrap, which would show no spread at all; no intervals are made"
         )
-    drawn = no_draws(len(whole.axis))
+    drawn, halves = no_draws(len(whole.axis)), np.empty((len(whole.axis), 0), np.float32)
     if draws and len(folds) >= 2:
         needs = {"assistants": options.scoring.score_method == "cos_assistant"}
         needs["turn_mean"] = options.scoring.center_turns_with_role_mean
         drawn = bootstrap(sums, options.axis, draws, seed, **needs)
+        halves = half_axes(sums, options.axis, seed)
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(min(cpu_count() or 1, MAX_THREADS)) as pool:
         parts = list(pool.map(lambda name: _score_role(files[name], sums[name], folds, options), names))
     for index, part in enumerate(parts):
@@ -132,15 +142,33 @@ def build(
         **{key: joined[key].astype(np.int32) for key in KEYS},
         role_names=names,
         anchors=np.array(whole.anchors, np.int32),
+        pairs=_pairs_of_anchor(files, sums, whole, folds, options, seed),
+        half_axes=halves,
+        split_half=split_half(halves),
         **vars(drawn),
     )
+
+
+def _pairs_of_anchor(
+    files: dict[str, str | Path],
+    sums: dict[str, BlockSums],
+    roles: RoleSpace,
+    folds: dict[int, RoleSpace],
+    options: DriftOptions,
+    seed: int,
+) -> PairShares:
+    """The pairs of answers of each anchor role to one question, together."""
+    anchors = [roles.role_names[row] for row in roles.anchors]
+    parts = [pair_shares(files[name], sums[name], folds, options, seed) for name in anchors]
+    names = [field.name for field in fields(PairShares)]
+    return PairShares(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
 def no_draws(width: int) -> AxisBootstrap:
     """What stands in the place of a bootstrap that was not asked for."""
     none = np.zeros(0)
     empty = np.empty((width, 0), np.float32)
-    return AxisBootstrap(empty, empty, agreement=none, cos_to_axis=none, shift=none, split_half=float("nan"))
+    return AxisBootstrap(empty, empty, agreement=none, cos_to_axis=none, shift=none)
 
 
 def _score_role(

@@ -36,8 +36,10 @@ class TurnScores:
 class Transition:
     """From turn `prev_turn` to `turn`: neighbors among the turns that have tokens.
 
-    delta_x, contrib float32 [D]: contrib = delta_x * axis elementwise, its sum is delta_projection;
+    delta_x, contrib float32 [D]: contrib = delta_x * axis elementwise, its sum is the change of the plain projection;
     away_mass = sum of max(-contrib, 0), toward_mass = sum of max(contrib, 0).
+    score_contrib float32 [D], where the selected score is divided by the turn's norm (else None, and contrib explains
+    it): (x_turn / |x_turn| - x_prev / |x_prev|) * the direction of the score elementwise, its sum is delta_score.
     """
 
     prev_turn: int
@@ -50,6 +52,27 @@ class Transition:
     effect_strength: str
     delta_x: np.ndarray
     contrib: np.ndarray
+    score_contrib: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class TokenWeights:
+    """What each of a conversation's n tokens adds, float64 (see `weights`); 0 where there is nothing to add to.
+
+    w [n]: to its turn's plain projection, which is the sum of them + constant [T] (what centering takes off); scale
+    [T]: what the selected score divides both by (|x_t|, or 1). as_turn [n]: a token's part in the transition into its
+    turn; as_prev [n]: in the one out of it; of both turns together they sum to the change of the plain projection.
+    w_assistant [n], assistant_constant [T]: the same as w and constant along the assistant's vector, so that
+    cos_assistant is their sum / scale; [0] under other scores.
+    """
+
+    w: np.ndarray
+    constant: np.ndarray
+    scale: np.ndarray
+    as_turn: np.ndarray
+    as_prev: np.ndarray
+    w_assistant: np.ndarray
+    assistant_constant: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -82,8 +105,10 @@ class DriftResult:
     both minus the mean role, NaN for a turn without tokens; repetition float64 [T]: share of repeated runs of tokens;
     confounds: table score_method, metric, corr (NaN: no value), n;
     token_scores float32 [n]: u_k; token_heat float32 [n]: u_k_norm in [0, 1], clipped per turn;
-    calibration: one row a turn, see `calibration.answer_table` and `calibration.judge`; verdict: of the test;
-    intervals: turn scores under the bootstrap, columns assistant_turn, score_low, score_high, or None.
+    weights: what each token adds; attribution: the feature x token table of the selected transition, empty without one
+    and in residual space; calibration: one row a turn, see `calibration.answer_table` and `calibration.judge`; verdict:
+    of the test; intervals: turn scores under the bootstrap, columns assistant_turn, score_low, score_high, or None;
+    strength: how unusual each transition's top_away_share is (`strength_table`), or None.
     """
 
     options: DriftOptions
@@ -100,10 +125,13 @@ class DriftResult:
     confound_verdict: str
     token_scores: np.ndarray
     token_heat: np.ndarray
+    weights: TokenWeights
+    attribution: pd.DataFrame
     calibration: pd.DataFrame
     verdict: Verdict
     features: dict[str, pd.DataFrame] = field(default_factory=dict)
     intervals: pd.DataFrame | None = None
+    strength: pd.DataFrame | None = None
 
     @property
     def score(self) -> np.ndarray:

@@ -17,7 +17,7 @@ import pandas as pd
 from personascope.directions.axis import ScoredAxis
 from personascope.drift.attribution import transitions_of
 from personascope.drift.options import DriftOptions
-from personascope.drift.result import DriftResult, TurnScores, Verdict
+from personascope.drift.result import DriftResult, TokenWeights, TurnScores, Verdict
 from personascope.drift.turns import role_space_rows
 from personascope.errors import UserError
 from personascope.formats.tables import load_all_npz, plain, save_npz
@@ -76,6 +76,8 @@ def _tables(run: RunFile) -> dict[str, pd.DataFrame]:
     if isinstance(run.result, DriftResult):
         named |= {"nearest": run.result.nearest, "confounds": run.result.confounds, **run.result.features}
         named |= {"calibration": run.result.calibration, "intervals": run.result.intervals}
+        named["strength"] = run.result.strength
+        named["attribution"] = run.result.attribution
     return {name: table for name, table in named.items() if table is not None}
 
 
@@ -98,6 +100,7 @@ def _packed(result: DriftResult) -> tuple[dict[str, Any], dict[str, np.ndarray]]
     arrays |= {"u_k": result.token_scores, "u_k_norm": result.token_heat, "n_tokens": turns.n_tokens}
     arrays |= {f"score_{name}": values for name, values in turns.scores.items()}
     arrays |= {f"mass_{name}": values for name, values in turns.mass.items()}
+    arrays |= {f"weights_{name}": values for name, values in vars(result.weights).items()}
     # The mean role is needed again only where it is taken off the turns.
     kept = roles.mean if result.options.scoring.center_turns_with_role_mean else np.zeros(0, np.float32)
     arrays |= {"axis": roles.axis, "anchor": roles.anchor, "mean": kept}
@@ -132,10 +135,13 @@ def _unpacked(header: dict[str, Any], arrays: dict[str, np.ndarray], tables: dic
         confounds=tables["confounds"],
         token_scores=arrays["u_k"],
         token_heat=arrays["u_k_norm"],
+        weights=TokenWeights(**_prefixed(arrays, "weights_")),
+        attribution=tables["attribution"],
         features={name: tables[name] for name in header["features"]},
         calibration=tables["calibration"],
         verdict=Verdict(**header["verdict"] | {"onset_set": onset_set and tuple(onset_set)}),
         intervals=tables.get("intervals"),
+        strength=tables.get("strength"),
         **{name: header[name] for name in ("selected", "max_abs_corr", "confound_verdict")},
     )
 

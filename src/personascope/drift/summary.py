@@ -24,6 +24,7 @@ NUMBERS = (
     "q_value",
     "alarm_turn",
     "onset",
+    "top_away_share_p_value",
 )
 DETECTION = [
     *("analysis", "condition", "conversations", "detected", "detected_low", "detected_high", "early"),
@@ -59,11 +60,19 @@ def overview(result: DriftResult, metadata: Mapping[str, Any]) -> dict[str, Any]
         "onset": result.verdict.onset,
         "confound_verdict": result.confound_verdict,
         "effect_strength": selected and selected.effect_strength,
+        "top_away_share_p_value": _share_p_value(result),
         "nearest_role_end": nearest[-1] if nearest else None,
         "flags": flags(result, metadata),
         "metadata": metadata["conversation"]["metadata"],
     }
     return plain(row)
+
+
+def _share_p_value(result: DriftResult) -> float | None:
+    """Of the share of away_mass that the selected transition's top away table covers; None without a null."""
+    if result.strength is None or result.selected is None:
+        return None
+    return float(result.strength["top_away_share_p_value"].iloc[result.selected])
 
 
 def empty_overview(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,9 +5,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from personascope.drift.attribution import effect
 from personascope.drift.options import SCORE_METHODS
 from personascope.drift.result import DriftResult
+from personascope.drift.strength import COLUMNS
 from personascope.drift.turns import MASS_METRICS, turn_bounds
+from personascope.drift.weights import LEFT_OUT
 
 CORRELATION = "corr(score, metric)"
 
@@ -26,6 +29,7 @@ def tables(result: DriftResult) -> dict[str, pd.DataFrame]:
         "transition_df": transition_df(result),
         **result.features,
         "q3_token_localization": token_localization(result),
+        "attribution": attribution(result),
     }
 
 
@@ -74,18 +78,23 @@ def score_mass_diag(result: DriftResult) -> pd.DataFrame:
 
 
 def transition_df(result: DriftResult) -> pd.DataFrame:
-    """One row a transition; `selected` marks the one that the feature tables explain."""
+    """One row a transition; `selected` marks the one that the feature tables explain.
+
+    top_away_share_null_median, _null_high, top_away_share_p_value: see `strength`; missing without a reference.
+    """
     names = (
         *("prev_turn", "turn", "delta_score", "delta_projection", "away_mass", "toward_mass"),
         *("top_away_share", "effect_strength"),
     )
     table = pd.DataFrame({name: [getattr(item, name) for item in result.transitions] for name in names})
     table["selected"] = np.arange(len(table)) == (-1 if result.selected is None else result.selected)
+    for name in COLUMNS:
+        table[name] = np.full(len(table), np.nan) if result.strength is None else result.strength[name].to_numpy()
     return table
 
 
 def token_localization(result: DriftResult) -> pd.DataFrame:
-    """u_k and its heat for every token of every assistant turn."""
+    """u_k, its heat and w for every token of every assistant turn."""
     tokens = result.tokens
     return pd.DataFrame(
         {
@@ -95,5 +104,29 @@ def token_localization(result: DriftResult) -> pd.DataFrame:
             "token": tokens.tokens,
             "u_k": result.token_scores,
             "u_k_norm": result.token_heat,
+            "w": result.weights.w,
+        }
+    )
+
+
+def attribution(result: DriftResult) -> pd.DataFrame:
+    """Feature by token, what adds to the change of the plain projection over the selected transition.
+
+    turn, token_idx: the token, counted from 0 in its turn; part < 0 moves away from the assistant. The last rows,
+    without feature and token, sum up what is left out: n_entries parts of that turn and effect.
+    """
+    table = result.attribution
+    listed = (table["token_idx"] != LEFT_OUT).to_numpy()
+    places = turn_bounds(result.tokens)[table["turn"].to_numpy()] + table["token_idx"].to_numpy()
+    texts = np.array([*result.tokens.tokens, ""], object)  # the last one for what is left out
+    return pd.DataFrame(
+        {
+            "feature_idx": table["feature_idx"].astype("Int64").where(listed),
+            "turn": table["turn"],
+            "token_idx": table["token_idx"].astype("Int64").where(listed),
+            "token": texts[np.where(listed, places, -1)],
+            "part": table["part"],
+            "effect": np.where(table["part"].to_numpy() < 0, effect(-1.0), effect(1.0)),
+            "n_entries": table["n_entries"],
         }
     )

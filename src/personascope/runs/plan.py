@@ -31,7 +31,8 @@ from personascope.runs.measured import (
     result_files,
 )
 
-HOSTED = ("generate", "extract", "extract_conversation", "simulate")  # these share a loaded model
+SIMULATED = {"simulate": "simulations", "simulate_references": "references"}  # rules and their blocks in config
+HOSTED = ("generate", "extract", "extract_conversation", *SIMULATED)  # these share a loaded model
 MODEL_RULES = (*HOSTED, "train_sae")
 # Where nothing was measured: active features a response and a token, and bytes of one in the files.
 FEATURES_A_RESPONSE, FEATURES_A_TOKEN, FEATURE_BYTES = 1000, 64, 8
@@ -49,14 +50,14 @@ class Given:
 
 @dataclass(frozen=True)
 class Texts:
-    """Tokens of the experiment's parts: prompts by role, an answer, scripts and conversations by name."""
+    """Tokens of the experiment's parts: prompts by role, an answer, scripts by rule and name."""
 
     prompts: dict[str, RolePrompts]
     prompts_note: str
     answer: float
     answer_note: str
     closing: float  # what the chat template writes behind an answer
-    scripts: dict[str, Script]
+    scripts: dict[tuple[str, str], Script]
     counter: TokenCounter
 
 
@@ -93,10 +94,16 @@ def _texts(run: DryRun) -> Texts:
     measured = mean_response(result_files(folder, ".jsonl"), limit)
     answer = float(limit) if measured is None else measured
     note = f"at most, {limit} a response" if measured is None else f"measured, {measured:.0f} a response"
-    scripts = Path(settings["config"]["drift"]["simulations"]["folder"])
-    names = {job.wildcards["script"] for job in run.jobs if job.rule == "simulate"}
+    drift = settings["config"]["drift"]
+    scripts = {
+        (job.rule, job.wildcards["script"]): Path(drift[SIMULATED[job.rule]]["folder"])
+        for job in run.jobs
+        if job.rule in SIMULATED
+    }
     prompts, prompts_note = count_prompts(counter, settings)
-    counted = {name: count_script(counter, scripts / f"{name}.json", answer) for name in sorted(names)}
+    counted = {
+        (rule, name): count_script(counter, folder / f"{name}.json", answer) for (rule, name), folder in scripts.items()
+    }
     return Texts(prompts, prompts_note, answer, note, counter.closing(), counted, counter)
 
 
@@ -105,13 +112,17 @@ def tokens_of(run: DryRun, texts: Texts) -> dict[str, float]:
     by_rule = {rule: [job.wildcards for job in run.jobs if job.rule == rule] for rule in HOSTED}
     generated = [texts.prompts[job["role"]] for job in by_rule["generate"]]
     extracted = [texts.prompts[job["role"]] for job in by_rule["extract"]]
-    samples = run.settings["config"]["drift"]["simulations"]["samples"]
-    scripts = [texts.scripts[job["script"]] for job in by_rule["simulate"]]
+    drift = run.settings["config"]["drift"]
+    made = [
+        (drift[block]["samples"], texts.scripts[rule, job["script"]])
+        for rule, block in SIMULATED.items()
+        for job in by_rule[rule]
+    ]
     responses = sum(prompts.n for prompts in generated)
     return {
         "responses": responses,
-        "prompt": sum(p.n * p.mean for p in generated) + samples * sum(s.prompt for s in scripts),
-        "output": responses * texts.answer + samples * sum(s.output for s in scripts),
+        "prompt": sum(p.n * p.mean for p in generated) + sum(n * script.prompt for n, script in made),
+        "output": responses * texts.answer + sum(n * script.output for n, script in made),
         "extracted_responses": sum(p.n for p in extracted),
         "extraction": sum(p.n * (p.mean + texts.answer + texts.closing) for p in extracted),
         "conversations": _conversation_tokens(run, texts, [job["conversation"] for job in by_rule[HOSTED[2]]]),
@@ -122,8 +133,12 @@ def _conversation_tokens(run: DryRun, texts: Texts, names: list[str]) -> float:
     """Tokens of conversations: of their files, and of those that are still to be simulated as their script says."""
     paths = {name: Path(run.settings["conversations"][name]) for name in names}
     there = [path for path in paths.values() if path.is_file()]
-    to_come = [name.rpartition("-")[0] for name, path in paths.items() if not path.is_file()]
-    return count_conversations(texts.counter, there) + sum(texts.scripts[name].whole for name in to_come)
+    rules = {block: rule for rule, block in SIMULATED.items()}
+    # A simulated one lies in the folder of its block: .../simulations/{model}/{script}-{sample}.json
+    to_come = [
+        (rules[path.parent.parent.name], name.rpartition("-")[0]) for name, path in paths.items() if not path.is_file()
+    ]
+    return count_conversations(texts.counter, there) + sum(texts.scripts[script].whole for script in to_come)
 
 
 def _jobs(whole: DryRun, left: DryRun) -> list[dict[str, Any]]:

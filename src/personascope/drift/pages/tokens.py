@@ -38,7 +38,7 @@ class TokenValue:
 WEIGHT = TokenValue(
     "w",
     "w: what the token adds",
-    "w is what a token adds to the turn\u2019s score: the w of a turn add up to its projection",
+    "w is what a token adds: the w of a turn add up to its projection (less a constant where turns are centered)",
     "sum",
 )
 OWN = TokenValue(

@@ -133,7 +133,7 @@ def _draw_scores(ax: Axes, turn_meta: pd.DataFrame) -> None:
     low, high = numbers(turn_meta, "score_low"), numbers(turn_meta, "score_high")
     ax.plot(turns, scores, color=BLUE, linewidth=1.6, zorder=3)
     if np.isfinite(low).any():
-        label = "95 % interval over questions and instruction variants"
+        label = "95 % interval (questions, variants, the turn's tokens)"
         ax.vlines(turns, low, high, color=BLUE, linewidth=1.1, alpha=0.8, label=label, zorder=2)
     alarm, scored = truths(turn_meta, "alarm"), np.isfinite(scores)
     _draw_turns(ax, turns, scores, alarm, "score of a turn", "score from the alarm on")

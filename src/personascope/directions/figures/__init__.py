@@ -1,0 +1,1 @@
+"""Figures of the axis stage, as a paper takes them: each drawn from the stage's tables alone."""

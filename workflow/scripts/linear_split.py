@@ -1,0 +1,6 @@
+from personascope.drift.linear_split import write_linear_split
+from personascope.runs.job import job
+
+with job(snakemake):
+    files = (snakemake.input.tokens, snakemake.input.decoder, snakemake.output.table)
+    write_linear_split(*files, top_features=snakemake.params.top_features)
