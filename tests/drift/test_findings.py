@@ -55,6 +55,12 @@ def made(**changes: Any) -> Findings:
     return Findings(**given | {"summary": make_summary(8), "nulls": make_nulls()} | changes)
 
 
+def rendered(findings: Findings) -> Page:
+    """The findings as the report shows them; what is no clean reStructuredText is an error."""
+    parts: Any = publish_parts(findings_rst(findings), writer="html", settings_overrides={"halt_level": 2})
+    return Page(parts["body"])
+
+
 def test_each_axis_is_judged_beside_what_chance_gives() -> None:
     good, bad = axis_lines(make_agreement())
     assert good.startswith("sae: the axis may be interpreted.")
@@ -112,13 +118,13 @@ def test_texts_stay_texts_on_the_page_and_in_the_report() -> None:
     findings = made(agreement=agreement, summary=summary, nulls={ATTACK: make_nulls()["cosine"]})
     source = findings_html(findings)
     assert_safe(Page(source), source, script=SORT)
-    shown = Page(publish_parts(findings_rst(findings), writer="html")["body"])
+    shown = rendered(findings)
     assert "script" not in {tag for tag, _ in shown.elements} and "<script>alert(1)</script>" in shown.text
 
 
 def test_the_report_has_the_same_sentences() -> None:
     findings = made()
-    shown = Page(publish_parts(findings_rst(findings), writer="html", settings_overrides={"halt_level": 2})["body"])
+    shown = rendered(findings)
     text = " ".join(shown.text.split())
     for title, lines in findings.sections:
         assert title in text and all(" ".join(line.split()) in text for line in lines)
