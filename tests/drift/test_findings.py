@@ -3,12 +3,14 @@
 import base64
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from docutils.core import publish_parts
+from jinja2 import Environment
 
 from personascope.directions.axis import load_role_space
 from personascope.display.html import SORT
@@ -76,7 +78,7 @@ def test_what_is_flagged_stands_beside_the_measured_rate_of_false_alarms() -> No
     (line, failed) = flagged_lines(summary.loc[summary["analysis"] == "default"], make_nulls())
     assert line.startswith("default: 2 of 8 tested conversations raised an alarm (conversation_7, conversation_6);")
     assert "measured rate is 5 % (95 % interval 2 % to 11 %, n = 120), about 0.4 of 8 by chance" in line
-    assert line.endswith("2 remain where the share of false ones among them is held at 5 % (q).")
+    assert line.endswith("with the share of false ones among them held at 5 % (q): 2.")
     assert failed == "1 conversation could not be analyzed."
     untested = summary.assign(p_value=np.nan, alarm_turn=pd.NA)
     line = flagged_lines(untested.loc[untested["analysis"] == "cosine"], make_nulls())[0]
@@ -128,6 +130,23 @@ def test_the_report_has_the_same_sentences() -> None:
     text = " ".join(shown.text.split())
     for title, lines in findings.sections:
         assert title in text and all(" ".join(line.split()) in text for line in lines)
+
+
+def test_the_first_page_of_the_report_is_the_findings(tmp_path: Path) -> None:
+    """As Snakemake renders it: a template with the files of the report, and links to them behind it."""
+    (tmp_path / "findings.rst").write_text(findings_rst(made()), encoding="utf-8")
+    template = Path(__file__).parents[2] / "workflow/report/workflow.rst"
+    config = {"experiment": "main", "model": {"id": "org/m"}, "generation": {"question_mode": "general"}}
+    for names in (["findings.html", "drift_ranking.html"], ["findings.html"], []):
+        files = [SimpleNamespace(path=tmp_path / name) for name in names]
+        made_of = Environment(trim_blocks=True, lstrip_blocks=True).from_string(template.read_text())
+        text = made_of.render(files=files, snakemake=SimpleNamespace(config=config))
+        links = "".join(f"\n.. _{name}: javascript:x('{name}')" for name in names)
+        parts: Any = publish_parts(f"{text}\n{links}\n", writer="html", settings_overrides={"halt_level": 2})
+        page = Page(parts["html_body"])
+        found = [item["href"] for tag, item in page.elements if tag == "a"]
+        assert found == [f"javascript:x('{name}')" for name in names]
+        assert ("What not to conclude" in page.text) == bool(names) and "The experiment main" in page.text
 
 
 @pytest.fixture

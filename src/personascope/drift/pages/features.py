@@ -99,7 +99,8 @@ def feature_label(row: dict[Any, Any]) -> str:
     tokens = font_text(_listed(row.get("tokens")), 36)
     said.append(tokens and f"on {tokens}")
     if not any(said):
-        profile = str(row.get("role_profile") or "").replace(" | ", ", ").replace(":", " ")
+        parts = [part for part in str(row.get("role_profile") or "").split(" | ") if not part.endswith(":0%")]
+        profile = ", ".join(parts).replace(":", " ")
         said = [font_text(profile and f"[{profile}]", 56)]
     return "  ".join([f"#{int(row['feature_idx'])}", *(part for part in said if part)])
 

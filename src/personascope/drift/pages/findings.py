@@ -120,7 +120,7 @@ def _discoveries(part: pd.DataFrame, null: Mapping[str, Any]) -> str:
     if null.get("alpha") is None:
         return ""
     found = int((numbers(part, "q_value") <= null["alpha"]).sum())
-    return f"; {found} remain where the share of false ones among them is held at {share(null['alpha'])} (q)"
+    return f"; with the share of false ones among them held at {share(null['alpha'])} (q): {found}"
 
 
 def cautions(agreement: pd.DataFrame, summary: pd.DataFrame, nulls: Nulls) -> list[str]:

@@ -136,7 +136,7 @@ def _draw_token_bars(ax: Axes, values: np.ndarray, kind: TokenValue) -> None:
     colors = [BLUE if value > 0 else ORANGE for value in values]
     lines = [np.array([(place, 0.0), (place, value)]) for place, value in enumerate(np.nan_to_num(values).tolist())]
     ax.add_collection(LineCollection(lines, colors=colors, linewidths=float(np.clip(560 / len(values), 0.4, 8))))
-    ax.set_xlim(-1, len(values))
+    ax.set_xlim(-0.7, len(values) - 0.3)
     reach = float(np.nanmax(np.abs(values), initial=1e-9))
     ax.set_ylim(min(-0.15 * reach, np.nanmin(values) * 1.05), max(0.15 * reach, np.nanmax(values) * 1.05))
     ax.axhline(0, color=BLACK, linewidth=0.9)
