@@ -164,8 +164,16 @@ class Experiment(Needs):
         return [f"<out>/{stage}/<cell>/{name}.npz" for name in self.analyses for stage in ("reference", "null")]
 
     @cached_property
+    def null_reports(self) -> list[str]:
+        return [f"<out>/null/<cell>/{name}.json" for name in self.analyses]
+
+    @cached_property
     def drift(self) -> list[str]:
         return self._of_runs("summary.json", self.analyses)
+
+    @cached_property
+    def drift_results(self) -> list[str]:
+        return self._of_runs("result.npz", self.analyses)
 
     @cached_property
     def drift_extras(self) -> list[str]:
@@ -180,7 +188,8 @@ class Experiment(Needs):
 
     @cached_property
     def summary(self) -> list[str]:
-        return ["<out>/summary/<cell>/drift_summary.parquet"] if self.conversations else []
+        ranked = ["<out>/summary/<cell>/drift_summary.parquet"] if self.conversations else []
+        return [*ranked, "<out>/summary/<cell>/findings.html"]
 
     def _tokens_of(self, names: Iterable[str]) -> list[str]:
         return [f"<out>/tokens/<model>_<sae>/{name}.parquet" for name in names]
