@@ -60,7 +60,21 @@ def _gradient(turns: TurnScores, turn: int, roles: RoleSpace, options: DriftOpti
 def standard_error(values: np.ndarray) -> float:
     """Of the mean of a series [n] whose neighbors are alike, n >= LEAST_TOKENS."""
     n = len(values)
-    length = max(min(BLOCK, n // LEAST_BLOCKS), 1)
+    length = int(block_length(np.array(n)))
     sums = np.concatenate([[0.0], np.cumsum(values - values.mean())])
     means = (sums[length:] - sums[:-length]) / length
     return float(np.sqrt(length * np.square(means).mean() / (n - length)))
+
+
+def block_length(n_tokens: np.ndarray) -> np.ndarray:
+    """Tokens in a block of a turn of so many, int [...]."""
+    return np.clip(n_tokens // LEAST_BLOCKS, 1, BLOCK)
+
+
+def freedom(n_tokens: np.ndarray) -> np.ndarray:
+    """Degrees of freedom of the squared standard error, float64 [...]: blocks that do not overlap, minus 1; at least 1.
+
+    With Student's t a turn of 32 tokens or more is covered at 93 to 98 % where neighbors correlate by up to 0.6; blocks
+    of 16 are too short for a correlation of 0.8 (89 to 94 %), and so are those of turns of fewer tokens for 0.6.
+    """
+    return np.maximum(n_tokens / block_length(n_tokens) - 1, 1.0)
