@@ -11,6 +11,7 @@ include: "workflow/rules/generation.smk"
 include: "workflow/rules/extraction.smk"
 include: "workflow/rules/directions.smk"
 include: "workflow/rules/drift.smk"
+include: "workflow/rules/validation.smk"
 
 
 report: "workflow/report/workflow.rst"
@@ -44,6 +45,7 @@ localrules:
     drift,
     splits,
     summary,
+    validation,
 
 
 # Named targets. Each asks for the files of its own stage and of the stages before it: a deleted features file
@@ -111,3 +113,8 @@ rule splits:
 rule summary:
     input:
         *(E.tokens, E.reference_tokens, E.calibrations, E.drift, E.summary),
+
+
+rule validation:
+    input:
+        "<out>/validation/validation.md",
