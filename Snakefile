@@ -45,6 +45,7 @@ localrules:
     drift,
     splits,
     summary,
+    benchmark,
     validation,
 
 
@@ -55,7 +56,7 @@ rule all:
     input:
         *(E.responses, E.features, E.role_matrix, E.axis),
         *(E.tokens, E.reference_tokens, E.calibrations),
-        *(E.drift, E.drift_extras, E.linear_split, E.summary),
+        *(E.drift, E.drift_extras, E.linear_split, E.summary, E.benchmark),
 
 
 rule model:
@@ -102,7 +103,7 @@ rule drift:
     input:
         *(E.responses, E.features, E.role_matrix),
         *(E.tokens, E.reference_tokens, E.calibrations),
-        *(E.drift, E.drift_extras, E.summary),
+        *(E.drift, E.drift_extras, E.summary, E.benchmark),
 
 
 rule splits:
@@ -113,6 +114,12 @@ rule splits:
 rule summary:
     input:
         *(E.tokens, E.reference_tokens, E.calibrations, E.drift, E.summary),
+
+
+rule benchmark:
+    input:
+        *(E.responses, E.features, E.role_matrix),
+        *(E.tokens, E.reference_tokens, E.calibrations, E.drift, E.benchmark),
 
 
 rule validation:

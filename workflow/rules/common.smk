@@ -51,7 +51,7 @@ def response_files(wildcards):
 
 def analysis_matrix(wildcards):
     """The role matrix that an analysis is made from."""
-    return f"<out>/aggregated/<cell>/{E.matrix_space(wildcards.analysis)}/per_role.npz"
+    return E.matrix_file(wildcards.analysis)
 
 
 wildcard_constraints:

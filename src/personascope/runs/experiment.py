@@ -252,6 +252,10 @@ class Experiment:
         options = self.analysis_options(analysis)
         return POOLED[options["pooling"]] if options["space"] == "sae" else "residual"
 
+    def matrix_file(self, analysis: str) -> str:
+        """That role matrix."""
+        return f"<out>/aggregated/<cell>/{self.matrix_space(analysis)}/per_role.npz"
+
     # ---- what jobs ask of a scheduler: rough and on the safe side ---------------------------------------------------
 
     @property
@@ -385,6 +389,16 @@ class Experiment:
     @cached_property
     def drift(self) -> list[str]:
         return self._of_runs("summary.json", self.analyses)
+
+    @cached_property
+    def drift_results(self) -> list[str]:
+        return self._of_runs("result.npz", self.analyses)
+
+    @cached_property
+    def benchmark(self) -> list[str]:
+        """The table of conversations with labels, where it is asked for."""
+        wanted = self.config["drift"]["benchmark"] and self.conversations
+        return ["<out>/benchmark/<cell>/benchmark.csv"] if wanted else []
 
     @cached_property
     def drift_extras(self) -> list[str]:
