@@ -15,7 +15,7 @@ from personascope.drift.drift_benchmark import TEST, Files, Judged, benchmark_ta
 from personascope.drift.options import DriftOptions
 from personascope.formats.tables import write_csv
 
-MOST_PANELS = 5  # in a row
+MOST_PANELS = 6  # in a row
 ROW, HEAD = 0.17, 0.75  # inches: of a contrast, and of what else a row of panels needs
 GAP = 0.7  # between both groups of contrasts, in rows
 NAMES = {
@@ -30,12 +30,12 @@ NAMES = {
     "repetition": "repeated questions",
 }
 METHODS = {
-    "projection": "first turn minus turn",
-    "nearest_role": "nearest role is another",
-    "length": "change of length",
-    "repetition": "repeated 4-grams",
+    "projection": "projection",
+    "nearest_role": "nearest role",
+    "length": "length",
+    "repetition": "repetition",
 }
-TITLE = "Where the model takes a persona, and where something else changes: conversations with an alarm"
+TITLE = "Alarms where the model takes a persona, and where something else changes"
 
 
 def panels_of(table: pd.DataFrame) -> list[list[tuple[str, str]]]:
@@ -60,10 +60,11 @@ def benchmark_figure(table: pd.DataFrame, alpha: float) -> Figure:
     rows = panels_of(table)
     height = len(rows) * (ROW * (max(places.values()) + 1) + HEAD)
     notes = [
-        f"Bars: 95 % by draws of scripts. Dashed: alarms at any turn of plain conversations and references, from which the"
-        f" baselines have their levels (the test: stated {alpha:.0%})."
+        "Orange diamonds: the model is asked into a persona, an alarm is right. Blue circles: an alarm is false.",
+        "Bars: 95 % by draws of scripts. Dashed: alarms at any turn of plain conversations and references; the baselines"
+        f" have the level at which that is the test's (stated: {100 * alpha:g} %).",
     ]
-    subtitle = "Upper row: the conversation test by analysis. Lower row: simpler signals."
+    subtitle = "Conversations with an alarm at the onset or later. First the test by analysis, then simpler signals."
     figure = paper_figure(PAGE, height, TITLE, subtitle, notes)
     grid = figure.add_gridspec(len(rows), max(map(len, rows)))
     for i, row in enumerate(rows):
@@ -72,8 +73,7 @@ def benchmark_figure(table: pd.DataFrame, alpha: float) -> Figure:
             ax = paper_axes(figure, grid[i, j])
             _draw_panel(ax, table[chosen], places, labeled=j == 0)
             ax.set_title(_heading(analysis, method), fontsize=7, loc="left")
-            if i == len(rows) - 1 or j >= len(rows[i + 1]):
-                ax.set_xlabel("share with an alarm")
+    figure.supxlabel("share of the contrast's conversations with an alarm", fontsize=7)
     return finish(figure)
 
 

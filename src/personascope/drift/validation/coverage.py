@@ -35,6 +35,7 @@ from personascope.formats.tokens import TokenActivations
 VARIANTS, QUESTIONS, WIDTHS = (2, 3, 5, 10), (6, 12, 24, 240), (40, 400)
 AXES = ("diff", "pc1")
 TOKENS, CARRIED = (32, 64, 128, 400), (0.0, 0.6, 0.8)
+TEXT_VARIANTS, TEXT_QUESTIONS, TEXT_WIDTH = 5, 24, 40
 ROLES, TURNS, DRAWS = 8, 10, 400
 CHOSEN = 10  # features with the largest contributions
 TURN_NOISE, TOKEN_NOISE = 0.5, 2.0  # standard deviations a dimension: of turns around roles, of tokens around a turn
@@ -176,7 +177,7 @@ def axis_coverage(seed: int, effort: float) -> pd.DataFrame:
 def text_coverage(seed: int, effort: float) -> pd.DataFrame:
     """The same with the noise of the turn's own tokens, with 5 variants and 24 questions: columns n_tokens and carried
     beside those of `axis_coverage`."""
-    rows, place = [], {"d": 40, "variants": 5, "questions": 24}
+    rows, place = [], {"d": TEXT_WIDTH, "variants": TEXT_VARIANTS, "questions": TEXT_QUESTIONS}
     with threadpool_limits(1):
         for cell, (n_tokens, carried) in enumerate(itertools.product(TOKENS, CARRIED)):
             rng = np.random.default_rng([seed, 1000 + cell])
