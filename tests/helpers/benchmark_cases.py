@@ -1,4 +1,4 @@
-"""A small labeled benchmark on disk, made by the package's own functions: who drifts, and from which turn on, is known."""
+"""A small labeled benchmark on disk, made by the package's own functions: who drifts, and from when on, is known."""
 
 from pathlib import Path
 from typing import Any

@@ -5,11 +5,11 @@ same draw serves all roles, since they answer the same questions under variants 
 block) drawn v times as a variant and w times as a block has weight v * w, so that everything comes from `BlockSums`:
 role mean of a draw = sum(v w sums) / sum(v w counts), then the transform, then the axis.
 
-Of n units n - 1 are drawn (Rao and Wu, "Resampling inference with complex survey data", 1988): n draws of n would
-make the spread too small by a factor (n - 1) / n, half of it with two variants. The spread that few units show is itself
-uncertain, so that intervals are as wide as Student's t with the `degrees_of_freedom` asks. With one variant its share is
-not seen at all. What is particular to a single response is counted through its variant and its question, which errs on the
-wide side.
+Of n units n - 1 are drawn (Rao and Wu, "Resampling inference with complex survey data", 1988): n draws of n would make
+the spread too small by a factor (n - 1) / n, half of it with two variants. The spread that few units show is itself
+uncertain, so that intervals are as wide as Student's t with the `degrees_of_freedom` asks. With one variant its share
+is not seen at all. What is particular to a single response is counted through its variant and its question, which errs
+on the wide side.
 """
 
 import math

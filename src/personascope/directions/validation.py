@@ -26,13 +26,19 @@ AGREEMENT_NOISE = {"responses": Noise(0, 0.5, 0, 0.5), "variants and questions o
 AGREEMENT_WIDTH, AGREEMENT_VARIANTS, AGREEMENT_QUESTIONS = 200, 4, 6
 VARIANTS, ROLE_QUESTIONS = (2, 3, 5, 10), (6, 12, 24, 240)
 # Standard deviations of a role's score: of its variants, its questions, single responses.
-PARTS = {"all alike": (1.0, 1.0, 1.0), "variants": (1.0, 0.3, 1.0), "questions": (0.3, 1.0, 1.0), "rest": (0.0, 0.0, 1.0)}
+PARTS = {
+    "all alike": (1.0, 1.0, 1.0),
+    "variants": (1.0, 0.3, 1.0),
+    "questions": (0.3, 1.0, 1.0),
+    "rest": (0.0, 0.0, 1.0),
+}
 REPLICATIONS = {"axis_quality": 100, "agreement": 200, "role_coverage": 500}
 
 
 def axis_quality(seed: int, effort: float) -> pd.DataFrame:
     """A row a strength: variants, signal; cosine (to the population's axis) and auc_true (of fresh responses to fresh
-    questions under fresh variants), the truth; split_half, split_half_shared (halves that share the variants), auc (cross-fitted: the axis has not seen the question) and auc_both (neither the question nor the variant), what is
+    questions under fresh variants), the truth; split_half, split_half_shared (halves that share the variants), auc
+    (cross-fitted: the axis has not seen the question) and auc_both (neither the question nor the variant), what is
     measured; each a mean, with `_error`, its Monte-Carlo standard error."""
     rows = []
     with threadpool_limits(1):
@@ -93,9 +99,10 @@ def _without_both(sums: dict[str, BlockSums]) -> np.ndarray:
 
 
 def agreement(seed: int, effort: float) -> pd.DataFrame:
-    """cos(diff, pc1) where there is nothing but noise, a row a kind of noise and number of roles: noise, roles, expected (1 / sqrt(R - 1)),
-    median, high (95th percentile), null_high (that of permuted labels, the median over data sets), above (share of
-    data sets above their own null_high: 5 % where the null is right) and its Monte-Carlo standard error."""
+    """cos(diff, pc1) where there is nothing but noise, a row a kind of noise and number of roles: noise, roles,
+    expected (1 / sqrt(R - 1)), median, high (95th percentile), null_high (that of permuted labels, the median over data
+    sets), above (share of data sets above their own null_high: 5 % where the null is right) and its Monte-Carlo
+    standard error."""
     rows = []
     with threadpool_limits(1):
         for cell, (noise, n_roles) in enumerate(itertools.product(AGREEMENT_NOISE, AGREEMENT_ROLES)):

@@ -1,12 +1,14 @@
 """The labeled benchmark: does the test find a persona, and leave everything else alone, better than simpler signals?
 
-A conversation of the benchmark says in its metadata of which `base` script it is a variant, by which `contrast`, and from
-which assistant turn on (`onset`, from 0). In the contrasts `persona_*` the model is asked into a persona; in all others
-something changes that is none (the topic, the genre, the language, the length, an angry user), or nothing (`plain`).
+A conversation of the benchmark says in its metadata of which `base` script it is a variant, by which `contrast`, and
+from which assistant turn on (`onset`, from 0). In the contrasts `persona_*` the model is asked into a persona; in all
+others something changes that is none (the topic, the genre, the language, the length, an angry user), or nothing
+(`plain`).
 
-Each method gives a conversation a statistic and, where it passes a level, the turn of the alarm. The test's level is that
-of its alpha. The level of a baseline (`baselines`) is that at which it alarms as often as the test does on the plain
-conversations and the references, at any turn. Conversations of one base resemble each other, so intervals draw bases.
+Each method gives a conversation a statistic and, where it passes a level, the turn of the alarm. The test's level is
+that of its alpha. The level of a baseline (`baselines`) is that at which it alarms as often as the test does on the
+plain conversations and the references, at any turn. Conversations of one base resemble each other, so intervals draw
+bases.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -41,9 +41,9 @@ class Reference:
 
     scores {score method: float32 [N]}; mass {mass metric: float32 [N]}; role int32 [N]: index into role_names (sorted);
     prompt_index, question_id, n_tokens int32 [N]; anchors int32 [A]: the anchor's places in role_names. axes to shift
-    and freedom are those of `AxisBootstrap`; without a bootstrap axes and assistants are [D, 0], the others [0], split_half NaN.
-    pairs: how few features carry the difference of two answers of an anchor role to one question; half_axes: those of
-    `directions.halves`, [D, 0] without a bootstrap.
+    and freedom are those of `AxisBootstrap`; without a bootstrap axes and assistants are [D, 0], the others [0],
+    split_half NaN. pairs: how few features carry the difference of two answers of an anchor role to one question;
+    half_axes: those of `directions.halves`, [D, 0] without a bootstrap.
     """
 
     scores: dict[str, np.ndarray]

@@ -45,7 +45,10 @@ def panels_of(table: pd.DataFrame) -> list[list[tuple[str, str]]]:
     first = analyses[0]
     residual = list(dict.fromkeys(table.loc[table["space"] == "residual", "analysis"])) or [first]
     tests = [(name, TEST) for name in analyses]
-    others = [*((name, "projection") for name in residual), *((first, name) for name in METHODS if name != "projection")]
+    others = [
+        *((name, "projection") for name in residual),
+        *((first, name) for name in METHODS if name != "projection"),
+    ]
     return [part[i : i + MOST_PANELS] for part in (tests, others) for i in range(0, len(part), MOST_PANELS)]
 
 
@@ -61,8 +64,8 @@ def benchmark_figure(table: pd.DataFrame, alpha: float) -> Figure:
     height = len(rows) * (ROW * (max(places.values()) + 1) + HEAD)
     notes = [
         "Orange diamonds: the model is asked into a persona, an alarm is right. Blue circles: an alarm is false.",
-        "Bars: 95 % by draws of scripts. Dashed: alarms at any turn of plain conversations and references; the baselines"
-        f" have the level at which that is the test's (stated: {100 * alpha:g} %).",
+        "Bars: 95 % by draws of scripts. Dashed: alarms at any turn of plain conversations and references; the simpler "
+        f"signals have the level at which that is the test's (stated: {100 * alpha:g} %).",
     ]
     subtitle = "Conversations with an alarm at the onset or later. First the test by analysis, then simpler signals."
     figure = paper_figure(PAGE, height, TITLE, subtitle, notes)
@@ -137,7 +140,9 @@ def write_benchmark(
             for summary, result in zip(files["summaries"], files["results"], strict=True)
             if Path(result).parent.parent.name == name
         }
-        judged += judge_analysis(name, Files(runs, files["references"], files["nulls"][i], files["matrices"][i]), chosen)
+        judged += judge_analysis(
+            name, Files(runs, files["references"], files["nulls"][i], files["matrices"][i]), chosen
+        )
     made = benchmark_table(judged, seed)
     write_csv(table, made)
     alphas = np.array([chosen.test.alpha for chosen in options.values()])

@@ -7,7 +7,7 @@ counts, as when the conversation is watched while it goes on.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -74,7 +74,7 @@ def alarms(test: Calibrated, turns: Turns, alpha: float) -> np.ndarray:
 def rates(setting: Setting, seed: list[int], effort: float) -> dict[str, np.ndarray]:
     """{domain, or "": share of fresh conversations with an alarm} of each replication, float64 [replications]."""
     found: dict[str, list[float]] = {}
-    clean = Setting(**vars(setting) | {"drop": 0.0})
+    clean = replace(setting, drop=0.0)
     for i in range(max(round(REPLICATIONS * effort), 2)):
         rng = np.random.default_rng([*seed, i])
         if not setting.domains:

@@ -54,7 +54,7 @@ def _alarms(name: str, table: pd.DataFrame) -> list[str]:
 
 def _varied(_: str, table: pd.DataFrame) -> list[str]:
     shown = table.assign(measured=_shares(table, "rate", "error"), stated=[f"{a:.0%}" for a in table["alpha"]])
-    return [markdown(shown[["what", "turns", "dependence", "domain", "stated", "measured"]])]
+    return [markdown(shown.loc[:, ["what", "turns", "dependence", "domain", "stated", "measured"]])]
 
 
 def _power(_: str, table: pd.DataFrame) -> list[str]:
@@ -68,7 +68,7 @@ def _coverage(name: str, table: pd.DataFrame) -> list[str]:
     for axis, part in table.groupby("axis", sort=True):
         rounded = part.assign(kappa=[f"{kappa:.2f}" for kappa in part["kappa"]])
         parts += [f"The axis by `{axis}`:", spread_table(rounded, SPREAD[name])]
-    return [*parts, _held(table[table["target"].isin(CLAIMED)], "coverage", COVERAGE_HELD)]
+    return [*parts, _held(table.loc[table["target"].isin(CLAIMED)], "coverage", COVERAGE_HELD)]
 
 
 def _spread_coverage(name: str, table: pd.DataFrame) -> list[str]:
