@@ -11,6 +11,7 @@ include: "workflow/rules/generation.smk"
 include: "workflow/rules/extraction.smk"
 include: "workflow/rules/directions.smk"
 include: "workflow/rules/drift.smk"
+include: "workflow/rules/validation.smk"
 
 
 report: "workflow/report/workflow.rst"
@@ -44,6 +45,8 @@ localrules:
     drift,
     splits,
     summary,
+    benchmark,
+    validation,
 
 
 # Named targets. Each asks for the files of its own stage and of the stages before it: a deleted features file
@@ -53,7 +56,7 @@ rule all:
     input:
         *(E.responses, E.features, E.role_matrix, E.axis),
         *(E.tokens, E.reference_tokens, E.calibrations),
-        *(E.drift, E.drift_extras, E.linear_split, E.summary),
+        *(E.drift, E.drift_extras, E.linear_split, E.summary, E.benchmark),
 
 
 rule model:
@@ -100,7 +103,7 @@ rule drift:
     input:
         *(E.responses, E.features, E.role_matrix),
         *(E.tokens, E.reference_tokens, E.calibrations),
-        *(E.drift, E.drift_extras, E.summary),
+        *(E.drift, E.drift_extras, E.summary, E.benchmark),
 
 
 rule splits:
@@ -111,3 +114,14 @@ rule splits:
 rule summary:
     input:
         *(E.tokens, E.reference_tokens, E.calibrations, E.drift, E.summary),
+
+
+rule benchmark:
+    input:
+        *(E.responses, E.features, E.role_matrix),
+        *(E.tokens, E.reference_tokens, E.calibrations, E.drift, E.benchmark),
+
+
+rule validation:
+    input:
+        "<out>/validation/validation.md",

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from personascope.formats.files import content_key, write_jsonl
 from personascope.hosting.store import RecordLog
@@ -91,7 +92,7 @@ def make_reference(folder: Path) -> None:
     drawn = AxisBootstrap(axes, none, draws, draws, draws)
     scores, mass = (dict.fromkeys(names, responses) for names in (SCORE_METHODS, MASS_METRICS))
     keys = [responses.astype(np.int32)] * 4
-    about = {"role_names": ["assistant"], "anchors": np.zeros(1, np.int32), "split_half": 0.9}
+    about: dict[str, Any] = {"role_names": ["assistant"], "anchors": np.zeros(1, np.int32), "split_half": 0.9}
     Reference(scores, mass, *keys, **about, **vars(drawn)).save(folder / "reference.npz")
 
 

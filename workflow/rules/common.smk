@@ -8,6 +8,7 @@ from yaml import safe_load
 from personascope.backends import BACKENDS
 from personascope.directions import options as axis_options
 from personascope.drift import options as drift_options
+from personascope.drift.validation import TABLES as VALIDATION_TABLES
 from personascope.errors import UserError
 from personascope.runs.code_hash import code_hash
 from personascope.runs.experiment import read_experiment
@@ -50,7 +51,7 @@ def response_files(wildcards):
 
 def analysis_matrix(wildcards):
     """The role matrix that an analysis is made from."""
-    return f"<out>/aggregated/<cell>/{E.matrix_space(wildcards.analysis)}/per_role.npz"
+    return E.matrix_file(wildcards.analysis)
 
 
 wildcard_constraints:
@@ -59,3 +60,4 @@ wildcard_constraints:
     conversation=r"[A-Za-z0-9][A-Za-z0-9._-]*",
     script=r"[A-Za-z0-9][A-Za-z0-9._-]*",
     analysis=r"[A-Za-z0-9][A-Za-z0-9_-]*",
+    table="|".join(VALIDATION_TABLES),

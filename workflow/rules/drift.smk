@@ -228,3 +228,42 @@ rule findings:
         code=code_hash("drift.pages.findings"),
     script:
         "../scripts/findings.py"
+
+
+rule drift_benchmark:
+    """Conversations with labels: how often the test finds a persona and nothing else, beside simpler signals."""
+    input:
+        summaries=E.drift,
+        results=E.drift_results,
+        references=E.reference_tokens,
+        nulls=[f"<out>/null/<cell>/{analysis}.npz" for analysis in E.analyses],
+        matrices=[E.matrix_file(analysis) for analysis in E.analyses],
+    output:
+        table=report(
+            "<out>/benchmark/<cell>/benchmark.csv",
+            caption="../report/drift_benchmark.rst",
+            category="Benchmark",
+            labels={"kind": "table"},
+        ),
+        png=report(
+            "<out>/benchmark/<cell>/benchmark.png",
+            caption="../report/drift_benchmark.rst",
+            category="Benchmark",
+            labels={"kind": "figure"},
+        ),
+        svg="<out>/benchmark/<cell>/benchmark.svg",
+    log:
+        "<log>/drift_benchmark/<cell>.log",
+    benchmark:
+        "<bench>/drift_benchmark/<cell>.tsv"
+    conda:
+        "../../envs/analysis.yaml"
+    resources:
+        mem_mb=scaled(2000),
+        runtime=scaled(30),
+    params:
+        analyses={name: E.null_options(name) for name in E.analyses},
+        seed=config["drift"]["uncertainty"]["seed"],
+        code=code_hash("drift.pages.benchmark"),
+    script:
+        "../scripts/drift_benchmark.py"

@@ -5,12 +5,14 @@ same draw serves all roles, since they answer the same questions under variants 
 block) drawn v times as a variant and w times as a block has weight v * w, so that everything comes from `BlockSums`:
 role mean of a draw = sum(v w sums) / sum(v w counts), then the transform, then the axis.
 
-Of n units n - 1 are drawn (Rao and Wu, "Resampling inference with complex survey data", 1988): n draws of n would
-make the spread too small by a factor (n - 1) / n, half of it with two variants. With one variant its share is not seen
-at all. What is particular to a single response is counted through its variant and its question, which errs on the
-wide side.
+Of n units n - 1 are drawn (Rao and Wu, "Resampling inference with complex survey data", 1988): n draws of n would make
+the spread too small by a factor (n - 1) / n, half of it with two variants. The spread that few units show is itself
+uncertain, so that intervals are as wide as Student's t with the `degrees_of_freedom` asks. With one variant its share
+is not seen at all. What is particular to a single response is counted through its variant and its question, which errs
+on the wide side.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -56,7 +58,8 @@ class AxisBootstrap:
     axes float32 [D, B]: unit axes, each with the sign that agrees with its own diff; assistants float32 [D, B]: unit
     assistant vectors, or [D, 0] where the analysis does not score on them; agreement [B]: cos(diff, pc1);
     cos_to_axis [B]: cosine of each axis to the axis of all responses; shift [B]: (mean role of the draw - mean role of
-    all) . scored direction, where turns are centered on the mean role, else 0.
+    all) . scored direction, where turns are centered on the mean role, else 0; freedom: of `degrees_of_freedom`, how
+    well the draws know their own spread.
     """
 
     axes: np.ndarray
@@ -64,6 +67,7 @@ class AxisBootstrap:
     agreement: np.ndarray
     cos_to_axis: np.ndarray
     shift: np.ndarray
+    freedom: float = math.inf
 
 
 def cells_of(sums: BlockSums, options: AxisOptions) -> np.ndarray:
@@ -113,7 +117,30 @@ def bootstrap(
     """
     rng = np.random.default_rng(seed)
     result = axes_of(sums, options, draw(sums, draws, rng), assistants=assistants, turn_mean=turn_mean)
-    return AxisBootstrap(**result)
+    return AxisBootstrap(**result, freedom=degrees_of_freedom(sums, options))
+
+
+def degrees_of_freedom(sums: dict[str, BlockSums], options: AxisOptions) -> float:
+    """Of the variance of the axis: few variants tell how much variants matter only roughly.
+
+    The axis is made without each variant, and without each block, in turn; the jackknife's variances, summed over
+    features, are the two parts, v with V - 1 and g with G - 1 degrees of freedom, together (v + g)^2 / (v^2 / (V - 1) +
+    g^2 / (G - 1)) (Satterthwaite, "An approximate distribution of estimates of variance components", 1946). Infinite
+    where neither varies.
+    """
+    variants, blocks = _ids(sums)
+    v, g = len(variants), len(blocks)
+    of_variants = np.concatenate([1 - np.eye(v, dtype=int), np.ones((g, v), int)])
+    of_blocks = np.concatenate([np.ones((v, g), int), 1 - np.eye(g, dtype=int)])
+    whole = complete(sums, Draws(variants, blocks, of_variants, of_blocks))
+    axes = axes_of(sums, options, Draws(variants, blocks, of_variants[whole], of_blocks[whole]))["axes"]
+    n = int(whole[:v].sum())
+    total, squares = 0.0, 0.0
+    for part in (axes[:, :n], axes[:, n:]):
+        if (m := part.shape[1]) > 1:
+            variance = (m - 1) * float(part.var(axis=1, dtype=np.float64).sum())
+            total, squares = total + variance, squares + variance**2 / (m - 1)
+    return total**2 / squares if squares > 0 else math.inf
 
 
 def draw(sums: dict[str, BlockSums], n: int, rng: np.random.Generator) -> Draws:

@@ -23,8 +23,8 @@ def half_axes(sums: dict[str, BlockSums], options: AxisOptions, seed: int = 0, s
     if len(blocks) < 2:
         return np.empty((cells_of(next(iter(sums.values())), options).shape[2], 0), np.float32)
     rng = np.random.default_rng(seed)
-    of_blocks = _halves(len(blocks), splits, rng)
-    of_variants = _halves(len(variants), splits, rng) if len(variants) > 1 else np.ones((2 * splits, 1), int)
+    of_blocks = random_halves(len(blocks), splits, rng)
+    of_variants = random_halves(len(variants), splits, rng) if len(variants) > 1 else np.ones((2 * splits, 1), int)
     whole = complete(sums, Draws(variants, blocks, of_variants, of_blocks)).reshape(-1, 2).all(1).repeat(2)
     return axes_of(sums, options, Draws(variants, blocks, of_variants[whole], of_blocks[whole]))["axes"]
 
@@ -39,7 +39,7 @@ def split_half(axes: np.ndarray) -> float:
     return float(np.einsum("ds,ds->s", axes[:, ::2], axes[:, 1::2], dtype=np.float64).mean())
 
 
-def _halves(n: int, splits: int, rng: np.random.Generator) -> np.ndarray:
+def random_halves(n: int, splits: int, rng: np.random.Generator) -> np.ndarray:
     """Which of n units are in which half, int [2 * splits, n] of 0 and 1; the halves have the same size."""
     halves = np.zeros((2 * splits, n), int)
     for row in range(0, 2 * splits, 2):

@@ -1,14 +1,17 @@
 """Intervals of scores and contributions, from the draws of the axis."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
 from personascope.directions.axis import EPS, RoleSpace, unit
 from personascope.drift.options import DriftOptions
 from personascope.drift.reference import Reference
 from personascope.drift.result import Transition, TurnScores
+from personascope.drift.token_noise import freedom as freedom_of_tokens
 from personascope.errors import UserError
 
 LEVEL = 0.95
@@ -35,17 +38,22 @@ def turn_intervals(
     draws = turns.space @ directions - reference.shift
     if options.scoring.score_method != "projection" or options.scoring.use_l2_normalize:
         draws = draws / np.maximum(np.linalg.norm(turns.space, axis=1, keepdims=True), EPS)
-    low, high = spread(draws, direction @ directions)
+    low, high = spread(draws, direction @ directions, reference.freedom)
     empty = turns.n_tokens == 0
     low[empty], high[empty] = np.nan, np.nan
     score = turns.scores[options.scoring.score_method]
-    wide = NORMAL * np.nan_to_num(noise)
+    wide = np.nan_to_num(token_half_width(noise, turns.n_tokens))
     columns = {
         "score_low": score - np.hypot(np.maximum(score - low, 0), wide),
         "score_high": score + np.hypot(np.maximum(high - score, 0), wide),
     }
     columns |= {"axis_low": low, "axis_high": high, "token_error": noise}
     return pd.DataFrame({"assistant_turn": np.arange(len(low)), **columns})
+
+
+def token_half_width(noise: np.ndarray, n_tokens: np.ndarray) -> np.ndarray:
+    """Half of a 95 % interval, [T], from standard errors of `token_noise`; NaN where there is none."""
+    return stdtrit(freedom_of_tokens(n_tokens), (1 + LEVEL) / 2) * noise
 
 
 def contribution_intervals(
@@ -55,15 +63,16 @@ def contribution_intervals(
     if not reference.axes.shape[1]:
         return None
     ids = np.asarray(feature_ids, np.int64)
-    return spread(transition.delta_x[ids, None] * reference.axes[ids], reference.cos_to_axis)
+    return spread(transition.delta_x[ids, None] * reference.axes[ids], reference.cos_to_axis, reference.freedom)
 
 
-def spread(draws: np.ndarray, cosines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def spread(draws: np.ndarray, cosines: np.ndarray, freedom: float = math.inf) -> tuple[np.ndarray, np.ndarray]:
     """95 % percentile intervals (low [n], high [n]) of dot products with drawn unit axes, draws [n, B].
 
     Noise in many features takes length from a unit axis, so that every dot product with a drawn axis comes out too
     small by one common factor: its cosine [B] to the axis of all responses. Divided by it the draws lie around the
-    estimate.
+    estimate. The percentiles are moved away from the median by the ratio of Student's quantile, with the degrees of
+    freedom of `bootstrap.degrees_of_freedom`, to the normal one.
 
     Target: kappa times the dot product with the population's axis, the one from all questions and variants that might
     have been asked, where kappa is the cosine of the estimated axis to it: the population's score in the units of
@@ -72,5 +81,6 @@ def spread(draws: np.ndarray, cosines: np.ndarray) -> tuple[np.ndarray, np.ndarr
     """
     tail = 100 * (1 - LEVEL) / 2
     scale = np.where(np.abs(cosines) > EPS, cosines, EPS)
-    low, high = np.percentile(draws / scale, [tail, 100 - tail], axis=1)
-    return low, high
+    low, middle, high = np.percentile(draws / scale, [tail, 50, 100 - tail], axis=1)
+    wider = 1 if math.isinf(freedom) else float(stdtrit(freedom, (1 + LEVEL) / 2)) / NORMAL
+    return middle - wider * (middle - low), middle + wider * (high - middle)

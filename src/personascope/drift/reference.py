@@ -7,6 +7,7 @@ reading. The turns themselves are scored on the axis of all responses, which dif
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
@@ -40,9 +41,9 @@ class Reference:
 
     scores {score method: float32 [N]}; mass {mass metric: float32 [N]}; role int32 [N]: index into role_names (sorted);
     prompt_index, question_id, n_tokens int32 [N]; anchors int32 [A]: the anchor's places in role_names. axes to shift
-    are those of `AxisBootstrap`; without a bootstrap axes and assistants are [D, 0], the others [0], split_half NaN.
-    pairs: how few features carry the difference of two answers of an anchor role to one question; half_axes: those of
-    `directions.halves`, [D, 0] without a bootstrap.
+    and freedom are those of `AxisBootstrap`; without a bootstrap axes and assistants are [D, 0], the others [0],
+    split_half NaN. pairs: how few features carry the difference of two answers of an anchor role to one question;
+    half_axes: those of `directions.halves`, [D, 0] without a bootstrap.
     """
 
     scores: dict[str, np.ndarray]
@@ -61,6 +62,7 @@ class Reference:
     split_half: float
     pairs: PairShares = field(default_factory=PairShares)
     half_axes: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    freedom: float = math.inf
 
     def __len__(self) -> int:
         return len(self.role)
@@ -89,6 +91,7 @@ class Reference:
                 "mass": dict(zip(MASS_METRICS, mass, strict=True)),
                 "role_names": [str(name) for name in arrays["role_names"]],
                 "split_half": float(arrays["split_half"]),
+                "freedom": float(arrays["freedom"]),
                 "pairs": PairShares(*pairs),
             }
         )

@@ -60,7 +60,22 @@ def _gradient(turns: TurnScores, turn: int, roles: RoleSpace, options: DriftOpti
 def standard_error(values: np.ndarray) -> float:
     """Of the mean of a series [n] whose neighbors are alike, n >= LEAST_TOKENS."""
     n = len(values)
-    length = max(min(BLOCK, n // LEAST_BLOCKS), 1)
+    length = int(block_length(np.array(n)))
     sums = np.concatenate([[0.0], np.cumsum(values - values.mean())])
     means = (sums[length:] - sums[:-length]) / length
     return float(np.sqrt(length * np.square(means).mean() / (n - length)))
+
+
+def block_length(n_tokens: np.ndarray) -> np.ndarray:
+    """Tokens in a block of a turn of so many, int [...]."""
+    return np.clip(n_tokens // LEAST_BLOCKS, 1, BLOCK)
+
+
+def freedom(n_tokens: np.ndarray) -> np.ndarray:
+    """Degrees of freedom of the squared standard error, float64 [...], at least 1: 1.5 times those of blocks that do
+    not overlap (Meketon and Schmeiser, "Overlapping batch means: something for nothing?", 1984).
+
+    Blocks of 16 tokens see a correlation of neighbors up to 0.6, in turns of 32 tokens or more; beyond that, and in
+    shorter turns, whose blocks are shorter, the standard error is too small (docs/validation.md).
+    """
+    return np.maximum(1.5 * (n_tokens / block_length(n_tokens) - 1), 1.0)

@@ -176,6 +176,12 @@ class Experiment(Needs):
         return self._of_runs("result.npz", self.analyses)
 
     @cached_property
+    def benchmark(self) -> list[str]:
+        """The table of conversations with labels, where it is asked for."""
+        wanted = self.config["drift"]["benchmark"] and self.conversations
+        return ["<out>/benchmark/<cell>/benchmark.csv"] if wanted else []
+
+    @cached_property
     def drift_extras(self) -> list[str]:
         tables, figures = self.analyses_with("tables"), self.analyses_with("figures")
         return self._of_runs("arrays.npz", tables) + self._of_runs("token_heat.html", figures)

@@ -114,3 +114,7 @@ class Names:
         """The folder of the role matrix that an analysis is made from."""
         options = self.analysis_options(analysis)
         return POOLED[options["pooling"]] if options["space"] == "sae" else "residual"
+
+    def matrix_file(self, analysis: str) -> str:
+        """That role matrix."""
+        return f"<out>/aggregated/<cell>/{self.matrix_space(analysis)}/per_role.npz"
