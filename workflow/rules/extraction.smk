@@ -89,7 +89,7 @@ if not E.trained_elsewhere:
             card=report(
                 "<results>/saes/{name}/README.md",
                 caption="../report/train_sae.rst",
-                category="SAE",
+                category="5. SAE",
                 labels={"SAE": "{name}"},
             ),
         log:
