@@ -126,7 +126,7 @@ def by_hand(model: Any, tokenizer: Any, messages: list[Message], wanted: list[li
 
 
 TOOLS = said(
-    "user: Tide?", "assistant: look()", "tool: high", "assistant: High.", "user: And at six?", "assistant: Low."
+    "user: Tide?", "assistant: look()", "tool: high", "assistant: High.", "user: At six?", "assistant: Low."
 )
 SEVERAL = said("user: One.", "user: Two, too.", "assistant: Both.", "user: ", "user: Who?", "assistant: I.")
 CASES: dict[str, tuple[list[Message], list[list[str]]]] = {
