@@ -53,7 +53,7 @@ rule all:
     input:
         *(E.responses, E.features, E.role_matrix, E.axis),
         *(E.tokens, E.reference_tokens, E.calibrations),
-        *(E.drift, E.drift_extras, E.linear_split, E.summary),
+        *(E.drift, E.drift_extras, E.user_prediction, E.linear_split, E.summary),
 
 
 rule model:
@@ -100,7 +100,7 @@ rule drift:
     input:
         *(E.responses, E.features, E.role_matrix),
         *(E.tokens, E.reference_tokens, E.calibrations),
-        *(E.drift, E.drift_extras, E.summary),
+        *(E.drift, E.drift_extras, E.user_prediction, E.summary),
 
 
 rule splits:

@@ -38,6 +38,7 @@ GPU_RATE, CPU_RATE, READING = 30_000, 10, 4
 ANALYSIS_MB = 500  # a drift job without the arrays that the host keeps: the process, and one conversation at work
 # The role matrix that turns are held against: the maxima of a turn, not of all responses of a role.
 POOLED = {"mean": "mean", "max": "mean_of_max"}
+TURNS = 20  # of a conversation, where memory for all of them is asked for
 HALVES = 40  # axes of halves of the questions that a reference holds (directions.halves: 2 a split)
 # The keys of each block that decide results; the others only say where and in what portions the work is done.
 MODEL_SPEC = ("id", "revision", "dtype", "trust_remote_code")
@@ -115,7 +116,7 @@ class Experiment:
                 DriftOptions.of(**flat)
             except UserError as error:
                 raise UserError(f"{where}: {error}") from None
-        for key in ("tables", "figures"):
+        for key in ("tables", "figures", "user_prediction"):
             if unknown := sorted(set(self.analyses_with(key)) - set(self.analyses)):
                 there = ", ".join(self.analyses)
                 raise UserError(f"config, drift.{key}: {unknown[0]} is no analysis; there are {there}")
@@ -195,7 +196,7 @@ class Experiment:
         return list(self.config["drift"]["analyses"])
 
     def analyses_with(self, key: str) -> list[str]:
-        """The analyses whose `tables` or `figures` are asked for."""
+        """The analyses whose `tables`, `figures` or `user_prediction` are asked for."""
         wanted = self.config["drift"][key]
         return self.analyses if wanted == "all" else wanted
 
@@ -266,6 +267,12 @@ class Experiment:
             copies = draws * (2 if options["score_method"] == "cos_assistant" else 1) + (HALVES if draws else 0)
             kept += 4 * width * (copies + 4 * len(self.roles))
         return ANALYSIS_MB + round(kept / 1e6)
+
+    @cached_property
+    def user_prediction_mb(self) -> int:
+        """Memory of that stage: 24 bytes a turn and dimension, in its copies, and four matrices of the dimensions."""
+        turns = TURNS * len(self.conversations | self.references)
+        return self.drift_mb + round((24 * turns + 32 * self.d_model) * self.d_model / 1e6)
 
     @cached_property
     def decoder_mb(self) -> int:
@@ -347,6 +354,11 @@ class Experiment:
         return self._tokens_of(self.references)
 
     @cached_property
+    def user_means(self) -> list[str]:
+        """What the user said in them, conversations and references in the order of their tokens."""
+        return [f"{path.removesuffix('.parquet')}.user_means.npz" for path in self.tokens + self.reference_tokens]
+
+    @cached_property
     def calibrations(self) -> list[str]:
         return [f"<out>/{stage}/<cell>/{name}.npz" for name in self.analyses for stage in ("reference", "null")]
 
@@ -358,6 +370,10 @@ class Experiment:
     def drift_extras(self) -> list[str]:
         tables, figures = self.analyses_with("tables"), self.analyses_with("figures")
         return self._of_runs("arrays.npz", tables) + self._of_runs("token_heat.html", figures)
+
+    @cached_property
+    def user_prediction(self) -> list[str]:
+        return [f"<out>/user_prediction/<cell>/{name}.csv" for name in self.analyses_with("user_prediction")]
 
     @cached_property
     def linear_split(self) -> list[str]:
