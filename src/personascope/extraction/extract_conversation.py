@@ -1,7 +1,8 @@
 """Token activations of a whole conversation: ONE forward pass, kept for every assistant token.
 
-Of what the user says before each assistant turn, the same pass gives the residual mean. The pass ends at the last layer needed, attention builds no tokens x tokens matrix, and the SAE is applied to a
-chunk of tokens at a time: peak memory is linear in the tokens.
+Of what the user says before each assistant turn, the same pass gives the residual mean. It ends at the last layer
+needed, attention builds no tokens x tokens matrix, and the SAE is applied to a chunk of tokens at a time: peak memory
+is linear in the tokens.
 """
 
 from collections.abc import Iterator, Sequence
