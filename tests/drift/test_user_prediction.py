@@ -66,7 +66,7 @@ class Study:
         counts = np.isfinite(messages[:, 0, 0]).astype(np.int32)
         save_user_means(self.user_means[-1], UserMeans(counts, messages), LAYERS)
 
-    def table(self, layers: list[int] | None = None) -> pd.DataFrame:
+    def table(self, layers: list[int] | None = None) -> Any:
         output = self.folder / "table.csv"
         files = (self.tokens, self.user_means, self.matrix)
         write_user_prediction(*files, OPTIONS, layers=LAYERS if layers is None else layers, seed=0, table=str(output))
@@ -80,7 +80,7 @@ def study(tmp_path: Path) -> Study:
     return Study(tmp_path)
 
 
-def row(table: pd.DataFrame, layer: int, target: str) -> Any:
+def row(table: Any, layer: int, target: str) -> Any:
     return table[(table["layer"] == layer) & (table["target"] == target)].iloc[0]
 
 

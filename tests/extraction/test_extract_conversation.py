@@ -125,9 +125,7 @@ def by_hand(model: Any, tokenizer: Any, messages: list[Message], wanted: list[li
     return means
 
 
-TOOLS = said(
-    "user: Tide?", "assistant: look()", "tool: high", "assistant: High.", "user: At six?", "assistant: Low."
-)
+TOOLS = said("user: Tide?", "assistant: look()", "tool: high", "assistant: High.", "user: At six?", "assistant: Low.")
 SEVERAL = said("user: One.", "user: Two, too.", "assistant: Both.", "user: ", "user: Who?", "assistant: I.")
 CASES: dict[str, tuple[list[Message], list[list[str]]]] = {
     "system": (TALK, [["What is the meaning of life?"], ["Who said so?"], ["Who?"]]),
