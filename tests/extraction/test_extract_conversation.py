@@ -193,6 +193,16 @@ def test_user_means_of_a_truncated_conversation_are_those_of_what_is_left(
     np.testing.assert_allclose(user.means, left, atol=1e-4)
 
 
+def test_tokens_and_user_means_come_from_one_forward_pass(tiny_llama: Any, chat_tokenizer: Any, tmp_path: Path) -> None:
+    encoded = encode_within(chat_tokenizer, TALK, None, "refuse")
+    sae, passes = load_sae(save_sae(tmp_path / "sae")), []
+    counting = tiny_llama.base_model.layers[0].register_forward_pre_hook(lambda *_: passes.append(1))
+    user, blocks = conversation_activations(tiny_llama, sae, chat_tokenizer, encoded, ExtractOptions(LAYERS))
+    assert len(list(blocks)) > 0 and np.isfinite(user.means).all()
+    counting.remove()
+    assert len(passes) == 1
+
+
 def test_without_layers_no_user_means_are_kept(tiny_llama: Any, chat_tokenizer: Any, tmp_path: Path) -> None:
     encoded = encode_within(chat_tokenizer, TALK, None, "refuse")
     sae = load_sae(save_sae(tmp_path / "sae"))

@@ -270,9 +270,9 @@ class Experiment:
 
     @cached_property
     def user_prediction_mb(self) -> int:
-        """Memory of that stage: 24 bytes a turn and dimension, in its copies, and four matrices of the dimensions."""
+        """Memory of that stage: 24 bytes a turn and dimension, in its copies, and six matrices of the dimensions."""
         turns = TURNS * len(self.conversations | self.references)
-        return self.drift_mb + round((24 * turns + 32 * self.d_model) * self.d_model / 1e6)
+        return self.drift_mb + round((24 * turns + 48 * self.d_model) * self.d_model / 1e6)
 
     @cached_property
     def decoder_mb(self) -> int:
