@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from sklearn.decomposition import PCA
 
-from personascope.directions.axis import RoleSpace, pc1_axis, role_space_of
-from personascope.drift.analysis import analyze, analyze_in, confound_verdict, pearson, token_heat
+from personascope.directions.axis import AxisRoles, RoleSpace, pc1_axis, role_space_of, unit
+from personascope.drift.analysis import analyze, analyze_in, confound_verdict, pearson, repetition, token_heat
 from personascope.drift.attribution import effect_strength, smallest
 from personascope.drift.options import SCORE_METHODS, DriftOptions
 from personascope.drift.tables import tables
@@ -69,7 +69,7 @@ def test_every_number_is_that_of_the_dense_method(options: DriftOptions) -> None
     close(result.score, truth["scores"][options.scoring.score_method])
     for metric in MASS_METRICS:
         close(result.turns.mass[metric], truth["mass"][metric])
-    close(result.confounds["corr"], truth["corr"])
+    close(result.confounds["corr"][: len(MASS_METRICS)], truth["corr"])
     roles = [names[role] for role in truth["nearest"].ravel()]
     assert result.nearest["role"].tolist() == roles
     close(result.token_scores, truth["u"])
@@ -123,7 +123,7 @@ def test_sparse_rows_are_scored_on_another_axis() -> None:
 def test_pc1_is_that_of_sklearn_and_points_to_the_assistant(shape: tuple[int, int]) -> None:
     matrix = np.random.default_rng(2).normal(100, 1, shape).astype(np.float32)
     matrix[0] += 2
-    axis = pc1_axis(matrix, 0, range(1, len(matrix)))
+    axis = pc1_axis(matrix, AxisRoles([0], list(range(1, len(matrix))), list(range(len(matrix)))))
     pca: Any = PCA(svd_solver="full").fit(matrix.astype(np.float64))
     assert abs(axis @ pca.components_[0]) == pytest.approx(1, abs=1e-5)
     assert axis @ (matrix[0] - matrix[1:].mean(0)) > 0 and axis.dtype == np.float32
@@ -132,7 +132,7 @@ def test_pc1_is_that_of_sklearn_and_points_to_the_assistant(shape: tuple[int, in
 # By hand: the axis is [1, -1, 0] / sqrt(2). Turn 0 is the mean of [2, 0, 0] and [4, 0, 2], turn 1 is [0, 1, 4].
 NAMES = ["assistant", "baker"]
 MATRIX = np.array([[2, 0, 1], [0, 2, 1]], np.float32)
-RAW = DriftOptions.of(transform="raw")
+RAW = DriftOptions.of(transform="raw", anchor=["assistant"])
 TOKENS = np.array([[2, 0, 0], [4, 0, 2], [0, 1, 4]], np.float32)
 
 
@@ -283,7 +283,7 @@ def test_activations_that_do_not_fit_the_roles_or_are_not_finite_are_errors() ->
 def residual_case(pooling: str) -> tuple[Any, np.ndarray]:
     rng = np.random.default_rng(4)
     dense = rng.standard_normal((12, 16)).astype(np.float32)
-    options = DriftOptions.of(space="residual", layer=3, transform="raw", pooling=pooling)
+    options = DriftOptions.of(space="residual", layer=3, transform="raw", pooling=pooling, anchor=["assistant"])
     matrix = rng.standard_normal((5, 16)).astype(np.float32)
     activations = to_activations(dense, np.repeat([0, 1, 2], 4), 3)
     return analyze(activations, matrix, ["assistant", "a", "b", "c", "d"], options), dense.reshape(3, 4, 16)
@@ -326,7 +326,36 @@ def test_effect_strength_has_inclusive_thresholds(share: float, name: str) -> No
 
 @pytest.mark.parametrize(("largest", "verdict"), [(None, "N/A"), (0.39, "LOW"), (0.4, "MODERATE"), (0.7, "HIGH")])
 def test_confound_verdict_has_inclusive_thresholds(largest: float | None, verdict: str) -> None:
-    assert confound_verdict(largest, DriftOptions()) == verdict
+    assert confound_verdict(largest, 10, DriftOptions()) == verdict
+    assert confound_verdict(largest, 9, DriftOptions()) == "N/A", "of so few turns it would be chance"
+    assert confound_verdict(largest, 2, DriftOptions.of(confound_min_turns=2)) == verdict
+
+
+def test_length_and_repetition_are_confounds_too() -> None:
+    result = random_result([12, 4, 9, 6, 30], DriftOptions())
+    table = result.confounds.set_index("metric")
+    assert table.index.tolist() == [*MASS_METRICS, "n_tokens", "repetition"] and set(table["n"]) == {5}
+    assert table.loc["n_tokens", "corr"] == pytest.approx(np.corrcoef(result.score, [12, 4, 9, 6, 30])[0, 1])
+    tokens = replace(result.tokens, token_ids=np.array([*[1, 2, 3, 4] * 3, *range(49)], np.int32))
+    assert repetition(tokens).tolist() == [pytest.approx(1 - 4 / 9), 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("use_centering", [False, True])
+@pytest.mark.parametrize("center_turns_with_role_mean", [False, True])
+def test_role_cosines_are_those_of_vectors_minus_the_mean_role(
+    use_centering: bool, center_turns_with_role_mean: bool
+) -> None:
+    dense, turn = random_tokens([5, 0, 9], WIDTH)
+    matrix, names = random_roles(8, WIDTH)
+    options = DriftOptions.of(use_centering=use_centering, center_turns_with_role_mean=center_turns_with_role_mean)
+    turn = np.where(turn == 1, 2, turn)
+    result = analyze(to_activations(dense, turn, 3), matrix, names, options)
+    roles = np.log1p(matrix.astype(np.float64))
+    turns = np.log1p(np.stack([dense[turn == t].mean(0) for t in (0, 2)]))
+    expected = unit(turns - roles.mean(0)) @ unit(roles - roles.mean(0)).T
+    assert result.role_cosines.dtype == np.float32 and result.role_cosines.shape == (3, 8)
+    np.testing.assert_allclose(result.role_cosines[[0, 2]], expected, atol=1e-5)
+    assert np.isnan(result.role_cosines[1]).all()
 
 
 @pytest.mark.filterwarnings("error")

@@ -19,7 +19,7 @@ from personascope.drift.options import SCORE_METHODS, DriftOptions
 from personascope.drift.result import DriftResult
 from personascope.formats.files import read_json, write_json
 from personascope.formats.tables import load_npz, plain, save_npz
-from tests.helpers.drift_cases import PIECES, random_roles, random_tokens, reference_of, to_activations
+from tests.helpers.drift_cases import PIECES, null_of, random_roles, random_tokens, reference_of, to_activations
 from tests.helpers.drift_identities import check_bundle, check_summary
 
 WIDTH = 200
@@ -33,7 +33,8 @@ def analyzed(lengths: list[int], calibrated: bool = False, **chosen: Any) -> Dri
     matrix, names = random_roles(7, WIDTH)
     options = DriftOptions.of(**chosen)
     reference = reference_of(matrix, names, options) if calibrated else None
-    return analyze(to_activations(dense, turn, len(lengths)), matrix, names, options, reference=reference)
+    null = null_of(options, 20.0) if calibrated else None
+    return analyze(to_activations(dense, turn, len(lengths)), matrix, names, options, reference=reference, null=null)
 
 
 def written(result: DriftResult, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -120,19 +121,22 @@ def test_summary_says_what_was_run_and_keeps_the_conversations_metadata(tmp_path
     _, outline = written(analyzed([4, 7], space="residual", layer=3), tmp_path)
     assert outline["conversation_name"] == "Coding" and outline["timestamp_utc"] == TIME
     assert outline["config"]["layer"] == 3 and outline["config"]["token_heat_percentiles"] == [5, 95]
-    assert outline["metadata"] == {"turns": 2, "odd": None} and outline["calibration"] is None
+    assert outline["metadata"] == {"turns": 2, "odd": None}
+    assert outline["calibration"]["p_value"] is None and "no reference" in outline["calibration"]["reason"]
     assert outline["files"]["ui_bundle"] == "ui_bundle.json"
 
 
-def test_summary_tells_onset_and_evidence_of_every_turn(tmp_path: Path) -> None:
+def test_summary_tells_the_verdict_and_the_evidence_of_every_turn(tmp_path: Path) -> None:
     result = analyzed([4, 0, 7], calibrated=True)
     _, outline = written(result, tmp_path)
     calibration = outline["calibration"]
-    assert calibration["onset"] == result.onset == 0 and calibration["alpha"] == 0.05
+    assert (calibration["alpha"], calibration["p_value"]) == (0.05, pytest.approx(1 / 41))
+    assert calibration["alarm_turn"] == result.verdict.alarm_turn == 0 and calibration["onset_set"] == [0, 0]
+    assert calibration["references"] == {"n": 40, "domain": "", "turns_max": 4} and calibration["q_value"] is None
+    assert 0 <= calibration["false_alarm_rate"]["rate"] <= 1 and calibration["reason"] == ""
     assert [turn["assistant_turn"] for turn in calibration["turns"]] == [0, 1, 2]
-    p_values = [turn["p_value"] for turn in calibration["turns"]]
-    assert p_values[1] is None and calibration["min_p_value"] == min(p_values[0], p_values[2])
-    assert calibration["turns"][1]["rejects"] is False and calibration["turns"][0]["score_low"] is not None
+    assert [turn["alarm"] for turn in calibration["turns"]] == [True, True, True]
+    assert calibration["turns"][1]["z"] is None and calibration["turns"][0]["score_low"] is not None
 
 
 def test_conversation_hash_is_the_sha1_of_sorted_json() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from personascope.drift.calibration_report import calibration_report, role_quartiles
 from personascope.drift.conversation import write_tables
+from personascope.drift.null import save_null
 from personascope.drift.options import DriftOptions
 from personascope.drift.pages.plot import plot_run
 from personascope.drift.reference import Reference
@@ -18,7 +19,7 @@ from personascope.formats.role_matrix import RoleMatrix
 from personascope.formats.tokens import TokenBlock, token_writer, write_failure
 from personascope.hosting.loaded import Loaded
 from personascope.hosting.operations import drift_conversation, parse_request
-from tests.helpers.drift_cases import random_roles, random_tokens, reference_of, to_activations
+from tests.helpers.drift_cases import null_of, random_roles, random_tokens, reference_of, to_activations
 from tests.helpers.drift_identities import check_bundle, check_summary
 
 WIDTH, LENGTHS = 50, [6, 0, 9, 4]
@@ -37,6 +38,8 @@ class Files:
         RoleMatrix(vectors, names, np.full(6, 9)).save(self.residual, layers=np.array(LAYERS))
         self.reference = str(folder / "reference.npz")
         reference_of(features, names, DriftOptions()).save(self.reference)
+        self.null = str(folder / "null.npz")
+        save_null(null_of(DriftOptions(), 20.0, n=20), self.null)
         self.tokens = str(folder / "tokens.parquet")
         self.write_tokens()
 
@@ -67,7 +70,7 @@ class Files:
         """What the rule's script sends for an analysis with these options."""
         residual = options.get("space") == "residual"
         inputs = {"tokens": self.tokens, "matrix": self.residual if residual else self.matrix}
-        inputs |= {} if residual else {"reference": self.reference}
+        inputs |= {} if residual else {"reference": self.reference, "null": self.null}
         wildcards = {"conversation": "talk", "analysis": "named"}
         params = {"options": options, "code": "c"}
         message = {"op": "drift_conversation", "inputs": inputs, "outputs": self.outputs, "params": params}
@@ -105,6 +108,9 @@ def test_a_run_is_written(files: Files, options: dict[str, Any]) -> None:
     assert (row["n_turns"], row["n_tokens"], row["metadata"]) == (4, 19, {"condition": "plain"})
     slope = np.polyfit([0, 2, 3], [scores[i] for i in (0, 2, 3)], 1)[0]
     assert row["slope"] == pytest.approx(slope)
+    tested = options.get("space") != "residual"
+    assert ("not_testable" in row["flags"]) != tested and (row["p_value"] is not None) == tested
+    assert (row["fall"] is not None) == tested
 
 
 def test_an_unread_conversation_says_why_everywhere(files: Files) -> None:
@@ -127,7 +133,7 @@ def test_a_turn_that_one_conversation_lacks_fails_that_one(files: Files) -> None
 
 def test_a_wrong_option_is_an_error_of_the_job(files: Files) -> None:
     with pytest.raises(UserError, match="'captain' is not among"):
-        files.drift(assistant_role="captain")
+        files.drift(anchor=["captain"])
     with pytest.raises(UserError, match=r"layer 7 is not among .* \[3\]"):
         files.drift(space="residual", layer=7)
     with pytest.raises(UserError, match="manual needs manual_turn"):
@@ -152,6 +158,7 @@ def test_what_was_loaded_is_kept_until_its_file_changes(files: Files) -> None:
     assert kept.roles(files.matrix, options) is first
     assert kept.roles(files.matrix, options.changed(top_features=3)) is first, "what is only displayed loads nothing"
     assert kept.reference(files.reference) is kept.reference(files.reference)
+    assert kept.null(files.null) is kept.null(files.null)
     features, names = random_roles(6, WIDTH, seed=9)
     RoleMatrix(features, names, np.full(6, 9)).save(files.matrix)
     assert not np.allclose(kept.roles(files.matrix, options).space, first.space)
@@ -186,12 +193,10 @@ def test_a_request_that_does_not_fit_is_refused_with_its_field(
 
 def test_the_calibration_report_is_plain_json(files: Files) -> None:
     reference = Reference.load(files.reference)
-    options = DriftOptions.of(alpha=0.2)
-    report = json.loads(json.dumps(calibration_report(reference, options, 0), allow_nan=False))
-    assert report["assistant_responses"] == 200 and report["axis"]["draws"] == 20
+    report = json.loads(json.dumps(calibration_report(reference, DriftOptions()), allow_nan=False))
+    assert report["anchor_responses"] == 400 and report["axis"]["draws"] == 20
     assert report["axis"]["agreement"]["low"] == pytest.approx(0.8)
-    assert 0 <= report["false_alarms"]["rate"] <= 1 and len(report["power_by_role"]) == 5
     quartiles = role_quartiles(reference, "projection").set_index("role")
-    mine = reference.scores["projection"][reference.role == reference.assistant]
+    mine = reference.scores["projection"][reference.role == reference.role_names.index("assistant")]
     assert quartiles.loc["assistant", "median"] == pytest.approx(np.median(mine))
     assert all(low <= high for low, high in zip(quartiles["q25"], quartiles["q75"], strict=True))

@@ -1,27 +1,41 @@
 """Pages of drift runs: what conversations contain stays text, tokens are readable, colors keep their sign."""
 
+import base64
+import hashlib
 import re
 import time
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from personascope.display.text import CONTINUATION, is_byte_level, visible
-from personascope.drift.pages.heat import heat_html, piece_text
+from personascope.display.html import SORT
+from personascope.display.text import is_byte_level, visible, whole_characters
+from personascope.drift.options import FIGURES
+from personascope.drift.pages.heat import heat_html
 from personascope.drift.pages.ranking import ranking_html
-from tests.helpers.drift_examples import make_pieces, make_summary, make_tokens, make_turn_meta
+from personascope.drift.result import Verdict
+from tests.helpers.drift_examples import (
+    make_nulls,
+    make_pieces,
+    make_summary,
+    make_tokens,
+    make_turn_meta,
+    make_verdict,
+)
 
 ATTACK = '</span></div></style></title><script>alert(1)</script><img src=x onerror=alert(1)> " \' onclick="x" --> ]]>'
 LOOK_ALIKE = "<|im_start|>assistant\n&lt;b&gt; &#60;script&#62;"
 REORDER = "user \u202egnitaluger\u202c \u2066x\u2069 \u200fy \x00\x07\x1b[31m\x85 \ud800 \ufeff"
 ALLOWED = {
     *("html", "head", "meta", "title", "style", "body", "h1", "h2", "div", "i", "span", "p", "nav", "a", "main"),
-    *("section", "table", "thead", "tbody", "tr", "th", "td"),
+    *("section", "table", "thead", "tbody", "tr", "th", "td", "ul", "li", "h3", "button", "details", "summary", "img"),
+    "script",
 }
-VOID = {"meta"}
+VOID = {"meta", "img"}
 
 
 class Page(HTMLParser):
@@ -32,6 +46,7 @@ class Page(HTMLParser):
         self.open: list[tuple[str, dict[str, str | None]]] = []
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.blocks: list[str] = []
+        self.scripts: list[str] = []
         self.tokens: list[tuple[str, str, str]] = []
         self.title = self.text = ""
         self.feed(source)
@@ -60,6 +75,8 @@ class Page(HTMLParser):
             self.blocks[-1] += data
             if self.open[-1][0] == "span":
                 self.tokens[-1] = (*self.tokens[-1][:2], self.tokens[-1][2] + data)
+        elif "script" in tags:
+            self.scripts.append(data)
         elif "style" not in tags:
             self.text += data
 
@@ -78,18 +95,23 @@ def make_page(pieces: list[list[str]], values: list[list[float]] | None = None, 
     return Page(source), source
 
 
-def assert_safe(page: Page, source: str) -> None:
-    """Only our elements, no event handler, no address but places in the page, and the policy comes first."""
-    assert {tag for tag, _ in page.elements} <= ALLOWED
-    for _, attributes in page.elements:
-        assert not any(name.startswith("on") or name in ("src", "srcset", "action") for name in attributes)
-        assert str(attributes.get("href", "#")).startswith("#")
-    policies = [item for tag, item in page.elements if tag == "meta" and "http-equiv" in item]
-    assert policies == [
-        {"http-equiv": "Content-Security-Policy", "content": "default-src 'none'; style-src 'unsafe-inline'"}
-    ]
+def assert_safe(page: Page, source: str, *, script: str = "", folders: tuple[str, ...] = ()) -> None:
+    """Only our elements and our script, no event handler, no address but places in the page and files of the folders,
+    and the policy comes first."""
+    assert {tag for tag, _ in page.elements} <= ALLOWED and page.scripts == ([script] if script else [])
+    for tag, attributes in page.elements:
+        assert not any(name.startswith("on") or name in ("srcset", "action") for name in attributes)
+        assert tag == "img" or "src" not in attributes
+        assert str(attributes.get("src", "data:image/png;base64,")).startswith("data:image/png;base64,")
+        assert str(attributes.get("href", "#")).startswith(("#", *folders))
+    (policy,) = [item["content"] for tag, item in page.elements if tag == "meta" and "http-equiv" in item]
+    allowed = [part.strip() for part in str(policy).split(";")]
+    assert allowed[:2] == ["default-src 'none'", "style-src 'unsafe-inline'"]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert set(allowed[2:]) <= {"img-src data:", f"script-src 'sha256-{digest}'"}
+    assert any("script-src" in part for part in allowed) == bool(script)
     assert source.index("Content-Security-Policy") < source.index("<style>")
-    assert "<script" not in source.lower() and "url(" not in source and "@import" not in source
+    assert source.lower().count("<script") == bool(script) and "url(" not in source and "@import" not in source
     source.encode()
     hidden = {c for c in source if c < " " and c not in "\n\t"} | set(
         re.findall("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]", source)
@@ -145,15 +167,37 @@ def test_all_turns_share_one_scale_and_the_legend_marks_zero() -> None:
 
 
 def test_a_turn_shows_what_is_known_of_it() -> None:
-    page, source = make_page([["a"], ["b"], [], ["c"]], calibrated=True, rejects=(1, 3))
-    assert page.text.count("drift onset") == 1 and page.text.count("\u25c6 the test rejects") == 2
+    page, source = make_page([["a"], ["b"], [], ["c"]], tested=True, alarm_turn=1)
+    assert page.text.count("alarm at this turn") == 1
+    assert "plain conversations here: 13.36 to 16.64 (middle 90 %), z -4.00" in page.text
+    assert "evidence 1.60, alarm level 1.40" in page.text and "p as a single answer" in page.text
     sections = [item for tag, item in page.elements if tag == "section"]
     assert [item.get("id") for item in sections if item.get("id")] == ["t0", "t1", "t2", "t3"]
-    assert [item.get("id") for item in sections if "onset" in str(item["class"])] == ["t1"]
+    assert [item.get("id") for item in sections if "alarmed" in str(item["class"])] == ["t1"]
     links = {item["href"] for tag, item in page.elements if tag == "a"}
     assert links == {"#t0", "#t1", "#t2", "#t3"}
-    assert "no tokens: not scored" in page.text and "not the mean of its tokens" in page.text
+    assert "no tokens: not scored" in page.text and "not the mean of its u" in page.text
     assert_safe(page, source)
+
+
+def test_the_page_says_the_verdict() -> None:
+    meta, q3 = make_turn_meta([15.0, 9.0], tested=True, alarm_turn=1), make_tokens([["a"], ["b"]])
+    verdict = make_verdict(1, domain=ATTACK)
+    source = heat_html(q3, make_conversation("a", "b"), meta, "t", verdict)
+    page = Page(source)
+    assert_safe(page, source)
+    assert "alarm at turn 1 (evidence since turn 0, set 0\u20131), p = 0.0083" in page.text
+    assert f"of the domain {ATTACK}: 4.2 %" in page.text
+    untested = Page(heat_html(q3, make_conversation("a", "b"), meta, "t", Verdict(0.05, reason="no references")))
+    assert "no test: no references" in untested.text and "false alarms" not in untested.text
+
+
+def test_exact_weights_are_shown_where_there_are_some() -> None:
+    q3 = make_tokens([["\u0120a", "\u00c3", "\u00a9"]], [[1.0, 2.0, 3.0]]).assign(w=[0.5, -0.125, -0.25])
+    page = Page(heat_html(q3, make_conversation("x"), make_turn_meta([1.0]).assign(message_index=2), "t"))
+    said = [(tooltip, text) for _, tooltip, text in page.tokens]
+    assert said == [("w +0.5", " a"), ("w -0.375, sum of the 2 tokens of the character", "\u00e9")]
+    assert "the w of a turn add up to its projection" in page.text
 
 
 def test_an_assistant_message_outside_the_analysis_is_marked() -> None:
@@ -174,7 +218,7 @@ def test_empty_tables_give_a_page(messages: list[dict[str, Any]]) -> None:
 def test_a_page_of_eight_thousand_tokens_is_small_and_made_fast() -> None:
     pieces = [make_pieces(400) for _ in range(20)]
     start = time.perf_counter()
-    page, source = make_page(pieces, calibrated=True)
+    page, source = make_page(pieces, tested=True)
     assert time.perf_counter() - start < 5
     assert len(source.encode()) < 1_500_000 and len(page.tokens) == 8000
 
@@ -193,45 +237,43 @@ TEXTS = [
 @pytest.mark.parametrize("text", TEXTS)
 def test_byte_level_pieces_become_the_text_again(chat_tokenizer: Any, text: str) -> None:
     tokens = chat_tokenizer.convert_ids_to_tokens(chat_tokenizer(f"I am {text}", add_special_tokens=False)["input_ids"])
-    shown = piece_text(tokens)
-    assert len(shown) == len(tokens)
-    assert "".join(piece for piece in shown if piece != CONTINUATION) == f"I am {text}"
+    runs = whole_characters(tokens)
+    assert [index for _, pieces in runs for index in pieces] == list(range(len(tokens)))
+    assert "".join(shown for shown, _ in runs) == f"I am {text}"
+    assert all(len(shown) == 1 for shown, pieces in runs if len(pieces) > 1 and shown.isprintable())
 
 
-def test_a_character_split_over_pieces_stands_at_the_last_of_them(chat_tokenizer: Any) -> None:
+def test_a_character_split_over_pieces_is_one_box(chat_tokenizer: Any) -> None:
     tokens = chat_tokenizer.convert_ids_to_tokens(chat_tokenizer("\U0001f642!", add_special_tokens=False)["input_ids"])
     assert len(tokens) == 5 and is_byte_level(tokens)
-    assert piece_text(tokens) == [CONTINUATION, CONTINUATION, CONTINUATION, "\U0001f642", "!"]
-    page, _ = make_page([tokens])
-    assert page.blocks[2] == CONTINUATION * 3 + "\U0001f642!"
-    assert "part of the next character" in page.tokens[0][1] and "part" not in page.tokens[3][1]
+    assert whole_characters(tokens) == [("\U0001f642", [0, 1, 2, 3]), ("!", [4])]
+    page, _ = make_page([tokens], [[1.0, 2.0, 3.0, 4.0, -1.0]])
+    assert page.blocks[2] == "\U0001f642!"
+    assert [tooltip for _, tooltip, _ in page.tokens] == ["u +2.5, mean of the 4 tokens of the character", "u -1"]
 
 
 def test_sentencepiece_pieces_become_text_with_byte_fallback() -> None:
-    tokens = [
-        "\u2581It",
-        "\u2581is",
-        "\n",
-        "\u2581\u2581caf\u00e9",
-        "<0xF0>",
-        "<0x9F>",
-        "<0x99>",
-        "<0x82>",
-        "\u2581\u0120enju",
-    ]
+    tokens = ["\u2581It", "\n", "\u2581\u2581caf\u00e9", "<0xF0>", "<0x9F>", "<0x99>", "<0x82>", "\u2581\u0120enju"]
     assert not is_byte_level(tokens)
-    assert piece_text(tokens) == [" It", " is", "\n", "  caf\u00e9", *[CONTINUATION] * 3, "\U0001f642", " \u0120enju"]
+    ends = [(" It", [0]), ("\n", [1]), ("  caf\u00e9", [2])]
+    assert whole_characters(tokens) == [*ends, ("\U0001f642", [3, 4, 5, 6]), (" \u0120enju", [7])]
+
+
+def test_pieces_that_end_one_character_and_begin_another_stay_together() -> None:
+    first, second = ("<0xC3>", "<0xA9>"), ("<0xC3>", "<0xBC>")
+    assert whole_characters([*first, *second]) == [("\u00e9", [0, 1]), ("\u00fc", [2, 3])]
+    assert whole_characters(["\u0120\u00c3", "\u00a9\u00c3", "\u00bc"]) == [(" \u00e9\u00fc", [0, 1, 2])]
 
 
 @pytest.mark.parametrize("tokens", [[], ["x"], ["\u00e9"], ["\u4f60\u597d"], ["\u00e9", "\u4f60"]])
 def test_pieces_without_marks_are_text_unless_their_bytes_are_utf8(tokens: list[str]) -> None:
-    assert not is_byte_level(tokens) and piece_text(tokens) == tokens
+    assert not is_byte_level(tokens) and [text for text, _ in whole_characters(tokens)] == tokens
 
 
 def test_bytes_that_are_no_text_become_replacement_characters() -> None:
-    assert piece_text(["\u0120a", "\u00f0\u0141"]) == [" a", CONTINUATION + "\ufffd"]
-    assert piece_text(["<0xFF>", "\u2581a"]) == ["\ufffd", " a"]
-    assert piece_text(["<0xF0>", "\u2581a"])[1].endswith(" a")
+    assert whole_characters(["\u0120a", "\u00f0\u0141"]) == [(" a", [0]), ("\ufffd", [1])]
+    assert whole_characters(["<0xFF>", "\u2581a"]) == [("\ufffd", [0]), (" a", [1])]
+    assert whole_characters(["<0xF0>", "\u2581a"]) == [("\ufffd", [0]), (" a", [1])]
 
 
 def test_visible_signs_for_what_cannot_be_seen() -> None:
@@ -241,27 +283,59 @@ def test_visible_signs_for_what_cannot_be_seen() -> None:
     assert visible("\U0001f469\u200d\U0001f4bb \u0645\u200c\u0631") == "\U0001f469\u200d\U0001f4bb \u0645\u200c\u0631"
 
 
+FOLDER = "../../../drift/general/m_s/default"
+
+
 def test_the_ranking_page_has_every_conversation_and_the_failures_at_the_end() -> None:
-    source = ranking_html(make_summary(5))
+    summary = make_summary(5)
+    links = {("default", f"conversation_{i}"): f"{FOLDER}/conversation_{i}" for i in range(5)}
+    source = ranking_html(summary, make_nulls(), links)
     page = Page(source)
-    assert_safe(page, source)
-    names = re.findall(r"conversation_\d|broken(?=</td>)", source)
+    assert_safe(page, source, script=SORT, folders=("../",))
+    names = re.findall(r"(?<=>)conversation_\d|broken(?=</td>)", source)
     assert len(names) == 11 and names[-1] == "broken"
     assert "broken.json: no messages" in page.text and '{"domain": "cooking"}' in page.text
-    assert [item.get("class") for tag, item in page.elements if tag == "tr"].count("onset") == 2
+    classes = [item.get("class") for tag, item in page.elements if tag == "tr"]
+    assert classes.count("alarm") == 4 and classes.count("quiet") == 6
+    assert "i" not in {tag for tag, _ in page.elements} and "bar" not in classes, (
+        "no bar that favors long conversations"
+    )
+
+
+def test_the_ranking_page_links_runs_that_have_figures() -> None:
+    links = {("default", "conversation_4"): f"{FOLDER}/conversation_4"}
+    page = Page(ranking_html(make_summary(5), make_nulls(), links))
+    found = [str(item["href"]).rpartition("/") for tag, item in page.elements if tag == "a"]
+    assert {folder for folder, _, _ in found} == {f"{FOLDER}/conversation_4"}
+    assert {Path(name).stem for _, _, name in found} == set(FIGURES)
+    assert "look at" not in Page(ranking_html(make_summary(5))).text
+
+
+def test_the_ranking_page_says_the_false_alarms_by_domain() -> None:
+    page = Page(ranking_html(make_summary(5), make_nulls()))
+    for words in ("5 % (95 % interval 2 % to 11 %, n = 120)", "3.3 % (95 % interval 0.4 % to 12 %, n = 60)", "poems"):
+        assert words in page.text
+    assert "No test: no reference conversations: drift.references is empty" in page.text
+
+
+def test_columns_are_sorted_by_numbers_not_by_how_they_are_shown() -> None:
+    page = Page(ranking_html(make_summary(5, ("default",))))
+    heads = [tag for tag, item in page.elements if tag == "button" and item["type"] == "button"]
+    values = [float(str(item["data-v"])) for tag, item in page.elements if tag == "td" and "data-v" in item]
+    assert len(heads) == 20 and -3.8 in values and 4004 in values
 
 
 def test_texts_in_the_ranking_stay_texts() -> None:
     texts = dict.fromkeys(("conversation", "analysis", "reason", "nearest_role_end", "confound_verdict"), ATTACK)
     summary = make_summary(3).assign(**texts, metadata=[{ATTACK: REORDER}] * 7, flags=[[ATTACK, LOOK_ALIKE]] * 7)
-    source = ranking_html(summary, title=ATTACK)
+    source = ranking_html(summary, {ATTACK: {"reason": ATTACK}}, title=ATTACK)
     page = Page(source)
-    assert_safe(page, source)
+    assert_safe(page, source, script=SORT)
     assert page.title == ATTACK and page.text.count(ATTACK) > 10
 
 
 def test_a_ranking_of_nothing_is_a_page() -> None:
     for summary in (pd.DataFrame(), make_summary().iloc[:0]):
         source = ranking_html(summary)
-        assert_safe(Page(source), source)
+        assert_safe(Page(source), source, script=SORT)
         assert "No conversation was analyzed." in source

@@ -40,7 +40,7 @@ def conversation(scores: Any, n_tokens: int = 50) -> TurnScores:
     counts = np.where(np.isnan(scores), 0, n_tokens)
     nothing = np.zeros((len(scores), 0), np.float32)
     mass = {metric: np.full(len(scores), 3.0) for metric in MASS_METRICS}
-    named: dict[str, np.ndarray] = {name: scores for name in ("projection", "cos_axis", "cos_assistant")}
+    named: dict[str, np.ndarray] = dict.fromkeys(("projection", "cos_axis", "cos_assistant"), scores)
     return TurnScores(raw=nothing, space=nothing, scores=named, mass=mass, n_tokens=counts)
 
 

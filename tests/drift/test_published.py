@@ -71,7 +71,7 @@ def test_its_features_come_out_the_same(bundle: dict[str, Any], options: DriftOp
     nothing = np.zeros((1, WIDTH), np.float32)
     for step in bundle["q2"]["transitions"]:
         transition, axis = rebuilt(step)
-        roles = RoleSpace(axis, nothing[0], 0, [], ["assistant"], 1.0, space=nothing, directions=nothing)
+        roles = RoleSpace(axis, nothing[0], nothing[0], [0], [], ["assistant"], 1.0, nothing, nothing, [0], nothing[0])
         ours = changed_features(transition, roles, options)
         for direction, entries in ours.items():
             # What needs the other 65,496 features, or the roles, cannot be rebuilt.
@@ -98,6 +98,8 @@ def test_its_transition_and_verdicts_are_ours(
     selected = select_transition(transitions, len(bundle["q1"]["turn_scores"]), options)
     assert selected is not None and transitions[selected].turn == summary["selection"]["selected_turn"]
     diagnostics = summary["diagnostics"]
-    assert confound_verdict(diagnostics["max_abs_corr_selected_score"], options) == diagnostics["confound_verdict"]
+    notebook, n = options.changed(confound_min_turns=2), len(bundle["q1"]["turn_scores"])
+    verdict = confound_verdict(diagnostics["max_abs_corr_selected_score"], n, notebook)
+    assert verdict == diagnostics["confound_verdict"]
     event = diagnostics["feature_event_summary"]
     assert effect_strength(event["top_away_share"]) == event["effect_strength"]

@@ -33,8 +33,8 @@ def simulated(
 
 
 def test_cusum_by_hand() -> None:
-    z = np.array([[0.0, -2, -1, np.nan, 3, -1]])
-    expected = [0, 2 - ALLOWANCE, 3 - 2 * ALLOWANCE, 3 - 2 * ALLOWANCE, 0, 1 - ALLOWANCE]
+    z = np.array([[0.0, -2, -2, np.nan, 3, -1.5]])
+    expected = [0, 2 - ALLOWANCE, 4 - 2 * ALLOWANCE, 4 - 2 * ALLOWANCE, 0, 1.5 - ALLOWANCE]
     assert cusum(z)[0] == pytest.approx(expected)
 
 
@@ -114,7 +114,7 @@ def test_conversations_that_drift_are_found() -> None:
     drifted.scores[:, 5:] -= 2.5
     evidence = test.standard.evidence(drifted)
     found = (evidence > test.level(0.05)).any(1)
-    assert found.mean() > 0.8
+    assert found.mean() > 0.7
     first = (evidence > test.level(0.05)).argmax(1)[found]
     starts = np.array([began(row, turn) for row, turn in zip(evidence[found], first, strict=True)])
     assert np.median(first) in (6, 7) and np.median(starts) == 5

@@ -59,7 +59,7 @@ def test_shares_and_estimates_are_those_of_a_loop_over_halves() -> None:
 def test_choosing_promises_too_much_and_the_other_half_does_not() -> None:
     """Noise of responses with a known axis: the top features' own contributions are too large by their luck."""
     rng = np.random.default_rng(4)
-    width, questions, options = 1500, 12, DriftOptions.of(transform="raw", top_features=15)
+    width, questions, options = 1500, 12, DriftOptions.of(transform="raw", top_features=15, anchor=["assistant"])
     promised, estimated, true_of_chosen, true_of_top = [], [], [], []
     for _ in range(12):
         means = {name: rng.normal(0, 0.25, width) for name in NAMES}

@@ -31,7 +31,7 @@ def corpus(tmp_path: Path) -> Corpus:
 
 @pytest.mark.parametrize("chosen", [{}, {"pooling": "max", "axis_method": "pc1"}, {"transform": "raw"}])
 def test_a_pair_is_the_two_answers_to_a_question_on_an_axis_without_it(corpus: Corpus, chosen: dict[str, Any]) -> None:
-    options = DriftOptions.of(**chosen)
+    options = DriftOptions.of(anchor=["assistant"], **chosen)
     pairs = corpus.build(options).pairs
     # Row 4, to question 4 under variant 0, is empty: its question has one answer left.
     assert pairs.question_id.tolist() == [0, 1, 2, 3, 5, 6] and pairs.shares.shape == (6, 2, MOST_FEATURES)
@@ -56,10 +56,10 @@ def test_a_pair_is_the_two_answers_to_a_question_on_an_axis_without_it(corpus: C
 
 
 def test_there_are_no_pairs_in_residual_space_or_with_one_variant(tmp_path: Path, corpus: Corpus) -> None:
-    residual = corpus.build(DriftOptions.of(space="residual", layer=5, transform="raw"))
+    residual = corpus.build(DriftOptions.of(space="residual", layer=5, transform="raw", anchor=["assistant"]))
     assert len(residual.pairs.shares) == 0 and residual.pairs.null(20, False) is None
     one = Corpus(tmp_path, {name: np.ones((2, 4), np.float32) for name in NAMES}, empty=None)
-    assert len(one.build(DriftOptions(), n_blocks=2).pairs.shares) == 0
+    assert len(one.build(DriftOptions.of(anchor=["assistant"]), n_blocks=2).pairs.shares) == 0
 
 
 def test_a_question_counts_once_however_many_pairs_it_has() -> None:
@@ -85,7 +85,7 @@ def test_the_p_value_is_at_most_alpha_as_often_as_it_says() -> None:
 def result_with(pairs: PairShares | None, **chosen: Any) -> Any:
     dense, turn = random_tokens([4, 5, 6], 200)
     matrix, names = random_roles(7, 200)
-    options = DriftOptions.of(**chosen)
+    options = DriftOptions.of(anchor=["assistant"], **chosen)
     reference = None
     if pairs is not None:
         made = reference_of(matrix, names, options, 0)
@@ -136,7 +136,7 @@ def test_without_a_null_the_columns_are_empty() -> None:
 
 
 def test_the_null_is_in_the_references_file_and_its_report(tmp_path: Path, corpus: Corpus) -> None:
-    reference = corpus.build(DriftOptions())
+    reference = corpus.build(DriftOptions.of(anchor=["assistant"]))
     reference.save(tmp_path / "reference.npz")
     again = Reference.load(tmp_path / "reference.npz").pairs
     assert np.array_equal(again.shares, reference.pairs.shares) and again.shares.dtype == np.float32

@@ -6,22 +6,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, false_discovery_control
 
 from personascope.directions.stats import proportion_interval
-from personascope.drift.summary import detection_table, empty_overview, read_summaries, summary_table
+from personascope.drift.summary import detection_table, q_values, read_summaries, summary_table
 from personascope.formats.files import write_json
 from personascope.formats.tables import write_table
+from tests.helpers.drift_examples import content
 
 
-def content(status: str = "ok", **row: Any) -> dict[str, Any]:
-    return {"status": status, "error": None if status == "ok" else "no good", "overview": empty_overview({}) | row}
-
-
-def simulated(condition: str, onset: int | None, pressure_from: int | None) -> dict[str, Any]:
-    return content(
-        onset=onset, largest_drop=-1.0, slope=-0.5, metadata={"condition": condition, "pressure_from": pressure_from}
-    )
+def simulated(condition: str, alarm_turn: int | None, pressure_from: int | None) -> dict[str, Any]:
+    metadata = {"condition": condition, "pressure_from": pressure_from}
+    return content(alarm_turn=alarm_turn, largest_drop=-1.0, slope=-0.5, metadata=metadata)
 
 
 def table(*contents: dict[str, Any]) -> pd.DataFrame:
@@ -30,18 +26,28 @@ def table(*contents: dict[str, Any]) -> pd.DataFrame:
     )
 
 
-def test_the_largest_drop_comes_first_and_failures_last() -> None:
-    made = table(content("failed"), content(largest_drop=-1.0), content(), content(largest_drop=-3.0, flags=["a", "b"]))
-    assert made["conversation"].tolist() == ["c3", "c1", "c2", "c0"]
-    assert made["reason"].tolist() == ["", "", "", "no good"] and made["flags"].tolist()[0] == "a, b"
-    assert made["largest_drop"].dtype == float
+def test_alarms_come_first_then_the_smaller_p_then_the_deeper_fall_and_failures_last() -> None:
+    rows = [content("failed", "no good"), content(p_value=0.02, fall=-1.0), content(), content(p_value=0.3, fall=-1.0)]
+    rows += [content(p_value=0.3, fall=-2.0, flags=["a", "b"]), content(p_value=0.04, alarm_turn=3, onset=2, fall=-4.0)]
+    made = table(*rows)
+    assert made["conversation"].tolist() == ["c5", "c1", "c4", "c3", "c2", "c0"]
+    assert made["rank"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert made["reason"].tolist() == [""] * 5 + ["no good"] and made["flags"].tolist()[2] == "a, b"
+    assert made["fall"].dtype == float and str(made["alarm_turn"].dtype) == "Int64"
+
+
+def test_q_values_are_those_of_benjamini_and_hochberg() -> None:
+    p = np.array([0.01, np.nan, 0.04, 0.03, 0.5])
+    known = [0, 2, 3, 4]
+    assert q_values(p)[known].tolist() == pytest.approx(false_discovery_control(p[known]).tolist())
+    assert np.isnan(q_values(p)[1])
 
 
 def test_detection_counts_what_comes_after_the_pressure() -> None:
-    onsets = [3, 5, None, 1, None, None]
-    pressed = [simulated("pressure", onset, 3) for onset in onsets]
-    plain = [simulated("plain", onset, None) for onset in (None, None, 2, None)]
-    found = detection_table(table(*pressed, *plain, content("failed"), content())).set_index("condition")
+    alarms = [3, 5, None, 1, None, None]
+    pressed = [simulated("pressure", alarm, 3) for alarm in alarms]
+    plain = [simulated("plain", alarm, None) for alarm in (None, None, 2, None)]
+    found = detection_table(table(*pressed, *plain, content("failed", "no good"), content())).set_index("condition")
     assert found.loc["pressure", "detected"] == pytest.approx(2 / 6) and found.loc["plain", "detected"] == 0.25
     assert found.loc["pressure", "early"] == pytest.approx(1 / 6)
     assert found.loc["pressure", "median_delay"] == 1 and np.isnan(found.loc["plain", "median_delay"])
@@ -49,7 +55,7 @@ def test_detection_counts_what_comes_after_the_pressure() -> None:
 
 
 def test_without_simulations_the_detection_is_empty_but_has_its_columns(tmp_path: Path) -> None:
-    found = detection_table(table(content(), content("failed")))
+    found = detection_table(table(content(), content("failed", "no good")))
     assert len(found) == 0 and {"analysis", "condition", "detected"} <= set(found.columns)
 
 

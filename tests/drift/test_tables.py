@@ -8,28 +8,41 @@ import pandas as pd
 import pytest
 
 from personascope.drift.analysis import analyze
+from personascope.drift.calibration import BAND, JUDGED
 from personascope.drift.options import SCORE_METHODS, DriftOptions
 from personascope.drift.result import DriftResult
 from personascope.drift.tables import tables
 from personascope.drift.turns import MASS_METRICS
 from personascope.formats.tables import write_csv
-from tests.helpers.drift_cases import random_roles, random_tokens, reference_of, to_activations
+from tests.helpers.drift_cases import null_of, random_roles, random_tokens, reference_of, to_activations
 
 WIDTH = 200
 NAMES = {
-    *("turn_meta", "role_trace", "score_mass_diag", "score_mass_pivot", "selected_diag", "transition_df"),
+    *(
+        "turn_meta",
+        "role_trace",
+        "role_cosines",
+        "score_mass_diag",
+        "score_mass_pivot",
+        "selected_diag",
+        "transition_df",
+    ),
     *("q2_top_away_contrib", "q2_top_toward_contrib", "q2_deactivated_assistant_features"),
     *("q2_activated_nonassistant_features", "q3_token_localization", "attribution"),
 }
 
 
-def analyzed(lengths: list[int], draws: int | None = None, **chosen: Any) -> DriftResult:
-    """An analysis with a reference of so many draws of the axis, or (None) without a reference."""
+def analyzed(
+    lengths: list[int], draws: int | None = None, plain_mean: float | None = None, **chosen: Any
+) -> DriftResult:
+    """An analysis with a reference of so many draws of the axis, or (None) without a reference; plain_mean: what plain
+    conversations score, of which the test is made."""
     dense, turn = random_tokens(lengths, WIDTH)
     matrix, names = random_roles(7, WIDTH)
     options = DriftOptions.of(**chosen)
     reference = None if draws is None else reference_of(matrix, names, options, draws)
-    return analyze(to_activations(dense, turn, len(lengths)), matrix, names, options, reference=reference)
+    null = None if plain_mean is None else null_of(options, plain_mean)
+    return analyze(to_activations(dense, turn, len(lengths)), matrix, names, options, reference=reference, null=null)
 
 
 def made_of(lengths: list[int], draws: int | None = None, **chosen: Any) -> dict[str, Any]:
@@ -55,7 +68,8 @@ def test_turn_meta_says_where_each_turn_is() -> None:
     result = analyzed([4, 0, 3], score_method="cos_axis")
     meta: Any = tables(result)["turn_meta"]
     assert list(meta.columns[:5]) == ["assistant_turn", "message_index", "start", "end", "n_tokens"]
-    assert list(meta.columns[5:]) == [*SCORE_METHODS, "score", *MASS_METRICS]
+    assert list(meta.columns[5:14]) == [*SCORE_METHODS, "score", *MASS_METRICS, "repetition"]
+    assert list(meta.columns[14:]) == [*JUDGED, "alarm"]
     assert meta["message_index"].tolist() == [1, 3, 5] and meta["n_tokens"].tolist() == [4, 0, 3]
     position = result.tokens.position
     assert meta["start"].tolist() == [position[0], pd.NA, position[4]]
@@ -70,18 +84,37 @@ def test_turn_meta_says_where_each_turn_is() -> None:
 def test_with_a_reference_turns_have_intervals_and_calibration() -> None:
     result = analyzed([4, 0, 3], draws=20)
     meta: Any = tables(result)["turn_meta"]
-    assert list(meta.columns[13:16]) == ["score_low", "score_high", "percentile_assistant"]
-    assert {"p_value", "adjusted_p_value", "threshold", "rejects", "testable"} <= set(meta.columns)
+    assert {"percentile_assistant", "percentile_others", "answer_p_value"} <= set(meta.columns)
     inside = meta["score"].between(meta["score_low"], meta["score_high"])
     assert inside.tolist() == [True, False, True]
-    # These turns have little to do with any role: far lower than what the assistant's responses score.
-    assert meta["rejects"].tolist() == [True, False, True] and result.onset == 0
-    assert meta["p_value"].isna().tolist() == [False, True, False]
+    assert meta["answer_p_value"].isna().tolist() == [False, True, False]
+    assert meta["z"].isna().all() and not meta["alarm"].any()
     table: Any
     for name, table in tables(result).items():
         if name.startswith("q2_"):
             assert table["contrib"].between(table["contrib_low"], table["contrib_high"]).all() and len(table) > 3
             assert (table["contrib_low"] < table["contrib_high"]).all()
+
+
+def test_with_plain_conversations_turns_have_what_is_expected_of_them() -> None:
+    lengths = [4, 5, 6, 3, 7]
+    near = analyzed(lengths[:4]).score.mean()
+    quiet, low = (analyzed(lengths, plain_mean=near + shift) for shift in (0.0, 9.0))
+    meta: Any = tables(low)["turn_meta"]
+    assert meta["expected"].between(meta["expected_low"], meta["expected_high"])[:4].all()
+    assert meta["z"][:4].tolist() == pytest.approx(
+        ((meta["score"] - meta["expected"]) / (meta["expected_high"] - meta["expected_low"]) * 2 * BAND)[:4].tolist()
+    )
+    assert low.verdict.alarm_turn == int(meta["alarm"].argmax()) and meta["alarm"][low.verdict.alarm_turn : 4].all()
+    assert low.verdict.p_value == pytest.approx(1 / 41) and quiet.verdict.alarm_turn is None
+    assert meta[["expected", "z", "evidence", "level"]].iloc[4].isna().all(), "longer than the plain conversations"
+    assert tables(quiet)["turn_meta"]["alarm"].tolist() == [False] * 5
+
+
+def test_cosines_have_a_column_a_role() -> None:
+    table: Any = made_of([4, 0, 5])["role_cosines"]
+    assert list(table.columns) == ["assistant_turn", *random_roles(7, WIDTH)[1]]
+    assert table["assistant"].isna().tolist() == [False, True, False] and table["assistant"].abs().max() <= 1
 
 
 def test_transitions_mark_the_selected_one_and_their_masses_balance() -> None:
@@ -106,10 +139,13 @@ def test_roles_are_ranked_by_cosine_and_no_more_than_there_are() -> None:
 def test_confound_tables_tell_the_same() -> None:
     result = analyzed([4, 5, 6, 2])
     made: dict[str, Any] = dict(tables(result))
-    assert made["score_mass_diag"]["metric"].tolist() == list(MASS_METRICS)
+    assert made["score_mass_diag"]["metric"].tolist() == [*MASS_METRICS, "n_tokens", "repetition"]
+    assert made["score_mass_diag"]["n"].tolist() == [4] * 6
     assert made["score_mass_diag"].equals(made["selected_diag"])
     assert list(made["score_mass_pivot"].columns) == ["metric", "projection"]
-    assert made["score_mass_pivot"]["projection"].tolist() == made["score_mass_diag"]["corr(score, metric)"].tolist()
+    assert np.array_equal(
+        made["score_mass_pivot"]["projection"], made["score_mass_diag"]["corr(score, metric)"], equal_nan=True
+    )
     assert made["score_mass_diag"]["corr(score, metric)"].abs().max() == result.max_abs_corr
 
 

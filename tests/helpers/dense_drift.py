@@ -31,12 +31,13 @@ def dense_roles(matrix: np.ndarray, names: list[str], options: DriftOptions) -> 
     mean = space.mean(0)
     if options.axis.use_centering:
         space, mean = space - mean, np.zeros_like(mean)
-    assistant = names.index(options.axis.assistant_role)
-    diff = rows_to_unit(space[assistant] - np.delete(space, assistant, axis=0).mean(0))
+    anchors = [names.index(name) for name in options.axis.anchor]
+    anchor = space[anchors].mean(0)
+    diff = rows_to_unit(anchor - np.delete(space, anchors, axis=0).mean(0))
     pca: Any = PCA(n_components=1, random_state=0).fit(space)
     pc1 = pca.components_[0]
     axis = diff if options.axis.axis_method == "diff" else rows_to_unit(pc1 * np.sign(pc1 @ diff))
-    return {"space": space, "mean": mean, "unit": rows_to_unit(space), "assistant": assistant, "axis": axis}
+    return {"space": space, "mean": mean, "unit": rows_to_unit(space), "anchor": anchor, "axis": axis}
 
 
 def dense_profile(space: np.ndarray, names: list[str], feature: int) -> str:
@@ -129,7 +130,7 @@ def dense_drift(turns: list[np.ndarray], matrix: np.ndarray, names: list[str], o
     scores = {
         "projection": (unit if options.scoring.use_l2_normalize else space) @ roles["axis"],
         "cos_axis": unit @ roles["axis"],
-        "cos_assistant": unit @ roles["unit"][roles["assistant"]],
+        "cos_assistant": unit @ rows_to_unit(roles["anchor"]),
     }
     score = scores[options.scoring.score_method]
     lengths = [np.linalg.norm(raw, axis=1), (raw > 0).sum(1), np.linalg.norm(space, axis=1), (space > 0).sum(1)]

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from personascope.directions.axis import role_space_of, unit
+from personascope.drift.null import Null, References, fit_null
 from personascope.drift.options import DriftOptions
 from personascope.drift.reference import Reference
+from personascope.drift.sequential import Turns
 from personascope.drift.turns import score_vectors
 from personascope.formats.tokens import TokenActivations
 
@@ -47,7 +49,7 @@ def random_roles(roles: int, width: int, seed: int = 1) -> tuple[np.ndarray, lis
     rng = np.random.default_rng(seed)
     features = rng.gamma(1.0, 1.0, (roles, width)) * (rng.random((roles, width)) < 0.4)
     features[:, :3] = 0
-    return features.astype(np.float32), [*(f"role{i}" for i in range(roles - 1)), "assistant"]
+    return features.astype(np.float32), [*(f"role{i}" for i in range(roles - 2)), "default", "assistant"]
 
 
 def reference_of(
@@ -68,11 +70,20 @@ def reference_of(
         question_id=np.tile(np.arange(responses), len(names)).astype(np.int32),
         n_tokens=rng.integers(20, 200, len(role)).astype(np.int32),
         role_names=names,
-        assistant=roles.assistant,
+        anchors=np.array(roles.anchors, np.int32),
         axes=axes,
-        assistants=np.repeat(roles.directions[[roles.assistant]], draws, axis=0).T,
+        assistants=np.repeat(unit(roles.anchor)[None], draws, axis=0).T,
         agreement=np.full(draws, 0.8),
         cos_to_axis=axes.T @ roles.axis,
         shift=np.zeros(draws),
         split_half=0.9,
     )
+
+
+def null_of(options: DriftOptions, mean: float, sd: float = 1.0, *, turns: int = 4, n: int = 40) -> Null:
+    """The test that n plain conversations of two domains calibrate, whose scores are normal."""
+    rng = np.random.default_rng(11)
+    regressors = np.log1p(rng.integers(3, 9, (n, turns, 1)))
+    names = [f"plain{i}" for i in range(n)]
+    scores = rng.normal(mean, sd, (n, turns))
+    return fit_null(References(Turns(scores, regressors), names, names, ["advice", "poems"] * (n // 2)), options)

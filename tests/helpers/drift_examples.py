@@ -1,9 +1,15 @@
-"""Tables of drift runs as the figures and pages get them: any number of turns, with and without calibration."""
+"""Tables of drift runs as the figures and pages get them: any number of turns, with and without the test."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from personascope.drift.pages.confounds import METRICS
+from personascope.drift.result import Verdict
+from personascope.drift.summary import empty_overview, summary_table
+from personascope.formats.tables import plain
 
 TEXT = "Sure , here is how you can do it : first measure the dough , then let it rest . I am only a voice"
 ROLES = ["assistant", "teacher", "baker", "ghost", "pirate", "hermit", "poet", "oracle", "jester", "spy"]
@@ -13,8 +19,9 @@ FEATURE_COLUMNS = (
 )
 
 
-def make_turn_meta(scores: list[float], *, calibrated: bool = False, rejects: tuple[int, ...] = ()) -> pd.DataFrame:
-    """One row a turn; a NaN score is a turn without tokens."""
+def make_turn_meta(scores: list[float], *, tested: bool = False, alarm_turn: int | None = None) -> pd.DataFrame:
+    """One row a turn; a NaN score is a turn without tokens. tested: against plain conversations, whose expectation is
+    15 with a standard deviation of 1, with an alarm from alarm_turn on."""
     rng = np.random.default_rng(1)
     values = np.array(scores, float)
     n = len(values)
@@ -24,6 +31,7 @@ def make_turn_meta(scores: list[float], *, calibrated: bool = False, rejects: tu
         "turn_nonzero_raw": rng.integers(800, 3000, n).astype(float),
         "turn_l2_space": values * 1.5 + rng.normal(0, 1, n) + 20,
         "turn_nonzero_space": rng.integers(800, 3000, n).astype(float),
+        "repetition": rng.uniform(0, 0.3, n),
     }
     table = pd.DataFrame(
         {
@@ -37,21 +45,28 @@ def make_turn_meta(scores: list[float], *, calibrated: bool = False, rejects: tu
             **{name: np.where(filled, column, np.nan) for name, column in mass.items()},
         }
     )
-    if calibrated:
+    if tested:
         table["score_low"], table["score_high"] = values - rng.uniform(0.5, 1.5, n), values + rng.uniform(0.5, 1.5, n)
-        fallen = np.isin(np.arange(n), rejects)
-        p = np.where(fallen, 0.001, rng.uniform(0.05, 0.9, n))
-        table["percentile_assistant"] = np.where(filled, 100 * p, np.nan)
-        table["percentile_others"] = np.where(filled, 60.0, np.nan)
-        table["p_value"] = np.where(filled, p, np.nan)
-        table["adjusted_score"] = values * 0.9
-        table["adjusted_p_value"] = np.where(filled, np.minimum(p * 1.3, 1), np.nan)
-        table["evidence"] = np.where(filled, np.where(fallen, 4.0, rng.uniform(0, 2, n)), np.nan)
-        table["evidence_since"] = np.where(filled, np.arange(n), np.nan)
-        table["threshold"] = np.where(filled, 3.0, np.nan)
-        table["rejects"] = fallen & filled
-        table["testable"] = True
+        z = np.where(filled, values - 15, np.nan)
+        since = np.arange(n) - (n if alarm_turn is None else alarm_turn)
+        evidence = np.where(since < 0, np.minimum(np.abs(np.nan_to_num(z)) / 3, 1.3), 1.6 + 0.4 * since)
+        columns = {"expected": 15.0, "expected_low": 13.36, "expected_high": 16.64, "z": z, "evidence": evidence}
+        table = table.assign(**columns, level=1.4, alarm=since >= 0)
+        table["percentile_assistant"], table["percentile_others"] = np.where(filled, [[12.0], [60.0]], np.nan)
+        table["answer_p_value"] = np.where(filled, rng.uniform(0.05, 0.9, n), np.nan)
     return table
+
+
+def make_verdict(alarm_turn: int | None = None, *, turns_max: int = 100, domain: str = "cooking") -> Verdict:
+    """The verdict over 119 plain conversations of a domain."""
+    found: dict[str, Any] = {"p_value": 0.41}
+    if alarm_turn is not None:
+        onset = max(alarm_turn - 2, 0)
+        onsets = (max(onset - 1, 0), onset + 1)
+        found = {"p_value": 1 / 120, "alarm_turn": alarm_turn, "onset": onset, "onset_set": onsets}
+    references = {"n": 119, "domain": domain, "turns_max": turns_max}
+    rate = {"rate": 0.042, "low": 0.014, "high": 0.095, "n": 119}
+    return Verdict(0.05, **found, references=references, false_alarm_rate=rate)
 
 
 def make_transitions(scores: list[float]) -> pd.DataFrame:
@@ -123,16 +138,11 @@ def make_pieces(n: int) -> list[str]:
     ]
 
 
-def make_role_trace(n_turns: int, roles: list[str] = ROLES, k: int = 5) -> pd.DataFrame:
-    """The k nearest roles of each turn."""
-    rng = np.random.default_rng(4)
-    rows = []
-    for turn in range(n_turns):
-        cosines = rng.uniform(0.2, 0.7, len(roles))
-        cosines[0] += 0.3 - 0.6 * turn / max(n_turns, 1)
-        for rank, role in enumerate(np.argsort(-cosines)[:k].tolist(), start=1):
-            rows.append((turn, rank, roles[role], cosines[role]))
-    return pd.DataFrame(rows, columns=["assistant_turn", "rank", "role", "cosine"])
+def make_role_cosines(n_turns: int, roles: list[str] = ROLES) -> pd.DataFrame:
+    """Cosines of turns with roles, minus the mean role; the first role moves away."""
+    cosines = np.random.default_rng(4).uniform(-0.3, 0.4, (n_turns, len(roles)))
+    cosines[:, 0] += 0.3 - 0.6 * np.arange(n_turns) / max(n_turns, 1)
+    return pd.DataFrame(cosines, columns=pd.Index(roles)).assign(assistant_turn=np.arange(n_turns))
 
 
 def make_references(roles: list[str] = ROLES) -> pd.DataFrame:
@@ -142,69 +152,61 @@ def make_references(roles: list[str] = ROLES) -> pd.DataFrame:
 
 
 def make_diagnostics(turn_meta: pd.DataFrame) -> pd.DataFrame:
-    """Correlations of the score with the mass metrics, as the run has them."""
-    names = ["turn_l2_raw", "turn_nonzero_raw", "turn_l2_space", "turn_nonzero_space"]
+    """Correlations of the score with the metrics, as the run has them."""
     filled = turn_meta.loc[np.isfinite(turn_meta["score"].to_numpy(float))]
     scores = filled["score"].to_numpy(float)
-    masses = [filled[name].to_numpy(float) for name in names]
-    values = [np.corrcoef(scores, mass)[0, 1] if len(filled) > 1 else np.nan for mass in masses]
-    return pd.DataFrame({"metric": names, "score_method": "projection", "corr(score, metric)": values})
+    masses = [filled[name].to_numpy(float) for name in METRICS]
+    vary = [len(filled) > 1 and bool(np.std(mass) > 0) for mass in masses]
+    values = [np.corrcoef(scores, mass)[0, 1] if varies else np.nan for mass, varies in zip(masses, vary, strict=True)]
+    columns = {"metric": list(METRICS), "score_method": "projection", "corr(score, metric)": values}
+    return pd.DataFrame(columns | {"n": len(filled)})
 
 
-def make_run(
-    scores: list[float], *, calibrated: bool = False, rejects: tuple[int, ...] = ()
-) -> dict[str, pd.DataFrame]:
+def make_run(scores: list[float], *, tested: bool = False, alarm_turn: int | None = None) -> dict[str, pd.DataFrame]:
     """All tables of a run over these turn scores."""
-    meta = make_turn_meta(scores, calibrated=calibrated, rejects=rejects)
+    meta = make_turn_meta(scores, tested=tested, alarm_turn=alarm_turn)
     transitions = make_transitions(scores)
     empty = {name: pd.DataFrame(columns=list(FEATURE_COLUMNS)) for name in make_features()}
-    trace = make_role_trace(len(scores))
+    cosines = make_role_cosines(len(scores))
+    cosines.loc[~np.isfinite(np.array(scores, float)), ROLES] = np.nan
     return {
         "turn_meta": meta,
         "transition_df": transitions,
-        "role_trace": trace.loc[np.isfinite(np.array(scores, float))[trace["assistant_turn"]]]
-        if len(scores)
-        else trace,
+        "role_cosines": cosines,
         "score_mass_diag": make_diagnostics(meta),
         "q3_token_localization": make_tokens([make_pieces(n) for n in meta["n_tokens"]]),
-        **(make_features(intervals=calibrated) if len(transitions) else empty),
+        **(make_features(intervals=tested) if len(transitions) else empty),
     }
 
 
 def make_summary(n: int = 8, analyses: tuple[str, ...] = ("default", "cosine")) -> pd.DataFrame:
-    """n conversations under each analysis, and one that failed."""
+    """The summary of n conversations under each analysis, the last two with an alarm, and of one that failed."""
     rng = np.random.default_rng(5)
-    rows = []
+    items = [("broken", "default", content("failed", "broken.json: no messages"))]
     for scale, analysis in zip((1.0, 0.05, 0.2), analyses, strict=False):
         for i in range(n):
-            scores = 16 - np.cumsum(rng.normal(0.3 * i / max(n - 1, 1), 0.5, 10))
-            rows.append(
-                {
-                    "conversation": f"conversation_{i}",
-                    "analysis": analysis,
-                    "status": "ok",
-                    "reason": None,
-                    "n_turns": 10,
-                    "n_tokens": 4000 + i,
-                    "score_first": scale * scores[0],
-                    "score_last": scale * scores[-1],
-                    "score_min": scale * scores.min(),
-                    "largest_drop": scale * np.diff(scores).min(),
-                    "largest_drop_turn": int(np.diff(scores).argmin()) + 1,
-                    "slope": scale * -0.2,
-                    "onset": 7 if i in (2, 6) else None,
-                    "min_p_value": 0.001 if i in (2, 6) else 0.2,
-                    "confound_verdict": "LOW",
-                    "effect_strength": "WEAK",
-                    "nearest_role_end": "pirate",
-                    "flags": "",
-                    "metadata": {"domain": "cooking"},
-                }
-            )
-    failed = {
-        "conversation": "broken",
-        "analysis": None,
-        "status": "failed",
-        "reason": "broken.json: no messages",
-    }
-    return pd.DataFrame([failed, *rows])
+            alarm = i >= n - 2
+            scores = scale * (16 - np.cumsum(rng.normal(0.5 if alarm else 0.0, 0.5, 10)))
+            row = {"score_first": scores[0], "score_last": scores[-1], "score_min": scores.min()}
+            row |= {"largest_drop": np.diff(scores).min(), "largest_drop_turn": 4, "slope": scale * -0.2}
+            row |= {"fall": -3.0 - i / n if alarm else -0.5 - i / n, "p_value": 0.01 if alarm else 0.2 + 0.5 * i / n}
+            row |= {"alarm_turn": 7 if alarm else None, "onset": 5 if alarm else None, "confound_verdict": "LOW"}
+            row |= {"effect_strength": "WEAK", "nearest_role_end": "pirate", "n_turns": 10, "n_tokens": 4000 + i}
+            items.append((f"conversation_{i}", analysis, content(**plain(row), metadata={"domain": "cooking"})))
+    return summary_table([{"conversation": name, "analysis": of, "content": said} for name, of, said in items])
+
+
+def content(status: str = "ok", error: str | None = None, **row: Any) -> dict[str, Any]:
+    """What a summary.json has that the summary of all reads."""
+    return {"status": status, "error": error, "overview": empty_overview({}) | row}
+
+
+def make_nulls(analyses: tuple[str, ...] = ("default", "cosine")) -> dict[str, dict[str, Any]]:
+    """What the stage drift_null says of each analysis; the second has too few references."""
+    rates = {"": {"rate": 0.05, "low": 0.02, "high": 0.11, "n": 120}}
+    rates |= {"cooking": {"rate": 0.033, "low": 0.004, "high": 0.115, "n": 60}, "poems": {**rates[""], "rate": 0.067}}
+    said = {"alpha": 0.05, "references": {"": 120, "cooking": 60}, "false_alarms": rates, "turns_max": 12}
+    said |= {"left_out": [], "conversations": [], "reason": None}
+    none = {"references": {}, "false_alarms": {}, "turns_max": 0}
+    none |= {"reason": "no reference conversations: drift.references is empty"}
+    return {name: said | (none if i else {}) for i, name in enumerate(analyses)}

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.workflow
 AXIS = {"assistant_axis": 1, "plot_axis": 1}
 # The tiny experiment: 3 conversations and a simulated one, under 4 analyses.
 CALIBRATED = {"drift_reference": 4, "drift_null": 4}
-ANALYZED = {"drift_conversation": 16, "drift_tables": 4, "drift_summary": 1}
+ANALYZED = {"drift_conversation": 16, "drift_tables": 4, "drift_summary": 1, "findings": 1}
 
 
 def after_extract(roles: int) -> dict[str, int]:
@@ -32,6 +32,7 @@ def whole(roles: int, conversations: int, analyses: int, references: int) -> dic
         "drift_conversation": conversations * analyses,
         "plot_drift": conversations,
         "drift_summary": 1,
+        "findings": 1,
     }
 
 
@@ -187,13 +188,25 @@ def test_changed_code_reruns_its_stage_and_a_comment_nothing(
 
 def test_a_conversation_dropped_into_the_folder_adds_its_own_jobs(finished: Workspace):
     (finished.path / "talks/new-one.json").write_text(finished.read("talks/at-sea.json"))
-    expected = {"extract_conversation": 1, "drift_conversation": 4, "drift_tables": 1, "drift_summary": 1}
+    expected = {
+        "extract_conversation": 1,
+        "drift_conversation": 4,
+        "drift_tables": 1,
+        "drift_summary": 1,
+        "findings": 1,
+    }
     assert finished.counts("drift", "--configfile", "overlay.yaml") == expected
 
 
 def test_a_changed_conversation_reruns_its_own_jobs(finished: Workspace):
     finished.edit("talks/at-sea.json", "matey", "mate")
-    expected = {"extract_conversation": 1, "drift_conversation": 4, "drift_tables": 1, "drift_summary": 1}
+    expected = {
+        "extract_conversation": 1,
+        "drift_conversation": 4,
+        "drift_tables": 1,
+        "drift_summary": 1,
+        "findings": 1,
+    }
     assert finished.counts("drift", "--configfile", "overlay.yaml") == expected
 
 
@@ -214,13 +227,14 @@ def test_an_analysis_reruns_alone(
     overlay = finished.overlay(TINY, {"drift": {"analyses": TINY["drift"]["analyses"] | {name: options}}})
     counts = finished.counts("drift", "--configfile", overlay)
     made = {} if expected is None else {"drift_reference": 1, "drift_null": 1, **expected}
-    assert counts == {"drift_conversation": 4, "drift_summary": 1} | {rule: n for rule, n in made.items() if n}
+    written = {"drift_conversation": 4, "drift_summary": 1, "findings": 1}
+    assert counts == written | {rule: n for rule, n in made.items() if n}
 
 
 def test_an_overlay_takes_an_analysis_back(finished: Workspace):
     left = {"pc1": TINY["drift"]["analyses"]["pc1"], "cosine": None, "residual": None, "default": None}
     overlay = finished.overlay(TINY, {"drift": {"analyses": left}})
-    assert finished.counts("drift", "--configfile", overlay) == {"drift_summary": 1}
+    assert finished.counts("drift", "--configfile", overlay) == {"drift_summary": 1, "findings": 1}
 
 
 def test_another_experiment_has_everything_to_do_and_shares_the_model(finished: Workspace):

@@ -107,6 +107,7 @@ def test_report_holds_figures_and_captions(finished: Workspace):
     finished.snakemake("--report", "report.html", "--configfile", "overlay.yaml")
     report = finished.read("report.html")
     assert "Assistant axis" in report
+    assert "Is the axis good enough?" in report and "What not to conclude" in report  # its first page
     assert "role_projections_sae.png" in report
     assert "Cosine between role vectors" in report  # from a caption
 

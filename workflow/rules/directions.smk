@@ -82,12 +82,7 @@ rule assistant_axis:
         ),
     output:
         arrays="<out>/axis/<cell>/axis.npz",
-        tables=report(
-            [f"<out>/axis/<cell>/{name}.csv" for name in axis_options.TABLES],
-            caption="../report/axis_tables.rst",
-            category="Assistant axis",
-            labels={"kind": "table", "questions": E.mode, "model": E.model},
-        ),
+        tables=[f"<out>/axis/<cell>/{name}.csv" for name in axis_options.TABLES],
     log:
         "<log>/assistant_axis/<cell>.log",
     benchmark:
@@ -116,7 +111,7 @@ rule plot_axis:
             report(
                 f"<out>/axis/<cell>/{file}.png",
                 caption=f"../report/{figure}.rst",
-                category="Assistant axis",
+                category="4. Assistant axis",
                 labels={"kind": file, "questions": E.mode, "model": E.model},
             )
             for file, (figure, _) in E.axis_figures.items()

@@ -8,12 +8,7 @@ rule drift_reference:
         sums=[f"<out>/block_sums/<cell>/{role}.npz" for role in E.roles],
     output:
         reference="<out>/reference/<cell>/{analysis}.npz",
-        calibration=report(
-            "<out>/reference/<cell>/{analysis}.json",
-            caption="../report/drift_reference.rst",
-            category="Calibration",
-            labels={"analysis": "{analysis}", "model": E.model},
-        ),
+        calibration="<out>/reference/<cell>/{analysis}.json",
     log:
         "<log>/drift_reference/<cell>/{analysis}.log",
     benchmark:
@@ -41,12 +36,7 @@ rule drift_null:
         matrix=analysis_matrix,
     output:
         null="<out>/null/<cell>/{analysis}.npz",
-        report=report(
-            "<out>/null/<cell>/{analysis}.json",
-            caption="../report/drift_null.rst",
-            category="Calibration",
-            labels={"analysis": "{analysis}", "model": E.model},
-        ),
+        report="<out>/null/<cell>/{analysis}.json",
     log:
         "<log>/drift_null/<cell>/{analysis}.log",
     benchmark:
@@ -146,7 +136,7 @@ rule plot_drift:
                 for name in drift_options.FIGURES
             ],
             caption="../report/drift_figures.rst",
-            category="Conversations",
+            category="3. Conversations",
             subcategory="{conversation}",
             labels={"analysis": "{analysis}", "kind": "figure"},
         ),
@@ -157,7 +147,7 @@ rule plot_drift:
         heat=report(
             "<out>/drift/<cell>/{analysis}/{conversation}/token_heat.html",
             caption="../report/token_heat.rst",
-            category="Conversations",
+            category="3. Conversations",
             subcategory="{conversation}",
             labels={"analysis": "{analysis}", "kind": "tokens"},
         ),
@@ -210,25 +200,21 @@ rule drift_summary:
     """All conversations and analyses side by side, ranked by drift."""
     input:
         summaries=E.drift,
+        nulls=E.null_reports,
     output:
         table="<out>/summary/<cell>/drift_summary.parquet",
         csv="<out>/summary/<cell>/drift_summary.csv",
-        detection=report(
-            "<out>/summary/<cell>/detection.csv",
-            caption="../report/detection.rst",
-            category="All conversations",
-            labels={"kind": "detection of simulated pressure"},
-        ),
+        detection="<out>/summary/<cell>/detection.csv",
         page=report(
             "<out>/summary/<cell>/drift_ranking.html",
             caption="../report/drift_summary.rst",
-            category="All conversations",
+            category="2. All conversations",
             labels={"kind": "ranking"},
         ),
         png=report(
             "<out>/summary/<cell>/drift_ranking.png",
             caption="../report/drift_summary.rst",
-            category="All conversations",
+            category="2. All conversations",
             labels={"kind": "figure"},
         ),
         svg="<out>/summary/<cell>/drift_ranking.svg",
@@ -240,6 +226,37 @@ rule drift_summary:
         mem_mb=scaled(1000),
         runtime=scaled(15),
     params:
-        code=code_hash("drift.summary", "drift.pages.ranking"),
+        figures=E.analyses_with("figures"),
+        code=code_hash("drift.pages.summary"),
     script:
         "../scripts/drift_summary.py"
+
+
+rule findings:
+    """What the experiment has found: how good the axis is, what is flagged at which rate, and what not to conclude."""
+    input:
+        agreement="<out>/axis/<cell>/agreement.csv",
+        projections="<out>/axis/<cell>/role_projections.csv",
+        nulls=E.null_reports,
+        summaries=E.drift,
+        results=E.drift_results,
+    output:
+        page=report(
+            "<out>/summary/<cell>/findings.html",
+            caption="../report/findings.rst",
+            category="1. Findings",
+            labels={"kind": "findings"},
+        ),
+        text="<out>/summary/<cell>/findings.rst",
+    log:
+        "<log>/findings/<cell>.log",
+    conda:
+        "../../envs/analysis.yaml"
+    resources:
+        mem_mb=scaled(1000),
+        runtime=scaled(15),
+    params:
+        figures=E.analyses_with("figures"),
+        code=code_hash("drift.pages.findings"),
+    script:
+        "../scripts/findings.py"

@@ -1,5 +1,6 @@
-from personascope.drift.pages.ranking import write_summary
+from personascope.drift.pages.summary import write_summary
 from personascope.runs.job import job
 
 with job(snakemake):
-    write_summary(snakemake.input.summaries, **dict(snakemake.output.items()))
+    given, params = snakemake.input, snakemake.params
+    write_summary(given.summaries, given.nulls, params.figures, **dict(snakemake.output.items()))

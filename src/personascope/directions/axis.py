@@ -68,12 +68,13 @@ class RoleSpace(ScoredAxis):
     """The same with the role vectors, float32.
 
     space [R, D]: transformed (and centered) role vectors; directions [R, D]: their unit vectors; members: see
-    `AxisRoles`.
+    `AxisRoles`; center [D]: the mean role vector before centering, whether it was taken off or not.
     """
 
     space: np.ndarray
     directions: np.ndarray
     members: list[int]
+    center: np.ndarray
 
 
 def unit(x: np.ndarray) -> np.ndarray:
@@ -163,7 +164,7 @@ def role_space_of(features: np.ndarray, names: Sequence[str], options: AxisOptio
     """
     roles = axis_roles(names, options)
     space = TRANSFORMS[options.transform](features)
-    mean = space[roles.members].mean(0)
+    center = mean = space[roles.members].mean(0)
     if options.use_centering:
         # What rounding leaves of the centered mean would make every inactive feature of a turn nonzero: it is 0.
         space, mean = space - mean, np.zeros_like(mean)
@@ -179,6 +180,7 @@ def role_space_of(features: np.ndarray, names: Sequence[str], options: AxisOptio
         space=space,
         directions=unit(space),
         members=roles.members,
+        center=center,
     )
 
 

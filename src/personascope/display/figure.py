@@ -3,7 +3,7 @@
 Colors are safe for color-blind readers: blue and orange, never red against green.
 """
 
-import functools
+import io
 import re
 import textwrap
 import unicodedata
@@ -18,11 +18,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont
-from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
+from personascope.display.fonts import can_draw, further_families
 from personascope.display.text import HIDDEN
 from personascope.formats.files import atomic_path
 
@@ -35,11 +34,6 @@ NO_TABLE = pd.DataFrame()
 MESSAGE_WIDTH = 76  # characters a line
 
 
-@functools.cache
-def _glyphs(path: str) -> frozenset[int]:
-    return frozenset(FT2Font(path).get_charmap())
-
-
 def font_text(value: Any, width: int | None = None, family: str | None = None) -> str:
     """One line that a figure's font can draw, cut to `width` characters; "" for None and NaN.
 
@@ -48,20 +42,30 @@ def font_text(value: Any, width: int | None = None, family: str | None = None) -
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return ""
     text = " ".join(HIDDEN.sub(" ", unicodedata.normalize("NFC", str(value))).split())
-    known = _glyphs(findfont(FontProperties(family=family)))
-    drawn = "".join(character if ord(character) in known else "\0" for character in text)
+    drawn = "".join(character if can_draw(character, family) else "\0" for character in text)
     drawn = re.sub("\0+", MISSING_GLYPH, drawn)
     return drawn if width is None or len(drawn) <= width else drawn[: width - 1].rstrip() + "\u2026"
 
 
-def finish(figure: Figure, title: str = "") -> Figure:
-    """Add the title, and take every text literally: a `$` in a role name or description is no formula."""
-    if title:
-        width = int(10 * figure.get_figwidth())
-        figure.suptitle(font_text(title, width), x=0.01, ha="left", fontsize=11, fontweight="bold", color=BLACK)
-    for text in figure.findobj(Text):
-        if isinstance(text, Text):
-            text.set_parse_math(False)
+def finish(figure: Figure, title: str = "", *, noted: bool = False) -> Figure:
+    """Add the title, take every text literally (a `$` in a role name or description is no formula), and let fonts that
+    have them draw characters that the figure's own lacks.
+
+    Where a character is in no font, a line below the title says so; noted: the figure says it itself.
+    """
+    texts = [text for text in figure.findobj(Text) if isinstance(text, Text)]
+    missing = not noted and any(MISSING_GLYPH in text.get_text() for text in texts)
+    note = f"{MISSING_GLYPH}: characters that no installed font has" if missing else ""
+    lines = [font_text(title, int(10 * figure.get_figwidth())), note]
+    if any(lines):
+        shown = "\n".join(line for line in lines if line)
+        style: dict[str, Any] = {"x": 0.01, "ha": "left", "color": BLACK, "multialignment": "left"}
+        texts.append(figure.suptitle(shown, fontsize=11 if title else 8, fontweight="bold" if title else None, **style))
+    for text in texts:
+        text.set_parse_math(False)
+        own = text.get_fontfamily()
+        if further := further_families(text.get_text(), own[0]):
+            text.set_fontfamily([*own, *further])
     return figure
 
 
@@ -111,6 +115,14 @@ def save_figure(figure: Figure, *paths: str | Path, dpi: int = DPI) -> None:
     for path in paths:
         with atomic_path(path) as temporary:
             WRITERS[Path(path).suffix](figure, temporary)
+
+
+def png_bytes(figure: Figure, dpi: int = 100) -> bytes:
+    """The figure as a PNG, to be put into a page."""
+    figure.set_dpi(dpi)
+    with io.BytesIO() as buffer:
+        FigureCanvasAgg(figure).print_png(buffer)
+        return buffer.getvalue()
 
 
 def _write_png(figure: Figure, path: Path) -> None:

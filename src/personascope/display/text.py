@@ -8,9 +8,6 @@ import codecs
 import re
 from collections.abc import Sequence
 
-CONTINUATION = "\u25e6"  # stands for a token that only continues the bytes of a character
-
-
 # Controls but tab and newline, marks that reorder or hide text, lone surrogates, non-characters, invisible tags.
 HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
@@ -57,26 +54,31 @@ def _piece_bytes(piece: str, byte_level: bool) -> bytes | None:
     return bytes([int(match[1], 16)]) if match else None
 
 
-def piece_text(tokens: Sequence[str], byte_level: bool | None = None) -> list[str]:
-    """The text of each tokenizer piece, one string a piece.
+def whole_characters(tokens: Sequence[str], byte_level: bool | None = None) -> list[tuple[str, list[int]]]:
+    """The text of tokenizer pieces in runs of whole characters: (text, indices of its pieces), in order.
 
-    A character whose bytes are split over pieces stands at the piece that completes it; the pieces before, which
-    add no character, show CONTINUATION. Bytes that are no UTF-8 show U+FFFD. byte_level: None decides by the pieces.
+    A piece is a run by itself, unless it holds only a part of a character's bytes: then it is together with those that
+    complete it. Bytes that are no UTF-8 show U+FFFD. byte_level: None decides by the pieces.
     """
     byte_level = is_byte_level(tokens) if byte_level is None else byte_level
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    texts: list[str] = []
-    for piece in tokens:
+    runs: list[tuple[str, list[int]]] = []
+    text, pieces = "", []
+    for index, piece in enumerate(tokens):
         data = _piece_bytes(piece, byte_level)
         if data is None:
-            rest = decoder.decode(b"", final=True)
-            decoder.reset()
-            texts.append(rest + (piece if byte_level else piece.replace("\u2581", " ")))
-        else:
-            texts.append(decoder.decode(data) or (CONTINUATION if data else ""))
-    if texts:
-        texts[-1] += decoder.decode(b"", final=True)
-    return texts
+            if pieces:
+                runs.append((text + decoder.decode(b"", final=True), pieces))
+                decoder.reset()
+            runs.append((piece if byte_level else piece.replace("\u2581", " "), [index]))
+            text, pieces = "", []
+            continue
+        text += decoder.decode(data)
+        pieces.append(index)
+        if not decoder.getstate()[0]:
+            runs.append((text, pieces))
+            text, pieces = "", []
+    return [*runs, (text + decoder.decode(b"", final=True), pieces)] if pieces else runs
 
 
 def visible(text: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from personascope.directions.axis import RoleSpace, role_space_of, unit
+from personascope.directions.axis import BLOCK_COLUMNS, EPS, TRANSFORMS, RoleSpace, role_space_of, unit
 from personascope.drift.attribution import feature_tables, transitions_of
 from personascope.drift.calibration import answer_table, judge
 from personascope.drift.groups import with_groups
@@ -79,7 +79,8 @@ def analyze_in(
         features = _with_intervals(features, explained, reference)
         sizes = (reference.half_axes, options.display.top_features)
         features = with_stability(features, explained, roles.axis, *sizes)
-    table = confounds(activations, turns, options)
+    repeated = repetition(activations)
+    table = confounds(turns, repeated, options)
     largest = max_abs_corr(table)
     scores = token_scores(activations, roles, options)
     weights, attribution = token_weights(activations, turns, transitions, selected, roles, options)
@@ -91,6 +92,8 @@ def analyze_in(
         transitions=transitions,
         selected=selected,
         nearest=nearest_roles(turns, roles, options.display.top_k_roles),
+        role_cosines=role_cosines(turns, roles, options),
+        repetition=repeated,
         confounds=table,
         max_abs_corr=largest,
         confound_verdict=confound_verdict(largest, int(table["n"].iloc[0]), options),
@@ -148,6 +151,28 @@ def nearest_roles(turns: TurnScores, roles: RoleSpace, k: int) -> pd.DataFrame:
     )
 
 
+def role_cosines(turns: TurnScores, roles: RoleSpace, options: DriftOptions) -> np.ndarray:
+    """Cosine of every turn with every role, both minus the mean role, float32 [T, R]; NaN for a turn without tokens.
+
+    Uncentered cosines of role vectors are all near 1, since they share what any text activates.
+    """
+    transform = TRANSFORMS[options.axis.transform]
+    taken_off = options.axis.use_centering
+    dots = np.zeros((len(turns.raw), len(roles.space)))
+    turn_squares, role_squares = np.zeros(len(turns.raw)), np.zeros(len(roles.space))
+    for start in range(0, roles.space.shape[1], BLOCK_COLUMNS):
+        block = slice(start, start + BLOCK_COLUMNS)
+        center = roles.center[block]
+        x = transform(turns.raw[:, block]) - center
+        v = roles.space[:, block] - (0 if taken_off else center)
+        dots += x @ v.T
+        turn_squares += np.square(x).sum(1)
+        role_squares += np.square(v).sum(1)
+    cosines = dots / np.maximum(np.sqrt(np.outer(turn_squares, role_squares)), EPS)
+    cosines[turns.n_tokens == 0] = np.nan
+    return cosines.astype(np.float32)
+
+
 def pearson(a: np.ndarray, b: np.ndarray) -> float:
     """Pearson correlation of two series; NaN under two values or where one of them does not vary."""
     if len(a) < 2 or np.std(a) < FLAT or np.std(b) < FLAT:
@@ -155,12 +180,12 @@ def pearson(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def confounds(tokens: Tokens, turns: TurnScores, options: DriftOptions) -> pd.DataFrame:
+def confounds(turns: TurnScores, repeated: np.ndarray, options: DriftOptions) -> pd.DataFrame:
     """Correlation over turns of the selected score with each mass metric, length and repetition: score_method, metric,
     corr, n (turns that it is taken over)."""
     filled = turns.n_tokens > 0
     score = turns.scores[options.scoring.score_method][filled]
-    metrics = turns.mass | {"n_tokens": turns.n_tokens.astype(np.float64), "repetition": repetition(tokens)}
+    metrics = turns.mass | {"n_tokens": turns.n_tokens.astype(np.float64), "repetition": repeated}
     correlations = [pearson(score, values[filled]) for values in metrics.values()]
     columns = {"metric": list(metrics), "corr": correlations, "n": len(score)}
     return pd.DataFrame({"score_method": options.scoring.score_method, **columns})

@@ -15,7 +15,8 @@ ScoreMethod = Literal["projection", "cos_axis", "cos_assistant"]
 SCORE_METHODS: tuple[str, ...] = get_args(ScoreMethod)
 # What a run can write on request: a CSV a table, and its figures.
 TABLES = (
-    *("turn_meta", "role_trace", "score_mass_diag", "score_mass_pivot", "selected_diag", "transition_df"),
+    *("turn_meta", "role_trace", "role_cosines", "transition_df"),
+    *("score_mass_diag", "score_mass_pivot", "selected_diag"),
     *("q2_top_away_contrib", "q2_top_toward_contrib", "q2_deactivated_assistant_features"),
     *("q2_activated_nonassistant_features", "q3_token_localization", "attribution"),
 )

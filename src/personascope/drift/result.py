@@ -101,7 +101,9 @@ class DriftResult:
     """One conversation under one analysis.
 
     selected: index into `transitions`, or None ("none": fewer than two turns with tokens);
-    nearest: table assistant_turn, rank, role, cosine; confounds: table score_method, metric, corr (NaN: no value);
+    nearest: table assistant_turn, rank, role, cosine; role_cosines float32 [T, R]: cosines of turn and role vectors,
+    both minus the mean role, NaN for a turn without tokens; repetition float64 [T]: share of repeated runs of tokens;
+    confounds: table score_method, metric, corr (NaN: no value), n;
     token_scores float32 [n]: u_k; token_heat float32 [n]: u_k_norm in [0, 1], clipped per turn;
     weights: what each token adds; attribution: the feature x token table of the selected transition, empty without one
     and in residual space; calibration: one row a turn, see `calibration.answer_table` and `calibration.judge`; verdict:
@@ -116,6 +118,8 @@ class DriftResult:
     transitions: list[Transition]
     selected: int | None
     nearest: pd.DataFrame
+    role_cosines: np.ndarray
+    repetition: np.ndarray
     confounds: pd.DataFrame
     max_abs_corr: float | None
     confound_verdict: str

@@ -96,6 +96,7 @@ def _packed(result: DriftResult) -> tuple[dict[str, Any], dict[str, np.ndarray]]
         **{name: getattr(result, name) for name in ("selected", "max_abs_corr", "confound_verdict")},
     }
     arrays = {name: getattr(tokens, name) for name in ("turn", "token_ids", "position", "message_index")}
+    arrays |= {"role_cosines": result.role_cosines, "repetition": result.repetition}
     arrays |= {"u_k": result.token_scores, "u_k_norm": result.token_heat, "n_tokens": turns.n_tokens}
     arrays |= {f"score_{name}": values for name, values in turns.scores.items()}
     arrays |= {f"mass_{name}": values for name, values in turns.mass.items()}
@@ -129,6 +130,8 @@ def _unpacked(header: dict[str, Any], arrays: dict[str, np.ndarray], tables: dic
         turns=turns,
         transitions=transitions_of(turns, roles, options),
         nearest=tables["nearest"],
+        role_cosines=arrays["role_cosines"],
+        repetition=arrays["repetition"],
         confounds=tables["confounds"],
         token_scores=arrays["u_k"],
         token_heat=arrays["u_k_norm"],

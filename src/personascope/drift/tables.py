@@ -22,6 +22,7 @@ def tables(result: DriftResult) -> dict[str, pd.DataFrame]:
     return {
         "turn_meta": turn_meta(result),
         "role_trace": result.nearest,
+        "role_cosines": role_cosines(result),
         "score_mass_diag": diagnostics,
         "score_mass_pivot": pivot.loc[diagnostics["metric"]].reset_index().rename_axis(columns=None),
         "selected_diag": diagnostics.copy(),
@@ -53,11 +54,19 @@ def turn_meta(result: DriftResult) -> pd.DataFrame:
         **{method: turns.scores[method] for method in SCORE_METHODS},
         "score": result.score,
         **{metric: turns.mass[metric] for metric in MASS_METRICS},
+        "repetition": np.where(filled, result.repetition, np.nan),
     }
     table = pd.DataFrame(columns)
     for more in (result.intervals, result.calibration):
         if more is not None:
             table = table.merge(more, on="assistant_turn", how="left", validate="one_to_one")
+    return table
+
+
+def role_cosines(result: DriftResult) -> pd.DataFrame:
+    """Cosine of each turn with every role, both minus the mean role: assistant_turn, a column a role."""
+    table = pd.DataFrame(result.role_cosines, columns=pd.Index(result.roles.role_names))
+    table.insert(0, "assistant_turn", np.arange(len(table)), allow_duplicates=True)
     return table
 
 

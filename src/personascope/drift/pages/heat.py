@@ -1,4 +1,4 @@
-"""A page with a whole conversation, its assistant tokens colored by their projection on the axis.
+"""A page with a whole conversation, its assistant tokens colored by what they add to the score on the axis.
 
 Blue is toward the assistant, orange away from it, white is zero. The page holds texts of models and users: all of
 it is escaped, what could hide or reorder text is shown as a sign, and the page can run no script and load nothing.
@@ -12,7 +12,10 @@ import pandas as pd
 
 from personascope.display.heat import HEAT_STEPS, heat_color, heat_limit, heat_steps
 from personascope.display.html import escaped, page
-from personascope.display.text import CONTINUATION, is_byte_level, piece_text
+from personascope.display.text import is_byte_level, whole_characters
+from personascope.drift.pages.tokens import TokenValue, merged_values, shown_value
+from personascope.drift.pages.words import rate_line, verdict_line
+from personascope.drift.result import Verdict
 from personascope.formats.tables import numbers, truths
 
 # The tokens stand on white paper in the dark scheme too, so that a color means the same everywhere.
@@ -22,7 +25,7 @@ STYLE = """.m { margin: 1rem 0; }
 .b { overflow: hidden; overflow-wrap: anywhere; unicode-bidi: isolate; tab-size: 4; }
 .k { background: #fff; color: #000; line-height: 1.75; }
 .k, .legend { print-color-adjust: exact; forced-color-adjust: none; }
-.m.onset .b { border: 2px solid #c2570c; }
+.m.alarmed .b { border: 2px solid #c2570c; }
 .user .b, .system .b { margin-right: 15%; }
 .assistant .b { margin-left: 15%; }
 .assistant h2, .assistant p { margin-left: 15%; margin-top: 0; margin-bottom: 0.2rem; }
@@ -40,18 +43,23 @@ nav { line-height: 1.9; }
 
 
 def heat_html(
-    q3: pd.DataFrame, messages: Sequence[dict[str, Any]], turn_meta: pd.DataFrame, title: str = "Token heat"
+    q3: pd.DataFrame,
+    messages: Sequence[dict[str, Any]],
+    turn_meta: pd.DataFrame,
+    title: str = "Token heat",
+    verdict: Verdict | None = None,
 ) -> str:
-    """The page, complete HTML. q3: q3_token_localization; messages: the whole conversation; turn_meta: one row a turn.
+    """The page, complete HTML. q3: q3_token_localization; messages: the whole conversation; turn_meta: one row a turn;
+    verdict: of the test.
 
-    All turns share one scale, so that equal colors are equal u_k. A turn without tokens shows its text uncolored.
+    All turns share one scale, so that equal colors are equal values. A turn without tokens shows its text uncolored.
     """
-    tokens, values = [str(token) for token in q3["token"]] if len(q3) else [], numbers(q3, "u_k")
+    kind = shown_value(q3)
+    tokens, values = [str(token) for token in q3["token"]] if len(q3) else [], numbers(q3, kind.column)
     turn_of, limit = numbers(q3, "assistant_turn"), heat_limit(values)
     byte_level = is_byte_level(tokens)
     rows = _turn_rows(turn_meta, messages)
-    rejecting = [turn for turn, row in rows.values() if row.get("rejects")]
-    onset = min(rejecting, default=None)
+    alarm = min((turn for turn, row in rows.values() if row["alarm"]), default=None)
     sections = []
     for index, message in enumerate(messages):
         if index not in rows:
@@ -59,23 +67,32 @@ def heat_html(
             continue
         turn, row = rows[index]
         here = np.flatnonzero(turn_of == turn)
-        texts = piece_text([tokens[i] for i in here], byte_level)
-        facts = _facts(row, len(here), onset == turn)
-        body = f'<div class="b k" dir="auto">{_spans(texts, values[here], limit)}</div>'
+        runs = whole_characters([tokens[i] for i in here], byte_level)
+        facts = _facts(row, len(here), alarm == turn)
+        body = f'<div class="b k" dir="auto">{_spans(runs, values[here], limit, kind)}</div>'
         if not len(here):
             body = f'<div class="b" dir="auto">{escaped(message.get("content", ""))}</div>'
-        marked = " onset" if onset == turn else ""
+        marked = " alarmed" if alarm == turn else ""
         head = f'<section class="m assistant{marked}" id="t{turn}"><h2>assistant, turn {turn}</h2>'
         sections.append(f'{head}<p class="soft">{facts}</p>{body}</section>\n')
     links = " \u00b7 ".join(f'<a href="#t{turn}">{turn}: {_number(row, "score")}</a>' for turn, row in rows.values())
     turns = f'<nav class="soft">Score of each turn: {links or "no assistant turn"}</nav>\n'
-    return page(title, STYLE + _colors(), _legend(limit) + turns + "<main>\n" + "".join(sections) + "</main>\n")
+    body = _verdict(verdict) + _legend(limit, kind) + turns + "<main>\n" + "".join(sections) + "</main>\n"
+    return page(title, STYLE + _colors(), body)
+
+
+def _verdict(verdict: Verdict | None) -> str:
+    if verdict is None:
+        return ""
+    kind = ' class="flag"' if verdict.alarm_turn is not None else ""
+    said = f'<p dir="auto"{kind}>{escaped(verdict_line(verdict))}</p>\n'
+    return said + (f'<p class="soft" dir="auto">{escaped(rate_line(verdict))}</p>\n' if rate_line(verdict) else "")
 
 
 def _turn_rows(turn_meta: pd.DataFrame, messages: Sequence[dict[str, Any]]) -> dict[int, tuple[int, dict[str, Any]]]:
-    """{message index: (turn, its row with numbers as floats and `rejects` as bool)}."""
+    """{message index: (turn, its row with numbers as floats and `alarm` as bool)}."""
     columns = {str(name): numbers(turn_meta, str(name)).tolist() for name in turn_meta.columns}
-    columns["rejects"] = truths(turn_meta, "rejects").tolist()
+    columns["alarm"] = truths(turn_meta, "alarm").tolist()
     if "message_index" not in turn_meta:
         columns["message_index"] = [i for i, message in enumerate(messages) if message.get("role") == "assistant"]
     places = zip(columns["message_index"], columns.get("assistant_turn", []), strict=False)
@@ -94,13 +111,14 @@ def _plain_message(message: dict[str, Any]) -> str:
     return f'{head}<div class="b" dir="auto">{content}</div></section>\n'
 
 
-def _spans(texts: list[str], values: np.ndarray, limit: float) -> str:
-    """One span a token, colored by its step, with u_k as a tooltip."""
-    parts = []
-    for text, value, step in zip(texts, values.tolist(), heat_steps(values, limit).tolist(), strict=True):
+def _spans(runs: list[tuple[str, list[int]]], values: np.ndarray, limit: float, kind: TokenValue) -> str:
+    """One span a token, or the tokens of one character, colored by its step, with its value as a tooltip."""
+    parts, name = [], kind.label.split(":")[0]
+    merged = merged_values(values, runs, kind)
+    for (text, pieces), value, step in zip(runs, merged.tolist(), heat_steps(merged, limit).tolist(), strict=True):
         shown = escaped(text).replace("\n", "\u21b5\n")
-        tooltip = f"u {value:+.3g}" + (", part of the next character" if text == CONTINUATION else "")
-        parts.append(f'<span class="{_step_class(step)}" title="{tooltip}">{shown}</span>')
+        more = f", {kind.merged} of the {len(pieces)} tokens of the character" if len(pieces) > 1 else ""
+        parts.append(f'<span class="{_step_class(step)}" title="{name} {value:+.3g}{more}">{shown}</span>')
     return "".join(parts)
 
 
@@ -116,18 +134,17 @@ def _colors() -> str:
     return f"{colors}{below} {{ box-shadow: inset 0 -2px #c2570c; }}\n"
 
 
-def _legend(limit: float) -> str:
+def _legend(limit: float, kind: TokenValue) -> str:
     swatches = "".join(f'<i class="{_step_class(step)}"></i>' for step in range(-HEAT_STEPS, HEAT_STEPS + 1))
+    name = kind.label.split(":")[0]
     return f"""<div class="legend">
 <div class="row">{swatches}</div>
 <div class="row"><span>\u2212{limit:.3g}</span><span>0</span><span>+{limit:.3g}</span></div>
-<div class="row"><span>away</span><span>u</span><span>toward the assistant</span></div>
+<div class="row"><span>away from the assistant</span><span>{name}</span><span>toward the assistant</span></div>
 </div>
-<p class="soft">u is the projection of one token on the assistant axis; point at a token to read it. Only exactly
-zero is white: the color's side is the sign of u, and tokens below zero are underlined. Colors are full from
-\u00b1{limit:.3g} on (98 % of the tokens are within), the same for all turns. A turn's score comes from its pooled
-activations; it is in general not the mean of its tokens' u, since the log1p of a mean is not the mean of the log1p.
-A token that holds only a part of a character's bytes is shown as {CONTINUATION}.</p>
+<p class="soft">{escaped(kind.words)}. Point at a token to read its number. Only exactly zero is white: the color\u2019s
+side is the sign of {name}, and tokens below zero are underlined. Colors are full from \u00b1{limit:.3g} on (98 % of
+the tokens are within), the same for all turns. Tokens that are parts of one character are shown together.</p>
 """
 
 
@@ -136,26 +153,26 @@ def _number(row: dict[str, Any], column: str, digits: str = ".4g") -> str:
     return format(value, digits) if np.isfinite(value) else "\u2013"
 
 
-def _facts(row: dict[str, Any], n_tokens: int, is_onset: bool) -> str:
+def _facts(row: dict[str, Any], n_tokens: int, is_alarm: bool) -> str:
     """What is known of a turn, as HTML."""
     if not n_tokens:
         return "no tokens: not scored"
     facts = [f"score {_number(row, 'score')}"]
-    if "score_low" in row:
+    if np.isfinite(row.get("score_low", np.nan)):
         facts[0] += f" [{_number(row, 'score_low')}, {_number(row, 'score_high')}]"
+    if np.isfinite(row.get("expected_low", np.nan)):
+        band = f"{_number(row, 'expected_low')} to {_number(row, 'expected_high')}"
+        facts.append(f"plain conversations here: {band} (middle 90 %), z {_number(row, 'z', '+.2f')}")
     facts.append(f"{n_tokens:,} tokens")
-    if "percentile_assistant" in row:
-        facts.append(f"percentile {_number(row, 'percentile_assistant', '.3g')} of the assistant\u2019s own responses")
-    if "percentile_others" in row:
-        facts.append(f"{_number(row, 'percentile_others', '.3g')} of other roles\u2019")
-    if "p_value" in row:
-        facts.append(f"p {_number(row, 'p_value', '.2g')}")
-    if "adjusted_p_value" in row:
-        facts.append(f"p {_number(row, 'adjusted_p_value', '.2g')} with confounds taken out")
+    if np.isfinite(row.get("percentile_assistant", np.nan)):
+        share = _number(row, "percentile_assistant", ".3g")
+        facts.append(f"above {share} % of the assistant\u2019s single answers")
+    if np.isfinite(row.get("percentile_others", np.nan)):
+        facts.append(f"above {_number(row, 'percentile_others', '.3g')} % of other roles\u2019")
+    if np.isfinite(row.get("answer_p_value", np.nan)):
+        facts.append(f"p as a single answer {_number(row, 'answer_p_value', '.2g')}")
     if np.isfinite(row.get("evidence", np.nan)):
-        facts.append(f"evidence {_number(row, 'evidence', '.2g')} of {_number(row, 'threshold', '.2g')} nats")
-    if row["rejects"]:
-        facts.append('<span class="flag">\u25c6 the test rejects \u201cstill the assistant\u201d</span>')
-    if is_onset:
-        facts.append('<span class="flag">drift onset</span>')
+        facts.append(f"evidence {_number(row, 'evidence', '.2f')}, alarm level {_number(row, 'level', '.2f')}")
+    if is_alarm:
+        facts.append('<span class="flag">\u25c6 alarm at this turn</span>')
     return " \u00b7 ".join(facts)

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from personascope.display.figure import message_figure, save_figure
 from personascope.display.html import escaped, page
 from personascope.drift.pages.figures import DRIFT_FIGURES
 from personascope.drift.pages.heat import heat_html
-from personascope.drift.result_file import load_run
+from personascope.drift.result import DriftResult
+from personascope.drift.result_file import RunFile, load_run
 from personascope.drift.tables import tables
 from personascope.formats.files import write_text
 
@@ -23,17 +25,25 @@ def plot_run(result_file: str | Path, figures: Sequence[str], heat: str) -> None
         write_text(heat, page(run.title, "", f"<p>{escaped(run.result)}</p>"))
         return
     result, made = run.result, tables(run.result)
-    context = {
+    context = context_of(run, result)
+    for figure, paths in drawn.items():
+        save_figure(DRIFT_FIGURES[figure](made, context), *paths)
+    tokens, meta = made["q3_token_localization"], made["turn_meta"]
+    write_text(heat, heat_html(tokens, run.messages, meta, run.title, result.verdict))
+
+
+def context_of(run: RunFile, result: DriftResult) -> dict[str, Any]:
+    """What the figures need to know of a run besides its tables."""
+    return {
         "title": run.title,
-        "assistant": result.options.axis.anchor[0],
+        "verdict": result.verdict,
+        "anchors": result.options.axis.anchor,
         "references": run.references,
         "selected_turn": None if result.selected is None else result.transitions[result.selected].turn,
         "warn": result.options.display.confound_warn_abs_corr,
         "high": result.options.display.confound_high_abs_corr,
+        "min_turns": result.options.display.confound_min_turns,
     }
-    for figure, paths in drawn.items():
-        save_figure(DRIFT_FIGURES[figure](made, context), *paths)
-    write_text(heat, heat_html(made["q3_token_localization"], run.messages, made["turn_meta"], run.title))
 
 
 def _stem(path: str) -> str:

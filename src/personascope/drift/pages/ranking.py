@@ -1,12 +1,12 @@
-"""Conversations ranked by how far they drift from the assistant, as a figure and as a page.
+"""Conversations ranked by what speaks for drift, as a figure and as a page.
 
-Within each analysis: conversations with a drift onset come first, then the larger `fall` comes first, where
-fall = score_min - score_first (0 or negative): how far below its first turn a conversation gets. Scores of different
-analyses have different scales, so each analysis is ranked by itself. What could not be analyzed stands at the end.
+Within each analysis: conversations with an alarm come first, then the smaller p, then the lower `fall`, the lowest
+standardized score. Scores of different analyses have different scales, so each analysis is ranked by itself. What
+could not be analyzed stands at the end.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,21 +14,33 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from personascope.display.figure import BLACK, BLUE, GREY, ORANGE, clean, finish, font_text, message_figure, save_figure
-from personascope.display.html import escaped, page
-from personascope.drift.summary import detection_table, read_summaries, summary_table
-from personascope.formats.files import write_text
-from personascope.formats.tables import numbers, write_csv, write_table
+from personascope.display.figure import (
+    BLACK,
+    BLUE,
+    GREY,
+    ORANGE,
+    PALE_BLUE,
+    clean,
+    finish,
+    font_text,
+    message_figure,
+)
+from personascope.display.html import SORT, TABLE_STYLE, cell, escaped, page, table
+from personascope.drift.calibration import BAND
+from personascope.drift.pages.words import rate_text, share
+from personascope.formats.tables import numbers
 
 MOST_ROWS = 25  # of one analysis in the figure; the page has all
 MOST_FAILED = 12
+UNTESTED = 0.7  # inches of an analysis without a test
 COLUMNS = {
     "conversation": "conversation",
-    "fall": "fall",
-    "onset": "onset",
-    "onset_since": "since",
-    "min_p_value": "smallest p",
-    "score_first": "first",
+    "p_value": "p",
+    "q_value": "q",
+    "alarm_turn": "alarm at turn",
+    "onset": "evidence since",
+    "fall": "lowest z",
+    "score_first": "first score",
     "score_last": "last",
     "score_min": "lowest",
     "largest_drop": "largest drop",
@@ -41,61 +53,101 @@ COLUMNS = {
     "nearest_role_end": "nearest role at the end",
     "flags": "flags",
 }
-WHOLE = ("onset", "onset_since", "largest_drop_turn", "n_turns", "n_tokens")
+WHOLE = ("alarm_turn", "onset", "largest_drop_turn", "n_turns", "n_tokens")
 TEXTS = ("conversation", "confound_verdict", "effect_strength", "nearest_role_end", "flags")
 FAILED = ("conversation", "analysis", "status", "reason")
-STYLE = """body { max-width: none; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 0.85rem; }
-th, td { padding: 0.2rem 0.6rem; border-bottom: 1px solid var(--edge); text-align: right; vertical-align: top; }
-th { position: sticky; top: 0; background: var(--ground); }
-.t { text-align: left; overflow-wrap: anywhere; min-width: 5rem; max-width: 24rem; unicode-bidi: isolate; }
-td.t:last-child { min-width: 22rem; }
-td.t:nth-child(2) { min-width: 14rem; }
-.onset { font-weight: 700; }
-.bar { display: inline-block; height: 0.7rem; background: #d9760f; margin-left: 0.4rem; }
+LINKS = {
+    "token_heat.html": "tokens",
+    "trajectory.png": "scores",
+    "top_features.png": "features",
+    "nearest_roles.png": "roles",
+    "confounds.png": "confounds",
+}
+STYLE = f"""body {{ max-width: none; }}
+p {{ max-width: 60rem; }}
+{TABLE_STYLE}td.t:nth-child(2) {{ min-width: 14rem; }}
+td.look {{ min-width: 20rem; }}
+h1 {{ font-size: 1.7rem; }}
+h2 {{ margin-top: 2rem; font-size: 1.3rem; }}
+td.t:last-child {{ min-width: 22rem; }}
 """
+NOTE = """<p class="soft">Conversations with an alarm come first, then the smaller p, then the lower z; click a
+column\u2019s head to sort by it. p is the rank of a conversation\u2019s evidence among those of the plain
+reference conversations; q is the share of false ones among all conversations of the analysis that have at
+most this p (Benjamini and Hochberg). The lowest z is that of the lowest turn, in standard deviations of
+what plain conversations score at that turn and length, so that no turn lies low because it is late or long;
+among more turns the lowest lies lower by chance, which p accounts for, since the references have as many
+turns as are tested. Rows without an alarm are grey. Links work where this page lies in the results folder.
+Scores of different analyses have different scales.</p>
+"""
+Nulls = Mapping[str, Mapping[str, Any]]
+Links = Mapping[tuple[str, str], str]
 
 
-def ranked(summary: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(conversations with status "ok", in order, with the column `fall`; all others)."""
-    table = summary.assign(
-        fall=numbers(summary, "score_min") - numbers(summary, "score_first"),
-        without_onset=~np.isfinite(numbers(summary, "onset")),
-    )
-    analyzed = table["status"].astype(str) == "ok"
-    order = ["without_onset", "fall", "conversation"]
-    kept = table.loc[analyzed].sort_values(by=order, kind="stable", na_position="last")
-    return kept.drop(columns="without_onset"), table.loc[~analyzed]
+def by_analysis(summary: pd.DataFrame) -> tuple[list[tuple[str, pd.DataFrame]], pd.DataFrame]:
+    """([(analysis, its conversations with status "ok", in the summary's order)], all others)."""
+    if not len(summary):
+        return [], summary
+    analyzed = summary["status"].astype(str) == "ok"
+    kept = summary.loc[analyzed]
+    groups = kept.groupby(kept["analysis"].astype(str), sort=True) if len(kept) else []
+    return [(str(name), part) for name, part in groups], summary.loc[~analyzed]
 
 
-def _by_analysis(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Each analysis and its rows, in the order of their names."""
-    return [(str(name), part) for name, part in table.groupby(table["analysis"].astype(str), sort=True)]
-
-
-def ranking_figure(summary: pd.DataFrame, *, title: str = "Conversations ranked by drift") -> Figure:
-    """One panel an analysis, the conversation that drifts most on top: from the first turn's score to the lowest."""
+def ranking_figure(
+    summary: pd.DataFrame, nulls: Nulls | None = None, *, title: str = "Conversations ranked by evidence of drift"
+) -> Figure:
+    """One row of panels an analysis, what speaks most for drift on top: p, and the lowest standardized score."""
     if not len(summary):
         return message_figure("No conversation was analyzed.", title)
-    kept, failed = ranked(summary)
-    parts = _by_analysis(kept)
+    parts, failed = by_analysis(summary)
     lost = _failures(failed)
-    heights = [0.9 + 0.24 * min(len(part), MOST_ROWS) for _, part in parts] + ([0.3 + 0.16 * len(lost)] if lost else [])
-    figure = Figure(figsize=(9, 0.5 + sum(heights)), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(len(heights), 1, height_ratios=heights))
-    for ax, (name, part) in zip(panels, parts, strict=False):
+    heights = [1.2 + 0.23 * min(len(part), MOST_ROWS) if _tested(part) else UNTESTED for _, part in parts]
+    heights += [0.3 + 0.16 * len(lost)] if lost else []
+    figure = Figure(figsize=(10, 0.9 + sum(heights)), layout="constrained")
+    grid = figure.add_gridspec(len(heights), 2, height_ratios=heights, width_ratios=(1, 1))
+    for row, (name, part) in enumerate(parts):
+        null = (nulls or {}).get(name, {})
+        if not _tested(part):
+            _draw_untested(figure.add_subplot(grid[row, :]), name, len(part), null)
+            continue
+        left = figure.add_subplot(grid[row, 0])
+        right = figure.add_subplot(grid[row, 1], sharey=left)
         left_out = f" (the first {MOST_ROWS} of {len(part)})" if len(part) > MOST_ROWS else ""
-        ax.set_title(f"analysis {font_text(name, 60)}{left_out}", loc="left", fontsize=10)
-        _draw_ranking(ax, part.head(MOST_ROWS))
-    if parts:
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower left", ncols=4, frameon=False, fontsize=8)
+        left.set_title(f"analysis {font_text(name, 40)}{left_out}", loc="left", fontsize=10)
+        right.set_title(_rate(null), loc="left", fontsize=7.5, color=BLACK)
+        _draw_p(left, part.head(MOST_ROWS), null.get("alpha"))
+        _draw_fall(right, part.head(MOST_ROWS))
+        right.tick_params(labelleft=False)
+    handles = {text: handle for ax in figure.axes for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)}
+    if handles:
+        style = {"loc": "outside lower left", "ncols": 4, "frameon": False, "fontsize": 8}
+        figure.legend(list(handles.values()), list(handles), **style)
     if lost:
-        panels[-1].set_axis_off()
-        style = {"fontsize": 8, "va": "top", "color": BLACK, "transform": panels[-1].transAxes}
-        panels[-1].text(0, 1, "\n".join(["Not analyzed:", *lost]), **style)
+        _write(figure.add_subplot(grid[len(heights) - 1, :]), "\n".join(["Not analyzed:", *lost]))
     return finish(figure, title)
+
+
+def _tested(part: pd.DataFrame) -> bool:
+    return bool(np.isfinite(numbers(part, "p_value")).any())
+
+
+def _write(ax: Axes, text: str) -> None:
+    ax.set_axis_off()
+    ax.text(0, 1, text, fontsize=8, va="top", color=BLACK, transform=ax.transAxes)
+
+
+def _draw_untested(ax: Axes, name: str, count: int, null: Mapping[str, Any]) -> None:
+    """A line in place of panels that would be empty."""
+    ax.set_title(f"analysis {font_text(name, 40)}", loc="left", fontsize=10)
+    reason = font_text(null.get("reason"), 90) or "no conversation has a p"
+    _write(ax, f"{count} conversations, not tested: {reason}. The page drift_ranking.html has their scores.")
+
+
+def _rate(null: Mapping[str, Any]) -> str:
+    """The false alarms of an analysis, over all references."""
+    rate = null.get("false_alarms", {}).get("")
+    return f"false alarms measured: {rate_text(rate)}" if rate else ""
 
 
 def _failures(failed: pd.DataFrame) -> list[str]:
@@ -107,82 +159,136 @@ def _failures(failed: pd.DataFrame) -> list[str]:
     return lines if more <= 0 else [*lines[:MOST_FAILED], f"and {more} more"]
 
 
-def _draw_ranking(ax: Axes, part: pd.DataFrame) -> None:
-    places = np.arange(len(part))
-    first, lowest, last = (numbers(part, name) for name in ("score_first", "score_min", "score_last"))
-    onset = np.isfinite(numbers(part, "onset"))
-    ax.hlines(places, lowest, first, color=ORANGE, linewidth=3, alpha=0.55)
-    ax.plot(first, places, "o", color=BLUE, markersize=5.5, label="first turn")
-    ax.plot(lowest, places, "<", color=ORANGE, markersize=6, label="lowest turn")
-    ax.plot(last, places, "|", color=BLACK, markersize=9, markeredgewidth=1.6, label="last turn")
-    names = [font_text(name, 44) for name in part["conversation"]]
-    labels = [f"{name}  \u25c6" if drifts else name for name, drifts in zip(names, onset, strict=True)]
-    ax.set_yticks(places, labels, fontsize=8)
-    for label, drifts in zip(ax.get_yticklabels(), onset, strict=True):
-        label.set_fontweight("bold" if drifts else "normal")
-    ax.plot([], [], "D", color=BLACK, markersize=4, label="drift onset by the test (name in bold)")
-    ax.set_ylim(len(part) - 0.4, -0.6)
-    left, right = ax.get_xlim()
-    if left < 0 < right:
-        ax.axvline(0, color=GREY, linewidth=0.8, zorder=0)
-    ax.set_xlabel("score (right: toward the assistant)", fontsize=9)
+def _draw_marks(ax: Axes, values: np.ndarray, alarm: np.ndarray) -> None:
+    places = np.arange(len(values))
+    for rows, marker, color, size, label in (
+        (alarm, "D", ORANGE, 6, "alarm (name in bold)"),
+        (~alarm, "o", "#9a9a9a", 5, "no alarm"),
+    ):
+        if (rows & np.isfinite(values)).any():
+            ax.plot(values[rows], places[rows], marker, color=color, markersize=size, label=label, zorder=3)
+    ax.set_ylim(len(values) - 0.4, -0.6)
     ax.grid(axis="y", color="#eeeeee", zorder=0)
     ax.set_axisbelow(True)
     clean(ax)
 
 
-def ranking_html(summary: pd.DataFrame, *, title: str = "Conversations ranked by drift") -> str:
-    """The same ranking as a page with every column; complete HTML, all texts escaped."""
-    kept, failed = ranked(summary) if len(summary) else (summary, summary)
-    parts = [_ranking_table(name, part) for name, part in (_by_analysis(kept) if len(kept) else [])]
-    note = """<p class="soft">Fall: the lowest turn's score minus the first turn's; negative is away from the assistant.
-Conversations with a drift onset (the first turn at which the sequential test rejects \u201cstill the assistant\u201d)
-come first, then the larger fall. Scores of different analyses have different scales.</p>
-"""
-    body = note + ("".join(parts) or "<p>No conversation was analyzed.</p>\n") + _failed_table(failed)
-    return page(title, STYLE, body)
+def _draw_p(ax: Axes, part: pd.DataFrame, alpha: float | None) -> None:
+    p, alarm = numbers(part, "p_value"), np.isfinite(numbers(part, "alarm_turn"))
+    _draw_marks(ax, p, alarm)
+    names = [font_text(name, 36) for name in part["conversation"]]
+    ax.set_yticks(range(len(part)), names, fontsize=8)
+    for label, raised in zip(ax.get_yticklabels(), alarm, strict=True):
+        label.set(fontweight="bold" if raised else "normal", color=BLACK if raised else GREY)
+    ax.set_xscale("log")
+    ax.set_xlim(float(np.nanmin(p)) / 1.6, 1.3)
+    if alpha is not None:
+        label = f"stated share of false alarms ({share(alpha)})"
+        ax.axvline(alpha, color=BLUE, linewidth=1, linestyle=(0, (4, 2)), label=label, zorder=1)
+    ticks = [tick for tick in (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1) if tick > np.nanmin(p) / 1.6]
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
+    ax.set_xlabel("p among plain conversations", fontsize=9)
 
 
-def _ranking_table(name: str, part: pd.DataFrame) -> str:
-    deepest = float(np.nanmin(numbers(part, "fall"), initial=0.0)) or -1.0
-    heads = "".join(f"<th {_kind(column)}>{label}</th>" for column, label in COLUMNS.items())
-    head = f'<thead><tr><th>rank</th>{heads}<th class="t">metadata</th></tr></thead>'
-    rows = "".join(_row(rank, row, deepest) for rank, row in enumerate(part.to_dict("records"), start=1))
-    table = f"<table>{head}<tbody>\n{rows}</tbody></table>"
-    return f'<h2>Analysis {escaped(name)}</h2>\n<div class="wide">{table}</div>\n'
+def _draw_fall(ax: Axes, part: pd.DataFrame) -> None:
+    fall, alarm = numbers(part, "fall"), np.isfinite(numbers(part, "alarm_turn"))
+    _draw_marks(ax, fall, alarm)
+    label = "middle 90 % of the turns of plain conversations"
+    ax.axvspan(-BAND, BAND, color=PALE_BLUE, alpha=0.45, linewidth=0, label=label, zorder=0)
+    ax.axvline(0, color="#5b9bc4", linewidth=0.9, zorder=1)
+    ax.set_xlabel("lowest z of a turn (standard deviations; left: away)", fontsize=9)
 
 
-def _kind(column: str) -> str:
-    """The attributes of a column's cells."""
-    return 'class="t" dir="auto"' if column in TEXTS else 'class="n"'
+def ranking_html(
+    summary: pd.DataFrame,
+    nulls: Nulls | None = None,
+    links: Links | None = None,
+    *,
+    title: str = "Conversations ranked by evidence of drift",
+) -> str:
+    """The same ranking as a page with every column; complete HTML, all texts escaped.
+
+    nulls: what `drift_null` says of each analysis; links: {(analysis, conversation): folder of its figures, from the
+    page}, of those that have some.
+    """
+    parts, failed = by_analysis(summary)
+    nulls, body = nulls or {}, [NOTE]
+    for name, part in parts:
+        body.append(f'<h2 dir="auto">Analysis {escaped(name)}</h2>\n')
+        body.append(rates_html(nulls.get(name, {})))
+        body.append(_ranking_table(name, part, links or {}))
+    body.append("" if parts else "<p>No conversation was analyzed.</p>\n")
+    return page(title, STYLE, "".join(body) + _failed_table(failed), script=SORT)
 
 
-def _row(rank: int, row: dict[Any, Any], deepest: float) -> str:
-    """One conversation; the bar behind its fall is as long as the fall's share of the deepest one."""
-    cells = []
+def rates_html(null: Mapping[str, Any]) -> str:
+    """The false alarms that were measured, a row a domain; or why there is no test."""
+    if not null:
+        return ""
+    if null.get("reason"):
+        return f'<p dir="auto">No test: {escaped(null["reason"])}</p>\n'
+    heads = [("domain", True), ("calibrating", False), ("stated", False)]
+    heads.append(("false alarms measured on held-out ones", True))
+    rows = []
+    for domain, rate in null["false_alarms"].items():
+        count = null["references"].get(domain)
+        cells = [cell(domain or "all", text=True), cell("with all" if count is None else str(count))]
+        cells += [cell(share(null["alpha"])), cell(rate_text(rate), text=True)]
+        rows.append(("", cells))
+    turns = f'<p class="soft">Tested up to turn {null["turns_max"] - 1}.</p>\n' if null.get("turns_max") else ""
+    return f"<p>False alarms, by domain of plain reference conversations:</p>\n{table(heads, rows)}{turns}"
+
+
+def _ranking_table(analysis: str, part: pd.DataFrame, links: Links) -> str:
+    linked = any(name == analysis for name, _ in links)
+    heads = [("rank", False), ("conversation", True), *([("look at", True)] if linked else [])]
+    heads += [(label, column in TEXTS) for column, label in COLUMNS.items() if column != "conversation"]
+    rows = []
+    for rank, row in enumerate(part.to_dict("records"), 1):
+        look = [_links(links.get((analysis, str(row["conversation"]))))] if linked else []
+        rows.append(_row(rank, row, look))
+    return table([*heads, ("metadata", True)], rows, sortable=True)
+
+
+def _row(rank: int, row: dict[Any, Any], look: list[str]) -> tuple[str, list[str]]:
+    """The class of a row, and its cells."""
+    cells = [cell(str(rank)), cell(text_of(row["conversation"]), text=True), *look]
     for column in COLUMNS:
-        shown = _text(row.get(column)) if column in TEXTS else _figure(row.get(column), column in WHOLE)
-        bar = ""
-        if column == "fall" and shown and float(row["fall"]) < 0:
-            bar = f'<span class="bar" style="width: {5 * float(row["fall"]) / deepest:.2f}rem"></span>'
-        cells.append(f"<td {_kind(column)}>{escaped(shown)}{bar}</td>")
-    strong = ' class="onset"' if _figure(row.get("onset"), True) else ""
-    metadata = escaped(_text(row.get("metadata")))
-    return f'<tr{strong}><td>{rank}</td>{"".join(cells)}<td class="t" dir="auto">{metadata}</td></tr>\n'
+        value = row.get(column)
+        if column in TEXTS:
+            cells += [] if column == "conversation" else [cell(text_of(value), text=True)]
+        else:
+            number = _number(value)
+            cells.append(cell(figure_of(number, column in WHOLE), value=number))
+    cells.append(cell(text_of(row.get("metadata")), text=True))
+    return ("quiet" if _number(row.get("alarm_turn")) is None else "alarm"), cells
 
 
-def _figure(value: Any, whole: bool) -> str:
-    """A number for a cell; nothing where there is none."""
+def _links(folder: str | None) -> str:
+    """A cell with links to the figures of a conversation, where it has some."""
+    if folder is None:
+        return cell("", text=True)
+    links = (f'<a href="{escaped(folder)}/{file}">{word}</a>' for file, word in LINKS.items())
+    return cell("", text=True, markup=" \u00b7 ".join(links)).replace('class="t"', 'class="t look"', 1)
+
+
+def _number(value: Any) -> float | None:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        return ""
-    if not np.isfinite(number):
-        return ""
-    return (f"{number:,.0f}" if whole else f"{number:.4g}").replace("-", "\u2212")
+        return None
+    return number if np.isfinite(number) else None
 
 
-def _text(value: Any) -> str:
+def figure_of(number: float | None, whole: bool = False) -> str:
+    """A number for a cell; nothing where there is none."""
+    if number is None:
+        return ""
+    return f"{number:,.0f}" if whole else f"{number:.3g}".replace("-", "\u2212")
+
+
+def text_of(value: Any) -> str:
     """Text for a cell from text, a list, a mapping or nothing."""
     if isinstance(value, dict):
         return json.dumps(value, ensure_ascii=False, default=str) if value else ""
@@ -194,24 +300,7 @@ def _text(value: Any) -> str:
 def _failed_table(failed: pd.DataFrame) -> str:
     if not len(failed):
         return ""
-    rows = "".join(
-        "".join(
-            ["<tr>", *(f'<td class="t" dir="auto">{escaped(_text(row.get(name)))}</td>' for name in FAILED), "</tr>\n"]
-        )
-        for row in failed.to_dict("records")
-    )
-    heads = "".join(f'<th class="t">{name}</th>' for name in FAILED)
-    table = f"<table><thead><tr>{heads}</tr></thead><tbody>\n{rows}</tbody></table>"
-    return f'<h2>Not analyzed</h2>\n<div class="wide">{table}</div>\n'
-
-
-def write_summary(
-    summaries: Sequence[str], *, table: str, csv: str, detection: str, page: str, png: str, svg: str
-) -> None:
-    """From summary.json of every run to the table of all, how simulated pressure was detected, and the ranking."""
-    rows = summary_table(read_summaries(summaries))
-    write_table(table, rows)
-    write_csv(csv, rows)
-    write_csv(detection, detection_table(rows))
-    write_text(page, ranking_html(rows))
-    save_figure(ranking_figure(rows), png, svg)
+    rows: Sequence[tuple[str, list[str]]] = [
+        ("", [cell(text_of(row.get(name)), text=True) for name in FAILED]) for row in failed.to_dict("records")
+    ]
+    return f"<h2>Not analyzed</h2>\n{table([(name, True) for name in FAILED], rows)}"

@@ -1,0 +1,116 @@
+"""What an experiment is called, and the parameters of its rules: what decides a result, and nothing else."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from personascope.drift import options as drift_options
+from personascope.drift.options import names_of
+
+# The role matrix that turns are held against: the maxima of a turn, not of all responses of a role.
+POOLED = {"mean": "mean", "max": "mean_of_max"}
+# The keys of each block that decide results; the others only say where and in what portions the work is done.
+MODEL_SPEC = ("id", "revision", "dtype", "trust_remote_code")
+ENGINE = ("model", "base_url", "engine_options", "vllm_extensions")
+SAMPLING = ("temperature", "top_p", "max_tokens", "max_model_len", "seed")
+
+
+@dataclass(frozen=True)
+class Names:
+    """config: checked, with every default; roles: sorted names; prompts: the most that a role has; conversations,
+    references: {name: file} of those that are analyzed, and of those in which nothing drifts. Files are given with
+    Snakemake's path variables (`<out>`, `<model>`, `<cell>`, ...)."""
+
+    config: dict[str, Any]
+    roles: list[str]
+    prompts: int
+    conversations: dict[str, str]
+    references: dict[str, str]
+
+    # ---- names ------------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The experiment's name, its folder below results, logs and benchmarks."""
+        return self.config["experiment"]
+
+    @property
+    def mode(self) -> str:
+        return self.config["generation"]["question_mode"]
+
+    @property
+    def model(self) -> str:
+        """The model's name in paths."""
+        return self.config["model"].get("name") or Path(self.config["model"]["id"]).name
+
+    @property
+    def sae(self) -> str:
+        """The SAE's name in paths."""
+        sae = self.config["sae"]
+        if sae["name"]:
+            return sae["name"]
+        name = Path(sae["path"]).name if sae["path"] else f"{sae['release']}_{sae['id']}"
+        return re.sub(r"[^A-Za-z0-9._-]+", "_", name).removeprefix(f"{self.model}_")
+
+    @property
+    def path_variables(self) -> dict[str, str]:
+        """Snakemake's path variables: the experiment's own folders, and the parts of its paths."""
+        name = self.name
+        folders = {"out": f"<results>/{name}", "log": f"<logs>/{name}", "bench": f"<benchmarks>/{name}"}
+        return folders | {"model": self.model, "sae": self.sae, "cell": f"{self.mode}/<model>_<sae>"}
+
+    # ---- parameters of rules ----------------------------------------------------------------------------------------
+
+    def spec(self, block: str, *keys: str) -> dict[str, Any]:
+        """Some keys of a block."""
+        return {key: self.config[block][key] for key in keys}
+
+    @property
+    def model_params(self) -> dict[str, Any]:
+        """What defines the model's results."""
+        return {"host": "model", "model": self.spec("model", *MODEL_SPEC)}
+
+    @property
+    def engine_params(self) -> dict[str, Any]:
+        """What defines generated text."""
+        generation = self.config["generation"]
+        options = generation["backend_options"]
+        engine = {"backend": generation["backend"], "engine": {key: options[key] for key in ENGINE if key in options}}
+        return self.model_params | {"model_name": self.model} | engine | self.spec("generation", *SAMPLING)
+
+    @property
+    def activation_params(self) -> dict[str, Any]:
+        """What defines the activations of a text."""
+        sae = {key: self.config["sae"][key] for key in ("path", "release", "id")}
+        return self.model_params | {"sae": sae} | self.spec("extraction", "residual_layers")
+
+    @property
+    def analyses(self) -> list[str]:
+        return list(self.config["drift"]["analyses"])
+
+    def analyses_with(self, key: str) -> list[str]:
+        """The analyses whose `tables`, `figures` or `user_prediction` are asked for."""
+        wanted = self.config["drift"][key]
+        return self.analyses if wanted == "all" else wanted
+
+    def analysis_options(self, name: str) -> dict[str, Any]:
+        """The options of a named analysis, flat: the block `axis`, overridden by the analysis's own."""
+        return self.config["axis"] | self.config["drift"]["analyses"][name]
+
+    def reference_options(self, name: str) -> dict[str, Any]:
+        """Those of them that decide the reference: neither the test's nor what is only displayed."""
+        return self._options_but(name, drift_options.TestOptions, drift_options.DisplayOptions)
+
+    def null_options(self, name: str) -> dict[str, Any]:
+        """Those of them that decide the null: all but what is only displayed."""
+        return self._options_but(name, drift_options.DisplayOptions)
+
+    def _options_but(self, name: str, *groups: type) -> dict[str, Any]:
+        left_out = {option for group in groups for option in names_of(group)}
+        return {key: value for key, value in self.analysis_options(name).items() if key not in left_out}
+
+    def matrix_space(self, analysis: str) -> str:
+        """The folder of the role matrix that an analysis is made from."""
+        options = self.analysis_options(analysis)
+        return POOLED[options["pooling"]] if options["space"] == "sae" else "residual"
