@@ -56,7 +56,8 @@ rule all:
     input:
         *(E.responses, E.features, E.role_matrix, E.axis),
         *(E.tokens, E.reference_tokens, E.calibrations),
-        *(E.drift, E.drift_extras, E.linear_split, E.summary, E.benchmark),
+        *(E.drift, E.drift_extras, E.user_prediction, E.linear_split),
+        *(E.summary, E.benchmark),
 
 
 rule model:
@@ -103,7 +104,7 @@ rule drift:
     input:
         *(E.responses, E.features, E.role_matrix),
         *(E.tokens, E.reference_tokens, E.calibrations),
-        *(E.drift, E.drift_extras, E.summary, E.benchmark),
+        *(E.drift, E.drift_extras, E.user_prediction, E.summary, E.benchmark),
 
 
 rule splits:

@@ -151,6 +151,7 @@ def conversation_peak(tokens: int, folder: Path) -> float:
     request = extract_conversation.Request(
         conversation_file=str(folder / "talk.json"),
         tokens=str(folder / "tokens.parquet"),
+        user_means=str(folder / "user_means.npz"),
         model=ModelSpec(str(MODEL), dtype="float32"),
         sae=SAESpec(path=str(SAE)),
         residual_layers=[15],

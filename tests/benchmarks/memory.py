@@ -84,16 +84,16 @@ def make_reference(folder: Path) -> None:
 
     from personascope.directions.bootstrap import AxisBootstrap
     from personascope.drift.options import SCORE_METHODS
-    from personascope.drift.reference import Reference
+    from personascope.drift.reference import KEYS, Reference
     from personascope.drift.turns import MASS_METRICS
 
     responses, draws = np.zeros(6000, np.float32), np.zeros(1000)
     axes, none = np.zeros((65536, 1000), np.float32), np.empty((65536, 0), np.float32)
     drawn = AxisBootstrap(axes, none, draws, draws, draws)
     scores, mass = (dict.fromkeys(names, responses) for names in (SCORE_METHODS, MASS_METRICS))
-    keys = [responses.astype(np.int32)] * 4
-    about: dict[str, Any] = {"role_names": ["assistant"], "anchors": np.zeros(1, np.int32), "split_half": 0.9}
-    Reference(scores, mass, *keys, **about, **vars(drawn)).save(folder / "reference.npz")
+    about: dict[str, Any] = dict.fromkeys(KEYS, responses.astype(np.int32))
+    about |= {"role_names": ["assistant"], "anchors": np.zeros(1, np.int32), "split_half": 0.9}
+    Reference(scores, mass, **about, **vars(drawn)).save(folder / "reference.npz")
 
 
 REFERENCE_MB = 270  # 65,536 x 1,000 floats, and the scores

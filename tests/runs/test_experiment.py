@@ -139,6 +139,10 @@ WRONG: dict[str, tuple[Callable[[], dict[str, Any]], list[str]]] = {
     "drift-no-analysis-left": (key(drift={"analyses": {"default": None}}), ["drift.analyses"]),
     "drift-analysis-name": (key(drift={"analyses": {"a b": {}}}), ["drift.analyses", "a b"]),
     "drift-figures-of-nothing": (key(drift={"figures": ["nothing"]}), ["drift.figures", "nothing", "default"]),
+    "drift-prediction-of-nothing": (
+        key(drift={"user_prediction": ["default", "nothing"]}),
+        ["drift.user_prediction", "nothing", "default"],
+    ),
     "drift-no-folder": (key(drift={"conversations": ["nowhere"]}), ["config, drift", "nowhere"]),
     "drift-file-name": (
         lambda: write("odd/a b; rm -rf x.json", "[]") or {"drift": {"conversations": ["odd"]}},
@@ -272,6 +276,19 @@ def test_anchors_that_are_not_selected_are_warned_about(folder: Path) -> None:
     assert read().warnings() == []
     (warning,) = read({"axis": {"anchor": ["Assistant", "helper"]}}).warnings()
     assert "axis.anchor: 'helper'" in warning
+
+
+def test_the_user_s_prediction_is_a_table_an_analysis_where_it_is_asked_for(folder: Path) -> None:
+    assert read({}).user_prediction == []
+    talks = {"conversations": ["talks"], "references": {"folder": "resources/simulations", "samples": 2}}
+    named = {"default": {}, "other": {"transform": "raw"}}
+    asked = read({"drift": talks | {"analyses": named, "user_prediction": ["other"]}})
+    assert asked.user_prediction == ["<out>/user_prediction/<cell>/other.csv"]
+    assert len(read({"drift": talks | {"analyses": named, "user_prediction": "all"}}).user_prediction) == 2
+    names = ["one", "two", "plain-0", "plain-1"]
+    assert asked.user_means == [f"<out>/tokens/<model>_<sae>/{name}.user_means.npz" for name in names]
+    assert asked.tokens + asked.reference_tokens == [f"<out>/tokens/<model>_<sae>/{name}.parquet" for name in names]
+    assert asked.user_prediction_mb > asked.drift_mb
 
 
 def test_sizes_decide_no_result_and_params_hold_no_size(folder: Path) -> None:

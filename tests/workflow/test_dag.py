@@ -78,6 +78,16 @@ def test_the_linear_split_waits_for_the_axis_and_loads_no_model(workspace: Works
     assert counts == {**tokens, **axis, "project_decoder": 1, "linear_split": 4}
 
 
+def test_the_user_s_prediction_waits_for_conversations_and_references_and_for_no_reference_of_roles(
+    workspace: Workspace,
+):
+    overlay = workspace.overlay(TINY, {"drift": {"user_prediction": ["pc1"]}})
+    counts = workspace.counts(f"results/main/user_prediction/{CELL}/pc1.csv", "--configfile", overlay)
+    tokens = {"generate": 3, "extract": 3, "aggregate": 1, "simulate": 1, "extract_conversation": 8}
+    assert counts == {**tokens, "user_prediction": 1}
+    assert workspace.counts("drift", "--configfile", overlay)["user_prediction"] == 1
+
+
 def test_rulegraph_and_lint(clone: Workspace):
     graph = clone.snakemake("--rulegraph").text
     assert all(rule in graph for rule in ("digraph", "fetch_model", "generate", "extract", "aggregate", "plot_axis"))

@@ -120,6 +120,14 @@ def test_drift_loads_no_model(finished: Workspace):
     assert finished.read("logs/main/analysis_host.log").count("serves the run") == 2  # the first run's, and this one's
 
 
+def test_the_user_s_prediction_by_target(finished: Workspace):
+    table = f"results/main/user_prediction/{CELL}/residual.csv"
+    finished.snakemake(table, "--cores", "2", "--configfile", "overlay.yaml")
+    rows = pd.read_csv(finished.path / table)
+    assert rows["target"].tolist()[:2] == ["next score", "change"] and 15 in rows["layer"].tolist()
+    assert all("conversations with such turns, 10 are needed" in reason for reason in rows["reason"])
+
+
 def test_tokens_say_what_they_come_from(finished: Workspace):
     file = pq.ParquetFile(finished.path / f"results/main/tokens/{MODEL}_layer_15_width_4096/at-sea.parquet")
     metadata = json.loads(file.schema_arrow.metadata[b"personascope"])

@@ -164,6 +164,38 @@ rule plot_drift:
         "../scripts/plot_drift.py"
 
 
+rule user_prediction:
+    """How far the user's message alone predicts the next turn: for the analyses under drift.user_prediction."""
+    input:
+        tokens=E.tokens + E.reference_tokens,
+        user_means=E.user_means,
+        matrix=analysis_matrix,
+    output:
+        table=report(
+            "<out>/user_prediction/<cell>/{analysis}.csv",
+            caption="../report/user_prediction.rst",
+            category="All conversations",
+            labels={"kind": "prediction from the user's message", "analysis": "{analysis}"},
+        ),
+    log:
+        "<log>/user_prediction/<cell>/{analysis}.log",
+    benchmark:
+        "<bench>/user_prediction/<cell>/{analysis}.tsv"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 4
+    resources:
+        mem_mb=scaled(E.user_prediction_mb),
+        runtime=scaled(60),
+    params:
+        layers=config["extraction"]["residual_layers"],
+        options=lambda wildcards: E.reference_options(wildcards.analysis),
+        seed=config["drift"]["uncertainty"]["seed"],
+        code=code_hash("drift.user_prediction"),
+    script:
+        "../scripts/user_prediction.py"
+
+
 rule drift_summary:
     """All conversations and analyses side by side, ranked by drift."""
     input:

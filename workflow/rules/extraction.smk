@@ -29,13 +29,14 @@ rule extract:
 
 
 rule extract_conversation:
-    """The assistant tokens of one conversation, through the model host: one forward pass, and no model behind it."""
+    """One conversation through the model host: its assistant tokens, and the mean of what the user says before each turn."""
     input:
         E.model_files,
         E.sae_files,
         conversation_file=conversation_file,
     output:
         tokens="<out>/tokens/<model>_<sae>/{conversation}.parquet",
+        user_means="<out>/tokens/<model>_<sae>/{conversation}.user_means.npz",
     log:
         "<log>/extract_conversation/<model>_<sae>/{conversation}.log",
     benchmark:

@@ -1,19 +1,22 @@
 """Token activations of a whole conversation: ONE forward pass, kept for every assistant token.
 
-The pass ends at the last layer needed, attention builds no tokens x tokens matrix, and the SAE is applied to a
-chunk of tokens at a time: peak memory is linear in the tokens.
+Of what the user says before each assistant turn, the same pass gives the residual mean. It ends at the last layer
+needed, attention builds no tokens x tokens matrix, and the SAE is applied to a chunk of tokens at a time: peak memory
+is linear in the tokens.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from personascope.errors import UserError
 from personascope.extraction.extract import ExtractOptions
-from personascope.formats.tokens import TokenBlock
+from personascope.formats.tokens import TokenBlock, UserMeans
 from personascope.models.hookpoints import HookPoint, run_to
 from personascope.models.saes import LoadedSAE, encode_blocks
 from personascope.models.spans import Encoded, Message, Span, encode_conversation, locate_spans
@@ -23,17 +26,21 @@ TOO_LONG = ("refuse", "truncate")
 
 @dataclass(frozen=True)
 class EncodedConversation:
-    """A conversation's tokens and its assistant spans; `dropped` messages were taken off the front."""
+    """A conversation's tokens and its assistant spans; `dropped` messages were taken off the front.
+
+    user_spans: for each assistant span, those of the user messages between the assistant span before and this one.
+    """
 
     encoded: Encoded
     spans: list[Span]
     dropped: int
+    user_spans: list[list[Span]]
 
 
 def encode_within(
     tokenizer: Any, messages: Sequence[Message], context: int | None, too_long: str
 ) -> EncodedConversation:
-    """Tokens and assistant spans; UserError where the conversation is longer than the model's context.
+    """Tokens and spans; UserError where the conversation is longer than the model's context.
 
     With too_long="truncate" the oldest messages go, whole exchanges at a time (a system turn stays), until the rest
     fits; span.message_index counts in `messages` all the same.
@@ -47,32 +54,81 @@ def encode_within(
         first = first or len(encoded.ids)
         if context is None or len(encoded.ids) <= context:
             dropped = start - keep
-            spans = locate_spans(tokenizer, kept, encoded)
-            moved = [Span(s.message_index + dropped, s.start, s.end, s.special_tokens) for s in spans]
-            if not moved:
+            located = locate_spans(tokenizer, kept, encoded, ("user", "assistant"))
+            spans, user_spans = _by_turn(
+                messages, [replace(s, message_index=s.message_index + dropped) for s in located]
+            )
+            if not spans:
                 break
-            return EncodedConversation(encoded, moved, dropped)
+            return EncodedConversation(encoded, spans, dropped, user_spans)
     advice = "shorten it" if too_long == "truncate" else "shorten it or set drift.too_long: truncate"
     raise UserError(f"the conversation has {first} tokens, the model's context is {context}; {advice}")
 
 
+def _by_turn(messages: Sequence[Message], spans: Sequence[Span]) -> tuple[list[Span], list[list[Span]]]:
+    """Of the spans of user and assistant in order: the assistant's, and for each the user's since the one before."""
+    turns, said, since = [], [], []
+    for span in spans:
+        if messages[span.message_index]["role"] == "user":
+            since.append(span)
+        else:
+            turns.append(span)
+            said.append(since)
+            since = []
+    return turns, said
+
+
 @torch.inference_mode()
-def token_blocks(
+def conversation_activations(
     model: Any, sae: LoadedSAE, tokenizer: Any, conversation: EncodedConversation, options: ExtractOptions
-) -> Iterator[TokenBlock]:
-    """Activations of the assistant tokens, at most `options.chunk_tokens` at a time."""
-    ids = conversation.encoded.ids
-    ranges = [(span.start, span.end) for span in conversation.spans if span.end > span.start]
+) -> tuple[UserMeans, Iterator[TokenBlock]]:
+    """Run the model once: the user's residual means, and the activations of the assistant tokens, at most
+    `options.chunk_tokens` at a time."""
+    turns = _ranges(conversation.spans)
+    # Without a layer kept, nothing is wanted of the user's tokens.
+    said = [_ranges(spans) if options.residual_layers else [] for spans in conversation.user_spans]
     points = {HookPoint(layer, "resid_post") for layer in options.residual_layers} | {sae.point}
-    device = model.get_input_embeddings().weight.device
-    selected = run_to(model, torch.tensor([ids], device=device), points, [ranges])
+    ids = torch.tensor([conversation.encoded.ids], device=model.get_input_embeddings().weight.device)
+    selected = run_to(model, ids, points, [[*turns, *chain.from_iterable(said)]])
+    n = sum(end - start for start, end in turns)
     layers = [selected[HookPoint(layer, "resid_post")] for layer in options.residual_layers]
+    user = _user_means([h[n:] for h in layers], [_length(spans) for spans in conversation.user_spans])
+    blocks = _token_blocks(sae, tokenizer, conversation, options, selected[sae.point][:n], [h[:n] for h in layers])
+    return user, blocks
+
+
+def _ranges(spans: Sequence[Span]) -> list[tuple[int, int]]:
+    return [(span.start, span.end) for span in spans if span.end > span.start]
+
+
+def _length(spans: Sequence[Span]) -> int:
+    return sum(span.end - span.start for span in spans)
+
+
+def _user_means(layers: list[Tensor], counts: list[int]) -> UserMeans:
+    """From the residuals [sum(counts), d] of the user's tokens at each layer to the mean before each turn."""
+    means = [torch.stack([rows.float().mean(0) for rows in h.split(counts)], 0) for h in layers]
+    stacked = torch.stack(means, 1).cpu() if means else torch.zeros(len(counts), 0, 0)
+    return UserMeans(np.array(counts, np.int32), stacked.numpy())
+
+
+@torch.inference_mode()
+def _token_blocks(
+    sae: LoadedSAE,
+    tokenizer: Any,
+    conversation: EncodedConversation,
+    options: ExtractOptions,
+    at_sae: Tensor,
+    layers: list[Tensor],
+) -> Iterator[TokenBlock]:
+    """The assistant's tokens, n of them: at_sae [n, d_in], where the SAE is read, and layers [n, d_model] each."""
+    ranges = _ranges(conversation.spans)
     position = torch.cat([torch.arange(*r) for r in ranges]) if ranges else torch.zeros(0, dtype=torch.long)
-    turn = torch.repeat_interleave(torch.tensor([s.end - s.start for s in conversation.spans]))
-    token_id = torch.tensor(ids)[position]
+    turn = torch.repeat_interleave(torch.tensor([_length([span]) for span in conversation.spans]))
+    token_id = torch.tensor(conversation.encoded.ids)[position]
     for start in range(0, len(position), options.chunk_tokens):
         chunk = slice(start, start + options.chunk_tokens)
-        offsets, indices, values = _sparse(sae, selected[sae.point][chunk])
+        offsets, indices, values = _sparse(sae, at_sae[chunk])
         n = len(position[chunk])
         residuals = torch.stack([h[chunk].float() for h in layers], 1).cpu() if layers else torch.zeros(n, 0, 0)
         yield TokenBlock(

@@ -89,7 +89,7 @@ class Experiment(Needs):
                 DriftOptions.of(**flat)
             except UserError as error:
                 raise UserError(f"{where}: {error}") from None
-        for key in ("tables", "figures"):
+        for key in ("tables", "figures", "user_prediction"):
             if unknown := sorted(set(self.analyses_with(key)) - set(self.analyses)):
                 there = ", ".join(self.analyses)
                 raise UserError(f"config, drift.{key}: {unknown[0]} is no analysis; there are {there}")
@@ -160,6 +160,11 @@ class Experiment(Needs):
         return self._tokens_of(self.references)
 
     @cached_property
+    def user_means(self) -> list[str]:
+        """What the user said in them, conversations and references in the order of their tokens."""
+        return [f"{path.removesuffix('.parquet')}.user_means.npz" for path in self.tokens + self.reference_tokens]
+
+    @cached_property
     def calibrations(self) -> list[str]:
         return [f"<out>/{stage}/<cell>/{name}.npz" for name in self.analyses for stage in ("reference", "null")]
 
@@ -185,6 +190,10 @@ class Experiment(Needs):
     def drift_extras(self) -> list[str]:
         tables, figures = self.analyses_with("tables"), self.analyses_with("figures")
         return self._of_runs("arrays.npz", tables) + self._of_runs("token_heat.html", figures)
+
+    @cached_property
+    def user_prediction(self) -> list[str]:
+        return [f"<out>/user_prediction/<cell>/{name}.csv" for name in self.analyses_with("user_prediction")]
 
     @cached_property
     def linear_split(self) -> list[str]:

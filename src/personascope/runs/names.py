@@ -90,7 +90,7 @@ class Names:
         return list(self.config["drift"]["analyses"])
 
     def analyses_with(self, key: str) -> list[str]:
-        """The analyses whose `tables` or `figures` are asked for."""
+        """The analyses whose `tables`, `figures` or `user_prediction` are asked for."""
         wanted = self.config["drift"][key]
         return self.analyses if wanted == "all" else wanted
 

@@ -15,6 +15,7 @@ UNKNOWN_BILLIONS, UNKNOWN_D_SAE, UNKNOWN_D_MODEL = 8.0, 65536, 8192
 # A GPU of 2023 generates some 30,000 tokens/s for each billion parameters, a few cores 10; reading is 4 times as fast.
 GPU_RATE, CPU_RATE, READING = 30_000, 10, 4
 ANALYSIS_MB = 500  # a drift job without the arrays that the host keeps: the process, and one conversation at work
+TURNS = 20  # of a conversation, where memory for all of them is asked for
 HALVES = 40  # axes of halves of the questions that a reference holds (directions.halves: 2 a split)
 
 
@@ -65,6 +66,12 @@ class Needs(Names):
             copies = draws * (2 if options["score_method"] == "cos_assistant" else 1) + (HALVES if draws else 0)
             kept += 4 * width * (copies + 4 * len(self.roles))
         return ANALYSIS_MB + round(kept / 1e6)
+
+    @cached_property
+    def user_prediction_mb(self) -> int:
+        """Memory of that stage: 24 bytes a turn and dimension, in its copies, and six matrices of the dimensions."""
+        turns = TURNS * len(self.conversations | self.references)
+        return self.drift_mb + round((24 * turns + 48 * self.d_model) * self.d_model / 1e6)
 
     @cached_property
     def decoder_mb(self) -> int:

@@ -1,16 +1,18 @@
-"""The token activations of one conversation: one forward pass, and every assistant token kept."""
+"""The token activations of one conversation: one forward pass, every assistant token kept, and the user's means."""
 
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from personascope.errors import UserError
 from personascope.extraction.extract import ExtractOptions
-from personascope.extraction.extract_conversation import EncodedConversation, encode_within, token_blocks
+from personascope.extraction.extract_conversation import EncodedConversation, conversation_activations, encode_within
 from personascope.formats.conversations import read_conversation
 from personascope.formats.files import content_key, file_digest
-from personascope.formats.tokens import token_writer, write_failure
+from personascope.formats.tokens import UserMeans, save_user_means, token_writer, write_failure
 from personascope.hosting.loaded import Loaded
 from personascope.hosting.operations._model import tokenizer
 from personascope.hosting.operations.extract import (
@@ -24,20 +26,23 @@ from personascope.hosting.store import feature_files
 from personascope.models.loading import context_length, d_model
 from personascope.models.saes import LoadedSAE
 
+TOKENS, USER_MEANS = "tokens.parquet", "user_means.npz"  # in the store
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request(ActivationsRequest):
-    """The conversation's file, the output, and what becomes of one that is longer than the model's context."""
+    """The conversation's file, the outputs, and what becomes of one that is longer than the model's context."""
 
     conversation_file: str
     tokens: str
+    user_means: str
     too_long: str
 
 
 def run(loaded: Loaded, report: Report, request: Request) -> None:
-    """Extract into the store, where it lacks them, and link the tokens to the output.
+    """Extract into the store, where it lacks them, and link the files to the outputs.
 
-    A conversation that is malformed or too long fails alone: its output says why, and the others go on.
+    A conversation that is malformed or too long fails alone: its tokens file says why, and the others go on.
     """
     files, source = feature_files(request.store), Path(request.conversation_file)
     described = activations_key(loaded, request) | {"too_long": request.too_long}
@@ -56,16 +61,17 @@ def run(loaded: Loaded, report: Report, request: Request) -> None:
             return
         with files.add(key) as folder:
             metadata |= {"conversation": asdict(read)}
-            report(_extract(loaded, request, (network, sae), encoded, metadata, folder / "tokens.parquet"))
-    files.link(key, {"tokens.parquet": request.tokens})
+            report(_extract(loaded, request, (network, sae), encoded, metadata, folder))
+    files.link(key, {TOKENS: request.tokens, USER_MEANS: request.user_means})
 
 
 def _write_reason(request: Request, metadata: dict[str, Any], error: UserError) -> str:
-    """Write the output of a conversation that cannot be extracted; the reason, with the file's name."""
+    """Write the outputs of a conversation that cannot be extracted; the reason, with the file's name."""
     source = request.conversation_file
     reason = str(error) if source in str(error) else f"{source}: {error}"
     empty = {"conversation": {"name": Path(source).stem, "messages": [], "metadata": {}}}
     write_failure(request.tokens, metadata | empty | {"turns": [], "n_tokens": 0, "dropped_messages": 0}, reason)
+    save_user_means(request.user_means, UserMeans(np.zeros(0, np.int32), np.zeros((0, 0, 0), np.float32)), [])
     return reason
 
 
@@ -75,17 +81,19 @@ def _extract(
     network_and_sae: tuple[Any, LoadedSAE],
     encoded: EncodedConversation,
     metadata: dict[str, Any],
-    path: Path,
+    folder: Path,
 ) -> str:
-    """Write the tokens; what to report."""
+    """Write the files into the folder; what to report."""
     network, sae = network_and_sae
     n_tokens = len(encoded.encoded.ids)
     metadata |= {"turns": [asdict(span) for span in encoded.spans], "n_tokens": n_tokens}
     metadata |= {"dropped_messages": encoded.dropped, "error": None}
     options = ExtractOptions(tuple(request.residual_layers), chunk_tokens=request.chunk_tokens)
     started = time.perf_counter()
-    with token_writer(path, metadata, d_model(network)) as write:
-        for block in token_blocks(network, sae, tokenizer(loaded, request.spec), encoded, options):
+    user, blocks = conversation_activations(network, sae, tokenizer(loaded, request.spec), encoded, options)
+    save_user_means(folder / USER_MEANS, user, options.residual_layers)
+    with token_writer(folder / TOKENS, metadata, d_model(network)) as write:
+        for block in blocks:
             write(block)
     name = metadata["conversation"]["name"]
     return f"{name}: {len(encoded.spans)} assistant turns, {took(n_tokens, time.perf_counter() - started)}"
