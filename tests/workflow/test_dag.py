@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from personascope.drift.validation import TABLES as VALIDATION_TABLES
 from tests.helpers.workspace import CELL, REPO, RESPONSES, TINY, Workspace
 
 pytestmark = pytest.mark.workflow
@@ -73,6 +74,11 @@ def test_the_linear_split_waits_for_the_axis_and_loads_no_model(workspace: Works
     axis = {"aggregate": 1, "aggregate_residuals": 1, "assistant_axis": 1}
     tokens = {"generate": 3, "extract": 3, "simulate": 1, "extract_conversation": 4}
     assert counts == {**tokens, **axis, "project_decoder": 1, "linear_split": 4}
+
+
+def test_the_validation_needs_neither_model_nor_conversations(clone: Workspace):
+    counts = clone.counts("validation", "--configfile", "config/validation.yaml")
+    assert counts == {"validate": len(VALIDATION_TABLES), "validation_page": 1}
 
 
 def test_rulegraph_and_lint(clone: Workspace):

@@ -157,7 +157,7 @@ def role_intervals(scores: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     rows = []
     for role, part in scores.groupby("role", sort=True):
         table = part.pivot_table(index="prompt_index", columns="question_id", values="crossfit", aggfunc="mean")
-        half = _half_width(table.to_numpy(), level)
+        half = half_width(table.to_numpy(), level)
         mean = part["crossfit"].to_numpy().mean()
         low, high = mean - half, mean + half
         row = {"role": role, "crossfit": mean, "crossfit_low": low, "crossfit_high": high}
@@ -165,7 +165,7 @@ def role_intervals(scores: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _half_width(table: np.ndarray, level: float) -> float:
+def half_width(table: np.ndarray, level: float) -> float:
     """Half the interval of the mean of cell means [V, Q]; empty cells take their row's and column's effects."""
     n_variants, n_questions = table.shape
     if n_variants < 2 or n_questions < 2:
