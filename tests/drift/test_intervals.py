@@ -141,8 +141,8 @@ def test_the_tokens_of_a_turn_widen_its_interval_by_student_s_t() -> None:
     # 4 blocks of 8 tokens: 4.5 degrees of freedom, whose 97.5 % quantile is 2.66.
     assert token_half_width(noise, turns.n_tokens)[0] == pytest.approx(0.5 * 2.66, rel=0.01)
     score = turns.scores["projection"]
-    below = np.hypot(score - table["axis_low"], [0.5 * 2.66, 0])
-    assert score - table["score_low"].to_numpy() == pytest.approx(below.to_numpy(), rel=0.01)
+    below = np.hypot(score - table["axis_low"].to_numpy(), np.array([0.5 * 2.66, 0]))
+    assert score - table["score_low"].to_numpy() == pytest.approx(below, rel=0.01)
 
 
 def simulated(rng: np.random.Generator, variants: int = 10, questions: int = 24) -> np.ndarray:

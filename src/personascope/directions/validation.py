@@ -28,9 +28,9 @@ VARIANTS, ROLE_QUESTIONS = (2, 3, 5, 10), (6, 12, 24, 240)
 # Standard deviations of a role's score: of its variants, its questions, single responses.
 PARTS = {
     "all alike": (1.0, 1.0, 1.0),
-    "variants": (1.0, 0.3, 1.0),
-    "questions": (0.3, 1.0, 1.0),
-    "rest": (0.0, 0.0, 1.0),
+    "mostly variants": (1.0, 0.3, 1.0),
+    "mostly questions": (0.3, 1.0, 1.0),
+    "responses alone": (0.0, 0.0, 1.0),
 }
 REPLICATIONS = {"axis_quality": 60, "agreement": 200, "role_coverage": 2000}
 LEVEL = 0.95
