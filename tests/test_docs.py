@@ -14,7 +14,7 @@ from personascope.backends import BACKENDS, engine_class
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "config/README.md", "results/README.md", "CHANGELOG.md"]
-PAGES += ["docs/architecture.md", "docs/reliability.md", "docs/attribution.md"]
+PAGES += ["docs/architecture.md", "docs/reliability.md", "docs/attribution.md", "docs/validation.md"]
 RULES = "\n".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
 OPTIONS = "generation.backend_options."
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

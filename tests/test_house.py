@@ -22,10 +22,11 @@ ROOMS["runs"] = set(ROOMS)
 ROOMS["cli"] = set(ROOMS)
 LIGHT = ["cli", "runs.job", "runs.experiment", "hosting.client", "hosting.host", "directions.aggregate"]
 LIGHT += ["directions.figures.plot", "drift.pages.plot", "drift.pages.ranking", "drift.calibration_report"]
-LIGHT += ["hosting.operations.drift_conversation", "formats.export"]
+LIGHT += ["hosting.operations.drift_conversation", "formats.export", "drift.pages.benchmark"]
+LIGHT += ["drift.validation.tables", "drift.validation.report"]
 HEAVY = ["torch", "transformers", "sae_lens", "vllm", "openai", "snakemake"]
 # What every job of a run imports again, when Snakemake reads the workflow in it, before anything else.
-PARSED = ["runs.experiment", "runs.code_hash", "runs.integrity", "runs.status", "backends"]
+PARSED = ["runs.experiment", "runs.code_hash", "runs.integrity", "runs.status", "backends", "drift.validation"]
 SLOW = ["numpy", "pandas", "pyarrow", "matplotlib", "scipy", "pydantic"]
 
 

@@ -6,16 +6,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from yaml import safe_load
 
 from personascope.directions.axis import load_role_space
 from personascope.drift.baselines import first_above, highest, matched_level, signals
 from personascope.drift.drift_benchmark import Judged, Talk, benchmark_table, labels_of
-from personascope.drift.pages.benchmark import benchmark_figure, panels_of, write_benchmark
+from personascope.drift.pages.benchmark import NAMES, benchmark_figure, panels_of, write_benchmark
 from personascope.drift.result import TurnScores
 from personascope.errors import UserError
+from personascope.formats.files import read_json
 from tests.helpers.benchmark_cases import ONSET, TURNS, Benchmark
 from tests.helpers.drift_cases import to_activations
 
+ROOT = Path(__file__).parents[2]
 BASES = [f"base{i}" for i in range(6)]
 
 
@@ -143,3 +146,20 @@ def test_what_is_no_benchmark_is_said() -> None:
     with pytest.raises(UserError, match="no conversation has `contrast`"):
         benchmark_table([])
     assert TURNS > ONSET
+
+
+def test_the_shipped_benchmark_has_personas_inside_and_outside_the_roles() -> None:
+    """Every base in every contrast, the onset where the persona begins, and a baseline that ends at the onset."""
+    overlay, config = (safe_load((ROOT / f"config/{name}.yaml").read_text()) for name in ("benchmark", "config"))
+    assert "roles" not in overlay and config["roles"]["select"] == "all"
+    roles = {path.stem for path in (ROOT / config["roles"]["folder"]).glob("*.json")}
+    scripts = [read_json(path) for path in sorted((ROOT / overlay["drift"]["simulations"]["folder"]).glob("*.json"))]
+    assert {script["persona"] for script in scripts if script["contrast"] == "persona_known"} <= roles
+    assert not {script["persona"] for script in scripts if script["contrast"] == "persona_new"} & roles
+    contrasts = {contrast: {s["base"] for s in scripts if s["contrast"] == contrast} for contrast in NAMES}
+    assert len(scripts) == 90 and all(len(bases) == 10 for bases in contrasts.values())
+    starts = {script["pressure"]["from"] for script in scripts if script["contrast"].startswith("persona")}
+    assert starts == {script["onset"] for script in scripts} == {4}
+    assert overlay["drift"]["analyses"]["baseline"]["baseline_turns"] == 4 and overlay["drift"]["benchmark"] is True
+    layers = {block["layer"] for block in overlay["drift"]["analyses"].values() if block.get("space") == "residual"}
+    assert layers == set(config["extraction"]["residual_layers"])

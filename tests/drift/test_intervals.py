@@ -1,5 +1,6 @@
 """Intervals of scores and contributions: they are what they claim, and cover; those of an iid bootstrap would not."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from personascope.directions.axis import RoleSpace, role_space_of, unit
 from personascope.directions.block_sums import BlockSums
 from personascope.directions.bootstrap import axes_of, bootstrap, draw, role_features
-from personascope.drift.intervals import contribution_intervals, spread, turn_intervals
+from personascope.drift.intervals import contribution_intervals, spread, token_half_width, turn_intervals
 from personascope.drift.options import DriftOptions
 from personascope.drift.reference import Reference, no_draws
 from personascope.drift.result import Transition, TurnScores
@@ -52,7 +53,7 @@ def test_intervals_are_those_of_turns_scored_in_each_draw(
         expected.append(scores[score_method] * norms / (mine @ theirs))
     low, high = np.percentile(np.array(expected), [2.5, 97.5], axis=0)
     needs = {"assistants": score_method == "cos_assistant", "turn_mean": center_turns}
-    drawn = bootstrap(sums, options.axis, 60, seed=5, **needs)
+    drawn = replace(bootstrap(sums, options.axis, 60, seed=5, **needs), freedom=math.inf)
     table = turn_intervals(turns, roles, reference_with(drawn), options, NO_NOISE)
     assert table is not None and table["assistant_turn"].tolist() == [0, 1]
     assert table["axis_low"].to_numpy() == pytest.approx(low, rel=1e-3, abs=1e-4)
@@ -119,6 +120,29 @@ def test_the_spread_does_not_shrink_with_the_length_that_noise_takes_from_an_axi
     assert axes[:, 0].mean() < 0.75
     low, high = spread((axes @ x)[None], axes[:, 0])
     assert low[0] == pytest.approx(3 - 1.96 * 0.06, abs=0.03) and high[0] == pytest.approx(3 + 1.96 * 0.06, abs=0.03)
+
+
+def test_few_degrees_of_freedom_move_the_ends_away_from_the_median_as_student_s_t_does() -> None:
+    draws, cosines = np.random.default_rng(0).normal(5, 1, (3, 20_000)), np.ones(20_000)
+    low, high = spread(draws, cosines)
+    assert low == pytest.approx(5 - 1.96, abs=0.06) and high == pytest.approx(5 + 1.96, abs=0.06)
+    for freedom, quantile in ((1, 12.706), (4, 2.776), (1e9, 1.96)):
+        wide_low, wide_high = spread(draws, cosines, freedom)
+        assert wide_low == pytest.approx(5 - quantile, rel=0.04) and wide_high == pytest.approx(5 + quantile, rel=0.04)
+
+
+def test_the_tokens_of_a_turn_widen_its_interval_by_student_s_t() -> None:
+    sums = random_sums()
+    roles, turns = turns_in(sums, np.ones((2, D), np.float32), RAW)
+    turns = replace(turns, n_tokens=np.array([32, 400]))
+    reference, noise = reference_with(bootstrap(sums, RAW.axis, 50)), np.array([0.5, np.nan])
+    table = turn_intervals(turns, roles, reference, RAW, noise)
+    assert table is not None
+    # 4 blocks of 8 tokens: 4.5 degrees of freedom, whose 97.5 % quantile is 2.66.
+    assert token_half_width(noise, turns.n_tokens)[0] == pytest.approx(0.5 * 2.66, rel=0.01)
+    score = turns.scores["projection"]
+    below = np.hypot(score - table["axis_low"].to_numpy(), np.array([0.5 * 2.66, 0]))
+    assert score - table["score_low"].to_numpy() == pytest.approx(below, rel=0.01)
 
 
 def simulated(rng: np.random.Generator, variants: int = 10, questions: int = 24) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from personascope.drift.validation import TABLES as VALIDATION_TABLES
 from tests.helpers.workspace import CELL, REPO, RESPONSES, TINY, Workspace
 
 pytestmark = pytest.mark.workflow
@@ -86,6 +87,11 @@ def test_the_user_s_prediction_waits_for_conversations_and_references_and_for_no
     tokens = {"generate": 3, "extract": 3, "aggregate": 1, "simulate": 1, "extract_conversation": 8}
     assert counts == {**tokens, "user_prediction": 1}
     assert workspace.counts("drift", "--configfile", overlay)["user_prediction"] == 1
+
+
+def test_the_validation_needs_neither_model_nor_conversations(clone: Workspace):
+    counts = clone.counts("validation", "--configfile", "config/validation.yaml")
+    assert counts == {"validate": len(VALIDATION_TABLES), "validation_page": 1}
 
 
 def test_rulegraph_and_lint(clone: Workspace):

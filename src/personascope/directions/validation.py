@@ -14,7 +14,7 @@ from personascope.directions.bootstrap import Draws, axes_of, role_features
 from personascope.directions.crossfit import spaces_without
 from personascope.directions.halves import SPLITS, half_axes, random_halves, split_half
 from personascope.directions.options import AxisOptions
-from personascope.directions.quality import auc_of, role_intervals, shuffled
+from personascope.directions.quality import auc_of, half_width, shuffled
 from personascope.directions.simulated import Noise, Population, population, simulated_sums
 
 RAW = AxisOptions(transform="raw")
@@ -28,11 +28,12 @@ VARIANTS, ROLE_QUESTIONS = (2, 3, 5, 10), (6, 12, 24, 240)
 # Standard deviations of a role's score: of its variants, its questions, single responses.
 PARTS = {
     "all alike": (1.0, 1.0, 1.0),
-    "variants": (1.0, 0.3, 1.0),
-    "questions": (0.3, 1.0, 1.0),
-    "rest": (0.0, 0.0, 1.0),
+    "mostly variants": (1.0, 0.3, 1.0),
+    "mostly questions": (0.3, 1.0, 1.0),
+    "responses alone": (0.0, 0.0, 1.0),
 }
-REPLICATIONS = {"axis_quality": 100, "agreement": 200, "role_coverage": 500}
+REPLICATIONS = {"axis_quality": 60, "agreement": 200, "role_coverage": 2000}
+LEVEL = 0.95
 
 
 def axis_quality(seed: int, effort: float) -> pd.DataFrame:
@@ -128,14 +129,11 @@ def role_coverage(seed: int, effort: float) -> pd.DataFrame:
     for cell, (noise, variants, questions) in enumerate(itertools.product(PARTS, VARIANTS, ROLE_QUESTIONS)):
         rng = np.random.default_rng([seed, cell])
         of_variant, of_question, rest = PARTS[noise]
-        v, q = np.indices((variants, questions))
-        keys = {"prompt_index": v.ravel(), "question_id": q.ravel()}
         hits = 0
         for _ in range(n):
-            score = of_variant * rng.normal(size=(variants, 1)) + of_question * rng.normal(size=(1, questions))
-            score = (score + rest * rng.normal(size=(variants, questions))).ravel()
-            table = role_intervals(pd.DataFrame({"role": "elf", **keys, "crossfit": score, "in_sample": score}))
-            hits += bool(table["crossfit_low"].iloc[0] <= 0 <= table["crossfit_high"].iloc[0])
+            table = of_variant * rng.normal(size=(variants, 1)) + of_question * rng.normal(size=(1, questions))
+            table = table + rest * rng.normal(size=(variants, questions))
+            hits += bool(abs(table.mean()) <= half_width(table, LEVEL))
         share = hits / n
         place = {"noise": noise, "variants": variants, "questions": questions}
         rows.append(place | {"coverage": share, "error": math.sqrt(share * (1 - share) / n)})

@@ -78,6 +78,9 @@ def spread(draws: np.ndarray, cosines: np.ndarray, freedom: float = math.inf) ->
     have been asked, where kappa is the cosine of the estimated axis to it: the population's score in the units of
     every score that is shown, references and thresholds included. The median of `cosines` estimates kappa; divided by
     it, an interval is one of the population's score itself.
+
+    Limits (docs/validation.md): what was chosen by the same axis, as the largest contributions are, is held less often
+    than stated, the less the more features there were to choose from; see `stability` for those.
     """
     tail = 100 * (1 - LEVEL) / 2
     scale = np.where(np.abs(cosines) > EPS, cosines, EPS)

@@ -74,7 +74,7 @@ def benchmark_figure(table: pd.DataFrame, alpha: float) -> Figure:
         for j, (analysis, method) in enumerate(row):
             chosen = (table["analysis"] == analysis) & (table["method"] == method)
             ax = paper_axes(figure, grid[i, j])
-            _draw_panel(ax, table[chosen], places, labeled=j == 0)
+            _draw_panel(ax, table.loc[chosen], places, labeled=j == 0)
             ax.set_title(_heading(analysis, method), fontsize=7, loc="left")
     figure.supxlabel("share of the contrast's conversations with an alarm", fontsize=7)
     return finish(figure)
@@ -87,10 +87,9 @@ def _heading(analysis: str, method: str) -> str:
 
 def _places(table: pd.DataFrame) -> dict[str, float]:
     """{contrast: its place from the top}, personas first and a gap behind them."""
-    known = table.drop_duplicates("contrast").set_index("contrast")["is_persona"]
-    order = [*NAMES, *sorted(set(known.index) - set(NAMES))]
-    personas = [name for name in order if name in known.index and known[name]]
-    others = [name for name in order if name in known.index and not known[name]]
+    known = dict(zip(table["contrast"].tolist(), table["is_persona"].tolist(), strict=True))
+    order = [name for name in [*NAMES, *sorted(set(known) - set(NAMES))] if name in known]
+    personas, others = ([name for name in order if known[name] is wanted] for wanted in (True, False))
     gap = GAP if personas else 0.0
     return {name: float(i) for i, name in enumerate(personas)} | {
         name: len(personas) + gap + i for i, name in enumerate(others)

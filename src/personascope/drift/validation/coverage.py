@@ -39,7 +39,7 @@ TEXT_VARIANTS, TEXT_QUESTIONS, TEXT_WIDTH = 5, 24, 40
 ROLES, TURNS, DRAWS = 8, 10, 400
 CHOSEN = 10  # features with the largest contributions
 TURN_NOISE, TOKEN_NOISE = 0.5, 2.0  # standard deviations a dimension: of turns around roles, of tokens around a turn
-REPLICATIONS = 200
+REPLICATIONS = 100
 
 
 @dataclass(frozen=True)

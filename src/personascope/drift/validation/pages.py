@@ -13,7 +13,7 @@ tables are made by
 snakemake validation --cores all --configfile config/validation.yaml
 ```
 
-which needs no model and some 25 minutes of one core, as `results/validation/validation/validation.md`, of which this
+which needs no model and some 15 minutes of one core, as `results/validation/validation/validation.md`, of which this
 page is a copy, and as CSV beside it. Seeds are fixed: the same code gives the same numbers. `validation.effort` below
 1 is a quicker and rougher look. Numbers behind ± are Monte-Carlo standard errors.
 
@@ -81,14 +81,18 @@ SECTIONS["text_coverage"] = f"""
 The intervals `score_low` to `score_high` hold what the turn's tokens are drawn around (*text*), with
 {coverage.TEXT_VARIANTS} variants and {coverage.TEXT_QUESTIONS} questions; tokens follow an AR(1) of the coefficient
 *carried* around the turn's vector. *tokens*: the part of the token noise alone, on the axis as it was estimated.
-Held: 90 to 97 %. A correlation of neighbors of 0.8 is more than blocks of 16 tokens see; both parts together still
-hold, a little on the wide side.
+Held: 90 to 97 %. Both parts together hold, up to 98.5 % where tokens are independent: two cautious widths are added.
+A correlation of neighbors of 0.8 is more than blocks of 16 tokens see, and the part of the tokens alone then holds 85
+to 91 %, least in short turns.
 """
 SECTIONS["role_coverage"] = """
 ### Intervals of roles
 
 `quality.role_intervals`: percent of 95 % intervals of a role's mean projection that hold its mean over all questions
-and variants. *variants*, *questions*, *rest*: which part of the noise is the large one. Held: 90 to 97 %.
+and variants, by which part of the noise is the large one. Held: 90 to 97 %. With three variants and more they hold,
+and where nothing but single responses varies they are a little wide. With two variants 85 to 93 % hold where variants
+matter: the one difference between them is often small by chance, and then nothing says that it matters. Give roles at
+least three variants.
 """
 SECTIONS["axis_quality"] = f"""
 ## How good an axis is
@@ -99,17 +103,20 @@ share the variants (*split_half_shared*) look far too good, halves that share ne
 side: they are the reliability of an axis from a quarter of the responses. *auc_true* is the truth for telling the
 anchor's responses from others', on fresh questions under fresh variants.
 
-*auc*, cross-fitted over questions alone, is **too good where there are few variants**: the axis has seen the variant
-of the response. *auc_both*, by an axis that has seen neither the response's question nor its variant, is right. The
-axis stage reports *auc*.
+*auc*, cross-fitted over questions alone, **fails**: it is 1.00 where the truth is 0.62, since the axis has seen the
+variant of the response, and the variant's own direction tells the anchor from the others. *auc_both*, by an axis that
+has seen neither the response's question nor its variant, is right, a little on the safe side. The axis stage reports
+*auc*, and cross-fitted projections and the scores of the roles' responses leave out the question alone, too: read them
+as of these variants, and trust *split_half*, which shares neither.
 """
 SECTIONS["agreement"] = f"""
 ### cos(diff, pc1) under noise
 
 Roles that differ in nothing but noise, {AGREEMENT_VARIANTS} variants and {AGREEMENT_QUESTIONS} questions. *expected*
 is 1 / sqrt(R - 1), *high* the 95th percentile over data sets, *null_high* what a data set's own permuted labels give
-for it, and *above* the share of data sets whose agreement is above that: 0.05 where the null is right, less where it
-is careful.
+for it, and *above* the share of data sets whose agreement is above that, which should be 0.05. It is 0.04 to 0.09: of
+100 permutations the 95th percentile is known only roughly, and is on average a little low. An agreement that is barely
+above its null says nothing.
 """
 SECTIONS["benchmark"] = """
 ## Conversations with labels
