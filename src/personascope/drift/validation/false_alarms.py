@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from personascope.drift.sequential import Calibrated, Turns, calibrate
 
 REFERENCES, FRESH = 119, 200  # conversations that calibrate, and conversations that are tested, a replication
-REPLICATIONS = 60
+REPLICATIONS = 80
 LENGTHS = (2, 5, 8, 20, 80)  # turns
 DROPS = (1.0, 2.0, 3.0)  # standard deviations
 DOMAINS, APART = 3, 1.5  # the first domain lies so many standard deviations lower
