@@ -29,7 +29,7 @@ SECTIONS["false_alarms"] = f"""
 Percent of conversations without drift that have an alarm at any turn, at a stated 5 %, by the number of turns and by
 how turns of a conversation depend on each other: a share of the variance that is the conversation's own (intra-class
 correlation), or an AR(1). {false_alarms.REFERENCES} reference conversations calibrate the test, {false_alarms.FRESH}
-others are tested, {false_alarms.REPLICATIONS} times. Held: 3 to 7 %.
+others are tested, {false_alarms.REPLICATIONS["false_alarms"]} times. Held: 3 to 7 %.
 
 A test that takes turns as exchangeable with single answers has 10 to 22 % false alarms under such dependence, 20 %
 when it is watched turn by turn: that was measured on the method that this package had before, and is not simulated
