@@ -61,10 +61,10 @@ def test_heavy_tails_domains_and_drops() -> None:
 
 
 def test_rates_are_stated_and_a_drop_is_found() -> None:
-    quiet = rates(Setting(5, shared=0.3), [7], 0.2)
+    quiet = rates(Setting(5, shared=0.3), [7], 20)
     assert list(quiet) == [""] and len(quiet[""]) == 20 and 0.02 <= quiet[""].mean() <= 0.08
-    assert rates(Setting(8, drop=4.0), [7], 0.03)[""].mean() > 0.9
-    lower = rates(Setting(5, domains="marginal"), [7], 0.03)
+    assert rates(Setting(8, drop=4.0), [7], 3)[""].mean() > 0.9
+    lower = rates(Setting(5, domains="marginal"), [7], 3)
     assert set(lower) == {"domain 0", "domain 1", "domain 2", "all domains"}
     assert lower["domain 0"].mean() > 2 * lower["all domains"].mean() > 4 * lower["domain 1"].mean()
 

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from personascope.drift.sequential import Calibrated, Turns, calibrate
 
 REFERENCES, FRESH = 119, 200  # conversations that calibrate, and conversations that are tested, a replication
-REPLICATIONS = 60
+REPLICATIONS = {"false_alarms": 80, "varied": 60, "power": 60}
 LENGTHS = (2, 5, 8, 20, 80)  # turns
 DROPS = (1.0, 2.0, 3.0)  # standard deviations
 DOMAINS, APART = 3, 1.5  # the first domain lies so many standard deviations lower
@@ -71,11 +71,11 @@ def alarms(test: Calibrated, turns: Turns, alpha: float) -> np.ndarray:
     return test.standard.evidence(turns).max(1) > test.level(alpha)
 
 
-def rates(setting: Setting, seed: list[int], effort: float) -> dict[str, np.ndarray]:
+def rates(setting: Setting, seed: list[int], replications: int) -> dict[str, np.ndarray]:
     """{domain, or "": share of fresh conversations with an alarm} of each replication, float64 [replications]."""
     found: dict[str, list[float]] = {}
     clean = replace(setting, drop=0.0)
-    for i in range(max(round(REPLICATIONS * effort), 2)):
+    for i in range(replications):
         rng = np.random.default_rng([*seed, i])
         if not setting.domains:
             test = calibrate(simulated(rng, REFERENCES, clean))
@@ -127,25 +127,29 @@ def strengths() -> Iterator[Setting]:
 
 def false_alarms(seed: int, effort: float) -> pd.DataFrame:
     """What `_table` says of `grid`."""
-    return _table([("", setting) for setting in grid()], seed, effort)
+    return _table([("", setting) for setting in grid()], seed, _replications("false_alarms", effort))
 
 
 def false_alarms_varied(seed: int, effort: float) -> pd.DataFrame:
     """The same of `variations`."""
-    return _table(list(variations()), seed + 1, effort)
+    return _table(list(variations()), seed + 1, _replications("varied", effort))
 
 
 def power(seed: int, effort: float) -> pd.DataFrame:
     """The same of `strengths`: there the rate is that of drifts that are found, at any turn."""
-    return _table([("", setting) for setting in strengths()], seed + 2, effort)
+    return _table([("", setting) for setting in strengths()], seed + 2, _replications("power", effort))
 
 
-def _table(cells: list[tuple[str, Setting]], seed: int, effort: float) -> pd.DataFrame:
+def _replications(table: str, effort: float) -> int:
+    return max(round(REPLICATIONS[table] * effort), 2)
+
+
+def _table(cells: list[tuple[str, Setting]], seed: int, replications: int) -> pd.DataFrame:
     """what, turns, dependence, alpha, baseline_turns, drop, domain, rate, error (Monte-Carlo standard error)."""
     rows = []
     with threadpool_limits(1):
         for cell, (what, setting) in enumerate(cells):
-            for domain, values in rates(setting, [seed, cell], effort).items():
+            for domain, values in rates(setting, [seed, cell], replications).items():
                 place = {"what": what, "turns": setting.turns, "dependence": setting.dependence}
                 place |= {name: getattr(setting, name) for name in ("alpha", "baseline_turns", "drop")}
                 error = float(values.std(ddof=1) / math.sqrt(len(values)))
