@@ -98,7 +98,7 @@ def test_named_targets_exist() -> None:
 def test_the_graph_has_every_rule() -> None:
     graph = dict(FENCE.findall((ROOT / "README.md").read_text()))["mermaid"]
     drawn = set(re.findall(r"\w+", graph)) - {"flowchart", "LR"}
-    assert drawn == set(re.findall(r"^ *rule (\w+):", RULES, re.MULTILINE))
+    assert drawn == set(re.findall(r"^ *(?:rule|use rule \w+ as) (\w+)(?: with)?:", RULES, re.MULTILINE))
 
 
 def test_results_folders_are_those_of_the_rules() -> None:

@@ -38,7 +38,7 @@ def cross_fitted(y: np.ndarray) -> pd.DataFrame:
 
 
 def test_noise_is_not_to_be_interpreted_and_a_clear_axis_is() -> None:
-    for signal, good in ((0.0, False), (8.0, True)):
+    for signal, good in ((0.0, False), (12.0, True)):
         y = responses(signal)
         sums = {name: sums_of(role) for name, role in zip(ROLES, y, strict=True)}
         quality = axis_quality(sums, cross_fitted(y), RAW, 0)

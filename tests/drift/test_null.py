@@ -102,7 +102,7 @@ def test_a_verdict_names_the_turn_of_the_alarm_and_where_its_evidence_began() ->
 
 def test_turns_behind_the_references_and_turns_without_tokens_are_not_tested() -> None:
     null = fit_null(references(60, turns=4), OPTIONS)
-    table, verdict = judge(conversation([1, np.nan, 1, 1, -99, -99]), null, OPTIONS, None)
+    table, verdict = judge(conversation([4, np.nan, 4, 4, -99, -99]), null, OPTIONS, None)
     assert verdict.alarm_turn is None and table["z"].isna().tolist() == [False, True, False, False, True, True]
     assert table["evidence"].notna().tolist() == [True] * 4 + [False] * 2
     short = judge(conversation([-99.0]), null, OPTIONS, None)[1]

@@ -84,7 +84,7 @@ def corpus(tmp_path: Path) -> Corpus:
         {"space": "residual", "layer": 2, "transform": "raw", "center_turns_with_role_mean": True},
     ],
 )
-def test_each_response_is_scored_without_its_question_block(corpus: Corpus, chosen: dict[str, Any]) -> None:
+def test_each_response_is_scored_without_its_questions_and_its_variant(corpus: Corpus, chosen: dict[str, Any]) -> None:
     options = options_of(**chosen)
     reference = corpus.build(options)
     block = corpus.question % BLOCKS
@@ -94,15 +94,13 @@ def test_each_response_is_scored_without_its_question_block(corpus: Corpus, chos
         assert reference.question_id[mine].tolist() == corpus.question[kept].tolist()
         assert reference.prompt_index[mine].tolist() == corpus.prompt[kept].tolist()
         assert reference.n_tokens[mine].tolist() == corpus.n_tokens[name][kept].tolist()
-        for g in range(BLOCKS):
-            pooled = {
-                other: corpus.rows(other, options)[(block != g) & (corpus.n_tokens[other] > 0)] for other in NAMES
-            }
-            vectors = np.stack([rows.mean(0) for rows in pooled.values()])
+        for v, g in np.ndindex(VARIANTS, BLOCKS):
+            others = (block != g) & (corpus.prompt != v)
+            vectors = np.stack([corpus.rows(n, options)[others & (corpus.n_tokens[n] > 0)].mean(0) for n in NAMES])
             roles = role_space_of(vectors.astype(np.float32), NAMES, options.axis)
-            held = kept & (block == g)
+            held = kept & (block == g) & (corpus.prompt == v)
             scores, mass = score_vectors(corpus.rows(name, options)[held], roles, options)
-            here = block[kept] == g
+            here = (block[kept] == g) & (corpus.prompt[kept] == v)
             for method, values in scores.items():
                 assert reference.scores[method][mine][here] == pytest.approx(values, rel=1e-3, abs=1e-4), method
             for metric, values in mass.items():

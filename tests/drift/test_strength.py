@@ -43,7 +43,7 @@ def test_a_pair_is_the_two_answers_to_a_question_on_an_axis_without_it(corpus: C
             ]
             for name in NAMES
         }
-        vectors = [part.max(0) if options.axis.pooling == "max" else part.mean(0) for part in kept.values()]
+        vectors = [part.mean(0) for part in kept.values()]
         axis = role_space_of(np.stack(vectors).astype(np.float32), NAMES, options.axis).axis
         a, b = rows[question], rows[QUESTIONS + question]
         space = (np.log1p(a) - np.log1p(b)) if options.axis.transform == "log1p" else a - b

@@ -85,15 +85,17 @@ def cells_of(sums: BlockSums, options: AxisOptions) -> np.ndarray:
     return sums.max_sums if options.pooling == "max" else sums.sums
 
 
-def role_features(sums: dict[str, BlockSums], options: AxisOptions, without: int | None = None) -> np.ndarray:
-    """Role vectors float32 [R, width] before the transform, roles sorted by name; `without` leaves one block out.
+def role_features(
+    sums: dict[str, BlockSums], options: AxisOptions, *, variant: int | None = None, block: int | None = None
+) -> np.ndarray:
+    """Role vectors float32 [R, width] before the transform, roles sorted by name, without one variant and one block.
 
     A role without a response (left) is NaN.
     """
     rows = []
     for name in sorted(sums):
-        kept = sums[name].blocks != without
-        cells, count = cells_of(sums[name], options)[:, kept], sums[name].counts[:, kept].sum()
+        kept = np.ix_(sums[name].variants != variant, sums[name].blocks != block)
+        cells, count = cells_of(sums[name], options)[kept], sums[name].counts[kept].sum()
         if count == 0:
             rows.append(np.full(cells.shape[2], np.nan))
         else:

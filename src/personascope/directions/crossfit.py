@@ -1,12 +1,13 @@
-"""Cross-fitting: what a role response scores on an axis that has not seen its question.
+"""Cross-fitting: what a role response scores on an axis that has seen neither its question nor its instruction.
 
 An axis made from a response fits that response's own noise, so that role responses would lie further apart than fresh
-text does. Each response is therefore scored on the axis made WITHOUT its question block (of any role): total sums
-minus the block's, so that no response is read twice.
+text does. Each response is therefore scored on the axis made WITHOUT its block of questions and WITHOUT its instruction
+variant (of any role): a variant is particular too, and an axis that has seen it tells the roles apart by it (simulated:
+an AUC of 1.00 where the truth is 0.62; docs/validation.md). With one variant the block alone is left out.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from os import cpu_count
@@ -27,27 +28,54 @@ from personascope.formats.tables import iter_tables
 log = logging.getLogger(__name__)
 
 
-def spaces_without(sums: dict[str, BlockSums], options: AxisOptions) -> dict[int, RoleSpace]:
-    """{question block: role space without it, its role vectors left out}; without the blocks that must stay, since a
-    role has all its responses in one."""
-    names, found = sorted(sums), {}
-    block_of: dict[int, int] = {}
-    dealt = [pair for name in names for pair in zip(sums[name].question_ids, sums[name].question_blocks, strict=True)]
-    if any(block_of.setdefault(int(question), int(block)) != block for question, block in dealt):
-        log.warning("the roles have different questions, so that one question is in different blocks")
-    for block in np.unique(np.concatenate([role.blocks for role in sums.values()])):
-        features = role_features(sums, options, without=int(block))
-        if bad := [name for name, row in zip(names, features, strict=True) if not np.isfinite(row).all()]:
-            log.warning("all responses of %s are to questions of one block; they get no score", ", ".join(bad))
+Fold = tuple[int | None, int]  # a variant (None: all of them have a part) and a block of questions
+
+
+def spaces_without(sums: dict[str, BlockSums], options: AxisOptions, *, variants: bool = True) -> dict[Fold, RoleSpace]:
+    """{fold: role space without its variant and its block, role vectors left out}; variants=False: without its block.
+
+    A fold that leaves a role without a response is not there, and a warning names the role.
+    """
+    _warn_of_other_questions(sums)
+    names, found, silent = sorted(sums), {}, set()
+    for fold in _folds(sums, variants):
+        features = role_features(sums, options, variant=fold[0], block=fold[1])
+        if bad := {name for name, row in zip(names, features, strict=True) if not np.isfinite(row).all()}:
+            silent |= bad
             continue
         roles = role_space_of(features, names, options)
-        found[int(block)] = replace(roles, space=roles.space[:0], directions=roles.directions[:0])
+        found[fold] = replace(roles, space=roles.space[:0], directions=roles.directions[:0])
+    if silent:
+        log.warning(
+            "%s: all responses of one variant or one block; some get no score", ", ".join(sorted(silent))
+        )
     return found
+
+
+def _folds(sums: dict[str, BlockSums], variants: bool) -> list[Fold]:
+    blocks = np.unique(np.concatenate([role.blocks for role in sums.values()])).tolist()
+    known = np.unique(np.concatenate([role.variants for role in sums.values()])).tolist()
+    return [(v, g) for v in (known if variants and len(known) > 1 else [None]) for g in blocks]
+
+
+def _warn_of_other_questions(sums: dict[str, BlockSums]) -> None:
+    block_of: dict[int, int] = {}
+    dealt = [pair for role in sums.values() for pair in zip(role.question_ids, role.question_blocks, strict=True)]
+    if any(block_of.setdefault(int(question), int(block)) != block for question, block in dealt):
+        log.warning("the roles have different questions, so that one question is in different blocks")
+
+
+def fold_of(folds: Iterable[Fold], sums: BlockSums, prompt_index: np.ndarray, question_id: np.ndarray) -> np.ndarray:
+    """The place among `folds` of the one that leaves each response out, int [n]; -1 where there is none."""
+    places = {fold: place for place, fold in enumerate(folds)}
+    blocks = sums.question_blocks[np.searchsorted(sums.question_ids, question_id)]
+    pairs = zip(prompt_index.tolist(), blocks.tolist(), strict=True)
+    return np.array([places.get((v, g), places.get((None, g), -1)) for v, g in pairs], int)
 
 
 def response_scores(files: dict[str, str | Path], sums: dict[str, BlockSums], options: AxisOptions) -> pd.DataFrame:
     """The projection of every response: role, prompt_index, question_id, crossfit, in_sample; a row a response with
-    tokens. crossfit: on the axis without its question block; in_sample: on the axis of all responses.
+    tokens. crossfit: on the axis without its block of questions and its variant; in_sample: on the axis of all.
 
     files: {role: features, or residuals file where options.space is residual}.
     """
@@ -67,14 +95,12 @@ def response_scores(files: dict[str, str | Path], sums: dict[str, BlockSums], op
 Batch = tuple[pd.DataFrame, np.ndarray | csr_array]
 
 
-def _scored(batch: Batch, sums: BlockSums, folds: list[int], axes: np.ndarray) -> pd.DataFrame:
+def _scored(batch: Batch, sums: BlockSums, folds: list[Fold], axes: np.ndarray) -> pd.DataFrame:
     keys, rows = batch
     along = rows @ axes
-    blocks = sums.question_blocks[np.searchsorted(sums.question_ids, keys["question_id"].to_numpy())]
-    columns = {block: 1 + i for i, block in enumerate(folds)}
-    column = np.array([columns.get(int(block), -1) for block in blocks])
-    kept = (keys["n_tokens"].to_numpy() > 0) & (column > 0)
-    picked = np.take_along_axis(along, np.maximum(column, 0)[:, None], 1)[:, 0]
+    place = fold_of(folds, sums, keys["prompt_index"].to_numpy(), keys["question_id"].to_numpy())
+    kept = (keys["n_tokens"].to_numpy() > 0) & (place >= 0)
+    picked = np.take_along_axis(along, np.maximum(place, 0)[:, None] + 1, 1)[:, 0]
     table = keys[["prompt_index", "question_id"]].assign(crossfit=picked, in_sample=along[:, 0])
     return table.loc[kept]
 

@@ -61,7 +61,8 @@ def _measured(
 ) -> dict[str, float]:
     """Truth and measures of one sample in which every cell is one response."""
     axis = role_space_of(role_features(sums, RAW), people.names, RAW).axis
-    folds, both = spaces_without(sums, RAW), _without_both(sums)
+    folds = {block: space for (_, block), space in spaces_without(sums, RAW, variants=False).items()}
+    both = _without_both(sums)
     by_question = {name: [part.sums[:, g] @ folds[g].axis for g in folds] for name, part in sums.items()}
     return {
         "cosine": float(people.axis(RAW) @ axis),

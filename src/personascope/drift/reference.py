@@ -1,9 +1,8 @@
 """What the role responses score on the axis: the reference distributions that a turn is held against.
 
-Scores are cross-fitted. An axis made from a response fits that response's own noise, so that role responses would
-score further apart than fresh text does; each response is therefore scored in the role space made WITHOUT its
-question block (of any role): total sums minus the block's. That takes one more role space a block and no second
-reading. The turns themselves are scored on the axis of all responses, which differs from each of these a little.
+Scores are cross-fitted (`directions.crossfit`): each response is scored in the role space made without its block of
+questions and its instruction variant. The turns themselves are scored on the axis of all responses, which differs from
+each of these a little.
 """
 
 import logging
@@ -21,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from personascope.directions.axis import RoleSpace, role_space_of
 from personascope.directions.block_sums import BlockSums, dense_column
 from personascope.directions.bootstrap import MAX_THREADS, AxisBootstrap, bootstrap, role_features
-from personascope.directions.crossfit import spaces_without
+from personascope.directions.crossfit import Fold, fold_of, spaces_without
 from personascope.directions.halves import half_axes, split_half
 from personascope.drift.options import SCORE_METHODS, DriftOptions
 from personascope.drift.strength import PairShares, pair_shares
@@ -124,12 +123,13 @@ def build(
     whole = role_space_of(role_features(sums, options.axis), names, options.axis)
     options = options.changed(roleplay_subset=tuple(name for name in options.axis.roleplay_subset if name in names))
     folds = spaces_without(sums, options.axis)
-    if draws and len(folds) < 2:
+    n_blocks = len({block for _, block in folds})
+    if draws and n_blocks < 2:
         log.warning(
             "drift: too few questions for a bootstrap, which would show no spread at all; no intervals are made"
         )
     drawn, halves = no_draws(len(whole.axis)), np.empty((len(whole.axis), 0), np.float32)
-    if draws and len(folds) >= 2:
+    if draws and n_blocks >= 2:
         needs = {"assistants": options.scoring.score_method == "cos_assistant"}
         needs["turn_mean"] = options.scoring.center_turns_with_role_mean
         drawn = bootstrap(sums, options.axis, draws, seed, **needs)
@@ -145,7 +145,7 @@ def build(
         **{key: joined[key].astype(np.int32) for key in KEYS},
         role_names=names,
         anchors=np.array(whole.anchors, np.int32),
-        pairs=_pairs_of_anchor(files, sums, whole, folds, options, seed),
+        pairs=_pairs_of_anchor(files, sums, whole, options, seed),
         half_axes=halves,
         split_half=split_half(halves),
         **vars(drawn),
@@ -156,12 +156,13 @@ def _pairs_of_anchor(
     files: dict[str, str | Path],
     sums: dict[str, BlockSums],
     roles: RoleSpace,
-    folds: dict[int, RoleSpace],
     options: DriftOptions,
     seed: int,
 ) -> PairShares:
     """The pairs of answers of each anchor role to one question, together."""
     anchors = [roles.role_names[row] for row in roles.anchors]
+    # Two answers to one question are of two variants: both must be in the axis, and only the question is left out.
+    folds = {block: space for (_, block), space in spaces_without(sums, options.axis, variants=False).items()}
     parts = [pair_shares(files[name], sums[name], folds, options, seed) for name in anchors]
     names = [field.name for field in fields(PairShares)]
     return PairShares(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
@@ -175,17 +176,18 @@ def no_draws(width: int) -> AxisBootstrap:
 
 
 def _score_role(
-    path: str | Path, sums: BlockSums, folds: dict[int, RoleSpace], options: DriftOptions
+    path: str | Path, sums: BlockSums, folds: dict[Fold, RoleSpace], options: DriftOptions
 ) -> dict[str, np.ndarray]:
     """Keys, scores and masses of one role's responses, in the order of the file; without those that have no fold."""
     parts: list[dict[str, np.ndarray]] = []
+    spaces = list(folds.values())
     for keys, score in BATCHES[options.axis.space](path, options):
-        blocks = sums.question_blocks[np.searchsorted(sums.question_ids, keys["question_id"])]
-        kept = np.flatnonzero((keys["n_tokens"] > 0) & np.isin(blocks, list(folds)))
-        part = {name: np.zeros(len(blocks)) for name in (*SCORE_METHODS, *MASS_METRICS)}
-        for block in np.unique(blocks[kept]):
-            rows = kept[blocks[kept] == block]
-            for values in score(rows, folds[int(block)]):
+        place = fold_of(folds, sums, keys["prompt_index"], keys["question_id"])
+        kept = np.flatnonzero((keys["n_tokens"] > 0) & (place >= 0))
+        part = {name: np.zeros(len(place)) for name in (*SCORE_METHODS, *MASS_METRICS)}
+        for fold in np.unique(place[kept]):
+            rows = kept[place[kept] == fold]
+            for values in score(rows, spaces[fold]):
                 for name, column in values.items():
                     part[name][rows] = column
         parts.append({name: column[kept] for name, column in (keys | part).items()})
