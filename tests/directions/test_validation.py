@@ -54,8 +54,8 @@ def test_quality_beside_the_truth() -> None:
     assert (poor["variants"], good["variants"]) == (2, 10)
     assert poor["cosine"] < 0.4 and poor["split_half"] < 0.3 < 0.6 < poor["split_half_shared"]
     # An axis that has seen the variant looks perfect; one that has not is as good as the truth.
-    assert poor["auc"] > 0.9 > 0.8 > poor["auc_true"]
-    assert table["auc_both"].to_numpy() == pytest.approx(table["auc_true"].to_numpy(), abs=0.2)
+    assert poor["auc_shared"] > 0.9 > 0.8 > poor["auc_true"]
+    assert table["auc"].to_numpy() == pytest.approx(table["auc_true"].to_numpy(), abs=0.2)
     assert good["cosine"] > 0.8 and good["split_half"] > 0.5 and good["auc_true"] > 0.99
     assert np.all(table["split_half"].to_numpy() < table["cosine"].to_numpy())
 

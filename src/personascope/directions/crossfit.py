@@ -46,9 +46,7 @@ def spaces_without(sums: dict[str, BlockSums], options: AxisOptions, *, variants
         roles = role_space_of(features, names, options)
         found[fold] = replace(roles, space=roles.space[:0], directions=roles.directions[:0])
     if silent:
-        log.warning(
-            "%s: all responses of one variant or one block; some get no score", ", ".join(sorted(silent))
-        )
+        log.warning("%s: all responses of one variant or one block; some get no score", ", ".join(sorted(silent)))
     return found
 
 

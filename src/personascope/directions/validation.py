@@ -39,8 +39,8 @@ LEVEL = 0.95
 def axis_quality(seed: int, effort: float) -> pd.DataFrame:
     """A row a strength: variants, signal; cosine (to the population's axis) and auc_true (of fresh responses to fresh
     questions under fresh variants), the truth; split_half, split_half_shared (halves that share the variants), auc
-    (cross-fitted: the axis has not seen the question) and auc_both (neither the question nor the variant), what is
-    measured; each a mean, with `_error`, its Monte-Carlo standard error."""
+    (cross-fitted: the axis has seen neither the question nor the variant) and auc_shared (it has not seen the
+    question), what is measured; each a mean, with `_error`, its Monte-Carlo standard error."""
     rows = []
     with threadpool_limits(1):
         for cell, (variants, signal) in enumerate(STRENGTHS):
@@ -61,15 +61,18 @@ def _measured(
 ) -> dict[str, float]:
     """Truth and measures of one sample in which every cell is one response."""
     axis = role_space_of(role_features(sums, RAW), people.names, RAW).axis
-    folds = {block: space for (_, block), space in spaces_without(sums, RAW, variants=False).items()}
-    both = _without_both(sums)
-    by_question = {name: [part.sums[:, g] @ folds[g].axis for g in folds] for name, part in sums.items()}
+    without_question = {g: space.axis for (_, g), space in spaces_without(sums, RAW, variants=False).items()}
+    without_both = {fold: space.axis for fold, space in spaces_without(sums, RAW).items()}
+    by_question = {
+        name: [part.sums[:, g] @ axis for g, axis in without_question.items()] for name, part in sums.items()
+    }
+    by_both = {name: [part.sums[fold] @ axis for fold, axis in without_both.items()] for name, part in sums.items()}
     return {
         "cosine": float(people.axis(RAW) @ axis),
         "split_half": split_half(half_axes(sums, RAW, seed)),
         "split_half_shared": split_half(_sharing_variants(sums, seed)),
-        "auc": _auc(people, by_question),
-        "auc_both": _auc(people, {name: np.einsum("vgd,dvg->vg", part.sums, both) for name, part in sums.items()}),
+        "auc_shared": _auc(people, by_question),
+        "auc": _auc(people, by_both),
         "auc_true": _auc(people, {name: part.sums @ axis for name, part in fresh.items()}),
     }
 
@@ -89,15 +92,6 @@ def _sharing_variants(sums: dict[str, BlockSums], seed: int) -> np.ndarray:
     of_blocks = random_halves(len(some.blocks), SPLITS, np.random.default_rng(seed))
     of_variants = np.ones((len(of_blocks), len(some.variants)), int)
     return axes_of(sums, RAW, Draws(some.variants, some.blocks, of_variants, of_blocks))["axes"]
-
-
-def _without_both(sums: dict[str, BlockSums]) -> np.ndarray:
-    """float32 [d, V, G]: for each cell the axis of the responses that share neither its variant nor its block."""
-    some = next(iter(sums.values()))
-    v, g = np.indices((len(some.variants), len(some.blocks))).reshape(2, -1)
-    others = (1 - np.eye(len(some.variants), dtype=int)[v], 1 - np.eye(len(some.blocks), dtype=int)[g])
-    axes = axes_of(sums, RAW, Draws(some.variants, some.blocks, *others))["axes"]
-    return axes.reshape(-1, len(some.variants), len(some.blocks))
 
 
 def agreement(seed: int, effort: float) -> pd.DataFrame:

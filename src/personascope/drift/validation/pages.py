@@ -103,11 +103,10 @@ share the variants (*split_half_shared*) look far too good, halves that share ne
 side: they are the reliability of an axis from a quarter of the responses. *auc_true* is the truth for telling the
 anchor's responses from others', on fresh questions under fresh variants.
 
-*auc*, cross-fitted over questions alone, **fails**: it is 1.00 where the truth is 0.62, since the axis has seen the
-variant of the response, and the variant's own direction tells the anchor from the others. *auc_both*, by an axis that
-has seen neither the response's question nor its variant, is right, a little on the safe side. The axis stage reports
-*auc*, and cross-fitted projections and the scores of the roles' responses leave out the question alone, too: read them
-as of these variants, and trust *split_half*, which shares neither.
+*auc* is what the axis stage reports: by an axis that has seen neither the response's question nor its variant. It is
+right, a little on the safe side. An axis that has seen the variant (*auc_shared*) would say 1.00 where the truth is
+0.62, since the variant's own direction tells the anchor from the others; cross-fitted projections and the scores of the
+roles' responses leave out both, too.
 """
 SECTIONS["agreement"] = f"""
 ### cos(diff, pc1) under noise
