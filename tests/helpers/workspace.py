@@ -204,7 +204,7 @@ def embedded_model() -> Path:
 
 TARGETS = (
     *("all", "model", "sae", "responses", "features", "role_matrix", "axis", "tokens", "reference", "drift", "summary"),
-    "splits",
+    *("splits", "benchmark", "validation"),
 )
 
 
