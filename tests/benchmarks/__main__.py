@@ -18,6 +18,7 @@ BENCHMARKS = (
     "storage",
     "aggregation",
     "drift",
+    "null",
     "bootstrap",
     "conversations",
     "memory",

@@ -3,6 +3,7 @@
 For conversations in which every turn has tokens.
 """
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -150,4 +151,28 @@ def dense_drift(turns: list[np.ndarray], matrix: np.ndarray, names: list[str], o
         "tables": dense_tables(transitions[selected], roles, names, options),
         "u": np.concatenate([u for u, _ in tokens]),
         "heat": np.concatenate([heat for _, heat in tokens]),
+    }
+
+
+def dense_weights(turns: list[np.ndarray], dense: dict[str, Any], axis: np.ndarray, share: float) -> dict[str, Any]:
+    """What each token adds, under log1p and mean pooling: to its turn (w), to the transitions out of it and into it,
+    and by feature for the selected one (the entries that make up `share` of it, the largest first)."""
+    raw = dense["raw"].astype(np.float64)
+    slopes = (axis * np.where(raw > 0, np.log1p(raw) / np.where(raw > 0, raw, 1), 1)).astype(np.float32)
+    steps = []
+    for before, now in itertools.pairwise(raw):
+        apart = now != before
+        slope = np.where(apart, (np.log1p(now) - np.log1p(before)) / np.where(apart, now - before, 1), 1 / (1 + now))
+        steps.append((axis * slope).astype(np.float32))
+    selected = dense["selected"]
+    sides = [turns[selected + i] * steps[selected] / len(turns[selected + i]) for i in (0, 1)]
+    entries = np.concatenate([-sides[0].ravel(), sides[1].ravel()])
+    entries = entries[entries != 0]
+    entries = entries[np.argsort(-np.abs(entries), kind="stable")]
+    covered = np.cumsum(np.abs(entries), dtype=np.float64)
+    return {
+        "w": np.concatenate([z @ slope / len(z) for z, slope in zip(turns, slopes, strict=True)]),
+        "as_turn": np.concatenate([z @ slope / len(z) for z, slope in zip(turns[1:], steps, strict=True)]),
+        "as_prev": np.concatenate([-z @ slope / len(z) for z, slope in zip(turns, steps, strict=False)]),
+        "entries": entries[: int(np.searchsorted(covered, share * covered[-1])) + 1],
     }

@@ -7,7 +7,7 @@ since poems and tales lie lower than advice without any persona.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,10 @@ def read_references(
             left_out.append(f"{metadata['conversation']['name']}: {metadata['error']}")
             continue
         activations = read_activations(path, options.axis.space, options.axis.layer)
-        found.append((turn_scores(activations, roles, options), metadata["conversation"]))
+        scores = turn_scores(activations, roles, options)
+        # The vectors are of no use here, and those of all references together take hundreds of megabytes.
+        light = replace(scores, raw=scores.raw[:, :0].copy(), space=scores.space[:, :0].copy())
+        found.append((light, metadata["conversation"]))
     length = min((len(scores.n_tokens) for scores, _ in found), default=0)
     turns = turns_of([scores for scores, _ in found], options, length)
     said = [conversation["metadata"] for _, conversation in found]
