@@ -163,6 +163,8 @@ class Run:
 
     def refuses_another(self) -> None:
         """The same command, given again, ends at once: the folder is locked."""
+        locks = self.workspace.path / ".snakemake/locks"
+        self.wait(lambda: locks.is_dir() and any(locks.iterdir()), 60, "Snakemake locks the folder")
         again, folder = psutil.Process(self.process.pid).cmdline(), self.workspace.path
         second = subprocess.run(again, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
         assert second.returncode != 0 and "lock" in second.stderr
