@@ -71,7 +71,7 @@ rule simulate:
         runtime=scaled(60),
         gpu=E.gpus,
     params:
-        **E.engine_params,
+        **E.talk_params,
         code=code_hash(
             "hosting.operations.simulate", BACKENDS[config["generation"]["backend"]].module
         ),

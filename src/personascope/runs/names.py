@@ -80,6 +80,16 @@ class Names:
         return self.model_params | {"model_name": self.model} | engine | self.spec("generation", *SAMPLING)
 
     @property
+    def talk_tokens(self) -> int:
+        """The longest answer to a scripted user."""
+        return self.config["drift"]["max_tokens"] or self.config["generation"]["max_tokens"]
+
+    @property
+    def talk_params(self) -> dict[str, Any]:
+        """What defines a conversation with a scripted user."""
+        return self.engine_params | {"max_tokens": self.talk_tokens}
+
+    @property
     def activation_params(self) -> dict[str, Any]:
         """What defines the activations of a text."""
         sae = {key: self.config["sae"][key] for key in ("path", "release", "id")}

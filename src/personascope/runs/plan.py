@@ -95,6 +95,9 @@ def _texts(run: DryRun) -> Texts:
     answer = float(limit) if measured is None else measured
     note = f"at most, {limit} a response" if measured is None else f"measured, {measured:.0f} a response"
     drift = settings["config"]["drift"]
+    talk = answer
+    if drift["max_tokens"] not in (None, limit):
+        talk, note = float(drift["max_tokens"]), f"{note}; at most {drift['max_tokens']} an answer to a scripted user"
     scripts = {
         (job.rule, job.wildcards["script"]): Path(drift[SIMULATED[job.rule]]["folder"])
         for job in run.jobs
@@ -102,7 +105,7 @@ def _texts(run: DryRun) -> Texts:
     }
     prompts, prompts_note = count_prompts(counter, settings)
     counted = {
-        (rule, name): count_script(counter, folder / f"{name}.json", answer) for (rule, name), folder in scripts.items()
+        (rule, name): count_script(counter, folder / f"{name}.json", talk) for (rule, name), folder in scripts.items()
     }
     return Texts(prompts, prompts_note, answer, note, counter.closing(), counted, counter)
 
