@@ -17,16 +17,17 @@ from matplotlib.patches import Rectangle, StepPatch
 from matplotlib.text import Text
 
 from personascope.display import fonts
-from personascope.display.figure import BLUE, GREY, MISSING_GLYPH, ORANGE, font_text, message_figure, save_figure
+from personascope.display.figure import BLUE, GREY, MISSING_GLYPH, ORANGE, font_text, message_figure, save_figure, warn
 from personascope.display.heat import HEAT_STEPS, heat_color, heat_limit, heat_steps
 from personascope.drift.calibration import BAND
 from personascope.drift.pages.confounds import METRICS, confounds, verdict
-from personascope.drift.pages.features import FADED, feature_label, top_features
+from personascope.drift.pages.features import FADED, carriers, feature_label, top_features
 from personascope.drift.pages.figures import DRIFT_FIGURES
 from personascope.drift.pages.ranking import ranking_figure
 from personascope.drift.pages.roles import nearest_roles
 from personascope.drift.pages.tokens import token_heat
 from personascope.drift.pages.trajectory import EXPECTED, selected_transition, trajectory
+from personascope.drift.pages.words import doubt_line
 from personascope.drift.result import Verdict
 from personascope.formats.tables import read_csv, write_csv
 from tests.helpers.drift_examples import (
@@ -230,12 +231,42 @@ def test_a_feature_whose_interval_holds_zero_is_faded() -> None:
     assert "unsure: the interval holds 0" in legend_of(figure)
 
 
-def test_a_feature_says_its_description_and_tokens_where_it_has_them() -> None:
+def test_a_feature_says_its_description_or_its_roles() -> None:
     row = {"feature_idx": 12, "role_profile": "poet:12% | ghost:8%", "description": None}
     assert feature_label(row) == "#12  [poet 12%, ghost 8%]"
-    assert feature_label(row | {"tokens": ["Ahoy", "!"]}) == "#12  on \u201cAhoy\u201d \u201c!\u201d"
-    assert feature_label(row | {"description": "sea", "tokens": "Ahoy, mast"}) == "#12  sea  on Ahoy, mast"
-    assert feature_label(row | {"description": NAN, "tokens": NAN}) == "#12  [poet 12%, ghost 8%]"
+    assert feature_label(row | {"description": "sea"}) == "#12  sea"
+    assert feature_label(row | {"description": NAN}) == "#12  [poet 12%, ghost 8%]"
+    assert feature_label({"feature_idx": 12}) == "#12"
+
+
+def test_the_tokens_that_carry_a_feature_stand_beside_it_the_largest_first() -> None:
+    features = make_features()
+    first = int(features["q2_top_toward_contrib"]["feature_idx"].iloc[0])
+    rows = [
+        (first, "\u0120sea", 0.1),
+        (first, "\u0120Ahoy", -3.0),
+        (first, "Ahoy", 2.0),
+        (first, "\u010a", 1.0),
+        (7, "x", 9.0),
+    ]
+    table = pd.DataFrame(rows, columns=["feature_idx", "token", "part"]).astype({"feature_idx": "Int64"})
+    left_out = pd.DataFrame({"feature_idx": pd.array([None], "Int64"), "token": [""], "part": [5.0]})
+    attribution = pd.concat([table, left_out], ignore_index=True)
+    assert carriers(attribution) == {7: ["x"], first: ["Ahoy", "sea"]}
+    figure = top_features(features | {"attribution": attribution})
+    ax = figure.axes[0]
+    place = [label.get_text().split()[0] for label in ax.get_yticklabels()].index(f"#{first}")
+    beside = [label.get_text() for label in ax.child_axes[0].get_yticklabels()]
+    assert beside[place] == "\u201cAhoy\u201d \u201csea\u201d"
+    assert "the tokens of the two turns" in figure.legends[0].get_title().get_text()
+
+
+def test_a_doubt_about_the_axis_stands_under_the_title() -> None:
+    figure = top_features(make_features(), title="a, b")
+    warn(figure, "")
+    assert figure.get_suptitle() == "a, b"
+    warn(figure, doubt_line("split-half 0.29 < 0.5"))
+    assert figure.get_suptitle() == "a, b\nDo not interpret: split-half 0.29 < 0.5 (of the axis)"
 
 
 def test_the_features_stand_below_what_they_add_up_to() -> None:
@@ -436,7 +467,7 @@ def test_the_ranking_shows_p_and_the_lowest_z_beside_the_references(tmp_path: Pa
     assert line_of(left, "stated share of false alarms (5 %)")[:, 0].tolist() == [0.05, 0.05]
     (band,) = [patch for patch in right.patches if "plain conversations" in str(patch.get_label())]
     assert isinstance(band, Rectangle) and band.get_x() == -BAND
-    assert "measured: 5 % (95 % interval 2 % to 11 %, n = 120)" in right.get_title(loc="left")
+    assert "on held-out references: 5 % (95 % interval 2 % to 11 %, n = 120)" in right.get_title(loc="left")
     assert "broken: broken.json: no messages" in texts_of(figure)
     save_figure(figure, tmp_path / "a.png", tmp_path / "a.svg")
 

@@ -193,3 +193,17 @@ def test_a_role_without_a_token_is_named(corpus: Corpus) -> None:
     sums["cook"] = replace(sums["cook"], counts=np.zeros_like(sums["cook"].counts))
     with pytest.raises(UserError, match="no response of role cook"):
         build(corpus.features, sums, options_of(), 0)
+
+
+def test_a_reference_doubts_an_axis_of_noise_and_not_one_that_holds(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    rows = {name: rng.random((80, 100)).astype(np.float32) for name in NAMES}
+    (tmp_path / "noise").mkdir()
+    noise = Corpus(tmp_path / "noise", dict(rows), empty=None)
+    halves, auc = noise.build(options_of(transform="raw"), 20, n_blocks=12).doubt.split(", ")
+    assert halves.startswith("split-half") and halves.endswith("< 0.5")
+    assert auc.startswith("AUC 0.") and auc.endswith("< 0.75")
+    assert noise.build(options_of(transform="raw"), n_blocks=12).doubt == auc  # without draws no halves
+    rows["assistant"] = rows["assistant"] + np.linspace(0, 1, 100, dtype=np.float32)
+    (tmp_path / "signal").mkdir()
+    assert Corpus(tmp_path / "signal", rows, empty=None).build(options_of(transform="raw"), 20, n_blocks=12).doubt == ""

@@ -29,7 +29,7 @@ from personascope.directions.bootstrap import (
 )
 from personascope.directions.halves import half_axes, split_half
 from personascope.directions.options import AxisOptions
-from personascope.directions.spaces import LEAST_AUC, LEAST_SPLIT_HALF
+from personascope.directions.spaces import LEAST_AUC, LEAST_SPLIT_HALF, below
 
 SHUFFLES = 100
 CHUNK_BYTES = 32 << 20
@@ -54,11 +54,7 @@ class Quality:
     def reason(self) -> str:
         """Why the axis is not to be interpreted; empty where it may be."""
         limits = (("split-half", self.split_half, LEAST_SPLIT_HALF), ("AUC", self.auc, LEAST_AUC))
-        return ", ".join(_below(name, value, least) for name, value, least in limits if not value >= least)
-
-
-def _below(name: str, value: float, least: float) -> str:
-    return f"{name} cannot be measured" if math.isnan(value) else f"{name} {value:.2f} < {least:g}"
+        return ", ".join(doubt for limit in limits if (doubt := below(*limit)))
 
 
 def axis_quality(sums: dict[str, BlockSums], scores: pd.DataFrame, options: AxisOptions, seed: int) -> Quality:

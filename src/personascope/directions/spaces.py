@@ -1,5 +1,6 @@
 """The spaces that the axis is made in, and the files of its figures: light, since the workflow reads it too."""
 
+import math
 import re
 from collections.abc import Iterable
 
@@ -9,6 +10,13 @@ FIGURES = ("axis_by_layer", "pca_spectrum", "role_similarity")
 SPACE_FIGURES = ("role_projections",)
 # An axis below these is not to be interpreted: halves of the data do not agree on it, or it does not tell roles apart.
 LEAST_SPLIT_HALF, LEAST_AUC = 0.5, 0.75
+
+
+def below(name: str, value: float, least: float) -> str:
+    """What speaks against an axis, "AUC 0.72 < 0.75"; empty where the value is at least `least`."""
+    if math.isnan(value):
+        return f"{name} cannot be measured"
+    return "" if value >= least else f"{name} {value:.2f} < {least:g}"
 
 
 def axis_spaces(residual_layers: Iterable[int]) -> list[str]:

@@ -69,6 +69,21 @@ def finish(figure: Figure, title: str = "", *, noted: bool = False) -> Figure:
     return figure
 
 
+def warn(figure: Figure, warning: str) -> None:
+    """Add a line of warning under a finished figure's title, which takes its color."""
+    if warning:
+        width = int(10 * figure.get_figwidth())
+        lines = [figure.get_suptitle(), *textwrap.wrap(font_text(warning, 2 * width), width)]
+        style: dict[str, Any] = {
+            "x": 0.01,
+            "ha": "left",
+            "multialignment": "left",
+            "fontsize": 11,
+            "fontweight": "bold",
+        }
+        figure.suptitle("\n".join(filter(None, lines)), color=ORANGE, **style).set_parse_math(False)
+
+
 def message_figure(message: str, title: str = "") -> Figure:
     """A figure that says why there is nothing to draw."""
     figure = Figure(figsize=(6.4, 1.8), layout="constrained")

@@ -70,11 +70,12 @@ def analyze_in(
     features = with_groups(feature_tables(explained, roles, options, descriptions), activations)
     calibration, verdict = judge(turns, null, options, domain)
     calibration.insert(0, "assistant_turn", np.arange(activations.n_turns))
-    intervals, strength = None, None
+    intervals, strength, doubt = None, None, ""
     if reference is not None:
         calibration = calibration.join(answer_table(turns, reference, options))
         noise = token_noise(activations, turns, roles, options)
         intervals = turn_intervals(turns, roles, reference, options, noise)
+        doubt = reference.doubt
         strength = strength_table(transitions, reference.pairs, options)
         features = _with_intervals(features, explained, reference)
         sizes = (reference.half_axes, options.display.top_features)
@@ -106,6 +107,7 @@ def analyze_in(
         features=features,
         intervals=intervals,
         strength=strength,
+        doubt=doubt,
     )
 
 

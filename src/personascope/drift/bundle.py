@@ -139,6 +139,7 @@ def summary(result: DriftResult, run: Run, timestamp: str) -> dict[str, Any]:
             "score_mass_diag": diagnostics,
             "feature_event_summary": _event(selected) | _strength(result),
             "axis_agreement": result.roles.agreement,
+            "axis_doubt": result.doubt,
         },
         "calibration": _calibration(result),
         "metadata": run.metadata,

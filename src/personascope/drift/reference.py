@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from personascope.directions.axis import RoleSpace, role_space_of
+from personascope.directions.axis import RoleSpace, is_default, role_space_of
 from personascope.directions.block_sums import BlockSums, dense_column
 from personascope.directions.bootstrap import MAX_THREADS, AxisBootstrap, bootstrap, role_features
 from personascope.directions.crossfit import Fold, fold_of, spaces_without
 from personascope.directions.halves import half_axes, split_half
+from personascope.directions.quality import auc_of
+from personascope.directions.spaces import LEAST_AUC, LEAST_SPLIT_HALF, below
 from personascope.drift.options import SCORE_METHODS, DriftOptions
 from personascope.drift.strength import PairShares, pair_shares
 from personascope.drift.turns import MASS_METRICS, score_sparse, score_vectors
@@ -65,6 +67,17 @@ class Reference:
 
     def __len__(self) -> int:
         return len(self.role)
+
+    @property
+    def doubt(self) -> str:
+        """Why the axis is not to be interpreted, else empty; without a bootstrap there are no halves to look at."""
+        anchor = np.isin(self.role, self.anchors)
+        other = ~anchor & ~np.array([is_default(name) for name in self.role_names])[self.role]
+        scores, known = self.scores["projection"], np.isfinite(self.scores["projection"])
+        found = [below("AUC", auc_of(scores[anchor & known], scores[other & known]), LEAST_AUC)]
+        if self.half_axes.size:
+            found.insert(0, below("split-half", self.split_half, LEAST_SPLIT_HALF))
+        return ", ".join(filter(None, found))
 
     def save(self, path: str | Path) -> None:
         """Write an .npz: score_{method}, mass_{metric} and the other fields under their own names."""

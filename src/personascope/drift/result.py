@@ -108,7 +108,8 @@ class DriftResult:
     weights: what each token adds; attribution: the feature x token table of the selected transition, empty without one
     and in residual space; calibration: one row a turn, see `calibration.answer_table` and `calibration.judge`; verdict:
     of the test; intervals: turn scores under the bootstrap, columns assistant_turn, score_low, score_high, or None;
-    strength: how unusual each transition's top_away_share is (`strength_table`), or None.
+    strength: how unusual each transition's top_away_share is (`strength_table`), or None; doubt: why the axis is not to
+    be interpreted, as far as the reference says, else empty.
     """
 
     options: DriftOptions
@@ -132,6 +133,7 @@ class DriftResult:
     features: dict[str, pd.DataFrame] = field(default_factory=dict)
     intervals: pd.DataFrame | None = None
     strength: pd.DataFrame | None = None
+    doubt: str = ""
 
     @property
     def score(self) -> np.ndarray:

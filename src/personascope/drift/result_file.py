@@ -23,7 +23,7 @@ from personascope.errors import UserError
 from personascope.formats.tables import load_all_npz, plain, save_npz
 from personascope.formats.tokens import Tokens
 
-VERSION = 2
+VERSION = 3
 NO_TABLE = pd.DataFrame()
 
 
@@ -93,7 +93,7 @@ def _packed(result: DriftResult) -> tuple[dict[str, Any], dict[str, np.ndarray]]
         "roles": {name: getattr(roles, name) for name in ("anchors", "others", "role_names", "agreement")},
         "features": list(result.features),
         "verdict": asdict(result.verdict),
-        **{name: getattr(result, name) for name in ("selected", "max_abs_corr", "confound_verdict")},
+        **{name: getattr(result, name) for name in ("selected", "max_abs_corr", "confound_verdict", "doubt")},
     }
     arrays = {name: getattr(tokens, name) for name in ("turn", "token_ids", "position", "message_index")}
     arrays |= {"role_cosines": result.role_cosines, "repetition": result.repetition}
@@ -142,7 +142,7 @@ def _unpacked(header: dict[str, Any], arrays: dict[str, np.ndarray], tables: dic
         verdict=Verdict(**header["verdict"] | {"onset_set": onset_set and tuple(onset_set)}),
         intervals=tables.get("intervals"),
         strength=tables.get("strength"),
-        **{name: header[name] for name in ("selected", "max_abs_corr", "confound_verdict")},
+        **{name: header[name] for name in ("selected", "max_abs_corr", "confound_verdict", "doubt")},
     )
 
 

@@ -30,14 +30,15 @@ DETECTION = [
     *("analysis", "condition", "conversations", "detected", "detected_low", "detected_high", "early"),
     *("median_delay", "mean_largest_drop", "mean_slope"),
 ]
-WORDS = ("confound_verdict", "effect_strength", "nearest_role_end")
+WORDS = ("confound_verdict", "effect_strength", "nearest_role_end", "axis_doubt")
 
 
 def overview(result: DriftResult, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The conversation in a row: scores over the turns that have tokens, the largest drop, verdicts and flags.
 
     slope: score a turn, by least squares; fall: the lowest standardized score, in standard deviations of reference
-    turns at that place and of that length; flags: what a reader must know before trusting the row.
+    turns at that place and of that length; axis_doubt: why the axis is not to be interpreted; flags: what a reader must
+    know before trusting the row.
     """
     filled = np.flatnonzero(result.turns.n_tokens)
     scores = result.score[filled]
@@ -62,6 +63,7 @@ def overview(result: DriftResult, metadata: Mapping[str, Any]) -> dict[str, Any]
         "effect_strength": selected and selected.effect_strength,
         "top_away_share_p_value": _share_p_value(result),
         "nearest_role_end": nearest[-1] if nearest else None,
+        "axis_doubt": result.doubt,
         "flags": flags(result, metadata),
         "metadata": metadata["conversation"]["metadata"],
     }

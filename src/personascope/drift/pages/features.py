@@ -1,16 +1,19 @@
 """The figure of the features that a transition is made of."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from personascope.display.figure import BLACK, BLUE, GREY, ORANGE, clean, finish, font_text, message_figure, signed
+from personascope.display.text import is_byte_level, whole_characters
 from personascope.drift.attribution import FEATURE_TABLES
 from personascope.formats.tables import numbers
 
@@ -18,6 +21,7 @@ FADED = 0.35
 PROFILE_WORDS = (
     "In brackets: the roles in which a feature is strongest, and the share of its activity over all roles that each has"
 )
+CARRIER_WORDS = "On the right: the tokens of the two turns that carry it, the largest parts first"
 
 
 def top_features(
@@ -29,8 +33,9 @@ def top_features(
 ) -> Figure:
     """Contributions of single features to a transition: the `shown` largest of each sign, toward on top.
 
-    features: the q2_* tables. contrib_low and contrib_high, where there, are drawn as intervals; a feature whose
-    interval holds 0 is faded. tokens and description, where there, say what the feature is active on.
+    features: the q2_* tables, and `attribution`. contrib_low and contrib_high, where there, are drawn as intervals; a
+    feature whose interval holds 0 is faded. description, where there, says what it stands for; attribution, where
+    there, which tokens of the two turns carry it.
     """
     parts = [features[name] for name in FEATURE_TABLES if name in features and len(features[name])]
     if not parts:
@@ -42,7 +47,8 @@ def top_features(
     table = table.iloc[np.concatenate([away, toward])]
     if not len(table):
         return message_figure("No feature contributes to the transition.", title)
-    return finish(_feature_bars(table, _transition_line(transition)), title)
+    tokens = carriers(features["attribution"]) if "attribution" in features else {}
+    return finish(_feature_bars(table, tokens, _transition_line(transition)), title)
 
 
 def _transition_line(transition: dict[Any, Any] | None) -> str:
@@ -54,7 +60,7 @@ def _transition_line(transition: dict[Any, Any] | None) -> str:
     return f"{step}: projection changes by {change} ({masses}, over all features)"
 
 
-def _feature_bars(table: pd.DataFrame, line: str) -> Figure:
+def _feature_bars(table: pd.DataFrame, tokens: dict[int, list[str]], line: str) -> Figure:
     contrib, places = numbers(table, "contrib"), np.arange(len(table))
     low, high = numbers(table, "contrib_low"), numbers(table, "contrib_high")
     unsure = (low <= 0) & (high >= 0)
@@ -85,28 +91,45 @@ def _feature_bars(table: pd.DataFrame, line: str) -> Figure:
     if line:
         ax.set_title(line, loc="left", fontsize=9.5, color=BLACK)
     ax.set_xlabel("\u2190 away      contribution to the change of the projection      toward the assistant \u2192")
-    legend = figure.legend(handles=handles, loc="outside lower left", ncols=4, frameon=False, fontsize=8)
-    if any("[" in label for label in labels):
-        legend.set_title(PROFILE_WORDS, FontProperties(size=7.5))
-        legend.set_alignment("left")
     clean(ax)
+    if tokens:
+        _write_carriers(ax, [tokens.get(int(feature), []) for feature in table["feature_idx"]])
+    legend = figure.legend(handles=handles, loc="outside lower left", ncols=4, frameon=False, fontsize=8)
+    words = [PROFILE_WORDS if any("[" in label for label in labels) else "", CARRIER_WORDS if tokens else ""]
+    if any(words):
+        legend.set_title("\n".join(filter(None, words)), FontProperties(size=7.5))
+        legend.set_alignment("left")
     return figure
 
 
 def feature_label(row: dict[Any, Any]) -> str:
-    """ "#1234", and what it stands for: its description, the tokens it is most active on, or its roles."""
-    said = [font_text(row.get("description"), 44)]
-    tokens = font_text(_listed(row.get("tokens")), 36)
-    said.append(tokens and f"on {tokens}")
-    if not any(said):
+    """ "#1234", and what it stands for: its description, or its roles."""
+    said = font_text(row.get("description"), 44)
+    if not said:
         parts = [part for part in str(row.get("role_profile") or "").split(" | ") if not part.endswith(":0%")]
         profile = ", ".join(parts).replace(":", " ")
-        said = [font_text(profile and f"[{profile}]", 56)]
-    return "  ".join([f"#{int(row['feature_idx'])}", *(part for part in said if part)])
+        said = font_text(profile and f"[{profile}]", 56)
+    return f"#{int(row['feature_idx'])}  {said}".rstrip()
 
 
-def _listed(tokens: Any) -> str | None:
-    """The tokens of a cell, a text or a list of texts, each in quotes."""
-    if tokens is None or isinstance(tokens, float | str):
-        return tokens if isinstance(tokens, str) else None
-    return " ".join(f"\u201c{token}\u201d" for token in tokens)
+def carriers(attribution: pd.DataFrame, most: int = 3) -> dict[int, list[str]]:
+    """{feature: texts of the tokens that carry it, the largest parts first}, from the table `attribution`."""
+    rows = attribution.loc[attribution["feature_idx"].notna()]
+    rows = rows.assign(size=np.abs(numbers(rows, "part"))).sort_values(by="size", ascending=False, kind="stable")
+    byte_level = is_byte_level([str(token) for token in rows["token"]])
+    found: dict[int, list[str]] = {}
+    for feature, token in zip(rows["feature_idx"], rows["token"], strict=True):
+        texts = found.setdefault(int(feature), [])
+        text = "".join(part for part, _ in whole_characters([str(token)], byte_level)).strip()
+        if text and text not in texts and len(texts) < most:
+            texts.append(text)
+    return found
+
+
+def _write_carriers(ax: Axes, tokens: Sequence[Sequence[str]]) -> None:
+    """The tokens of each feature at the right of its bar."""
+    side = ax.secondary_yaxis("right")
+    texts = [font_text(" ".join(f"\u201c{token}\u201d" for token in row), 40) for row in tokens]
+    side.set_yticks(range(len(texts)), texts, fontsize=8, color=GREY)
+    side.tick_params(length=0)
+    side.spines["right"].set_visible(False)

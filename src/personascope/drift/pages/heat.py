@@ -14,7 +14,7 @@ from personascope.display.heat import HEAT_STEPS, heat_color, heat_limit, heat_s
 from personascope.display.html import escaped, page
 from personascope.display.text import is_byte_level, whole_characters
 from personascope.drift.pages.tokens import TokenValue, merged_values, shown_value
-from personascope.drift.pages.words import rate_line, verdict_line
+from personascope.drift.pages.words import doubt_line, rate_line, verdict_line
 from personascope.drift.result import Verdict
 from personascope.formats.tables import numbers, truths
 
@@ -48,9 +48,10 @@ def heat_html(
     turn_meta: pd.DataFrame,
     title: str = "Token heat",
     verdict: Verdict | None = None,
+    doubt: str = "",
 ) -> str:
     """The page, complete HTML. q3: q3_token_localization; messages: the whole conversation; turn_meta: one row a turn;
-    verdict: of the test.
+    verdict: of the test; doubt: why the axis is not to be interpreted.
 
     All turns share one scale, so that equal colors are equal values. A turn without tokens shows its text uncolored.
     """
@@ -77,7 +78,8 @@ def heat_html(
         sections.append(f'{head}<p class="soft">{facts}</p>{body}</section>\n')
     links = " \u00b7 ".join(f'<a href="#t{turn}">{turn}: {_number(row, "score")}</a>' for turn, row in rows.values())
     turns = f'<nav class="soft">Score of each turn: {links or "no assistant turn"}</nav>\n'
-    body = _verdict(verdict) + _legend(limit, kind) + turns + "<main>\n" + "".join(sections) + "</main>\n"
+    said = f'<p class="flag">{escaped(doubt_line(doubt))}</p>\n' if doubt else ""
+    body = said + _verdict(verdict) + _legend(limit, kind) + turns + "<main>\n" + "".join(sections) + "</main>\n"
     return page(title, STYLE + _colors(), body)
 
 

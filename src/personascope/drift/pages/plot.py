@@ -5,10 +5,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from personascope.display.figure import message_figure, save_figure
+from personascope.display.figure import message_figure, save_figure, warn
 from personascope.display.html import escaped, page
 from personascope.drift.pages.figures import DRIFT_FIGURES
 from personascope.drift.pages.heat import heat_html
+from personascope.drift.pages.words import doubt_line
 from personascope.drift.result import DriftResult
 from personascope.drift.result_file import RunFile, load_run
 from personascope.drift.tables import tables
@@ -27,9 +28,11 @@ def plot_run(result_file: str | Path, figures: Sequence[str], heat: str) -> None
     result, made = run.result, tables(run.result)
     context = context_of(run, result)
     for figure, paths in drawn.items():
-        save_figure(DRIFT_FIGURES[figure](made, context), *paths)
+        shown = DRIFT_FIGURES[figure](made, context)
+        warn(shown, doubt_line(result.doubt))
+        save_figure(shown, *paths)
     tokens, meta = made["q3_token_localization"], made["turn_meta"]
-    write_text(heat, heat_html(tokens, run.messages, meta, run.title, result.verdict))
+    write_text(heat, heat_html(tokens, run.messages, meta, run.title, result.verdict, result.doubt))
 
 
 def context_of(run: RunFile, result: DriftResult) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from personascope.display.figure import (
 )
 from personascope.display.html import SORT, TABLE_STYLE, cell, escaped, page, table
 from personascope.drift.calibration import BAND
-from personascope.drift.pages.words import rate_text, share
+from personascope.drift.pages.words import doubt_line, rate_text, share
 from personascope.formats.tables import numbers
 
 MOST_ROWS = 25  # of one analysis in the figure; the page has all
@@ -115,7 +115,9 @@ def ranking_figure(
         right = figure.add_subplot(grid[row, 1], sharey=left)
         left_out = f" (the first {MOST_ROWS} of {len(part)})" if len(part) > MOST_ROWS else ""
         left.set_title(f"analysis {font_text(name, 40)}{left_out}", loc="left", fontsize=10)
-        right.set_title(_rate(null), loc="left", fontsize=7.5, color=BLACK)
+        right.set_title(
+            "\n".join(filter(None, (doubt_line(doubt_of(part)), _rate(null)))), loc="left", fontsize=7.5, color=BLACK
+        )
         _draw_p(left, part.head(MOST_ROWS), null.get("alpha"))
         _draw_fall(right, part.head(MOST_ROWS))
         right.tick_params(labelleft=False)
@@ -126,6 +128,12 @@ def ranking_figure(
     if lost:
         _write(figure.add_subplot(grid[len(heights) - 1, :]), "\n".join(["Not analyzed:", *lost]))
     return finish(figure, title)
+
+
+def doubt_of(part: pd.DataFrame) -> str:
+    """Why the axis of an analysis is not to be interpreted, by its conversations; else empty."""
+    said = [text_of(value) for value in part["axis_doubt"]] if "axis_doubt" in part else []
+    return next(filter(None, said), "")
 
 
 def _tested(part: pd.DataFrame) -> bool:
@@ -147,7 +155,7 @@ def _draw_untested(ax: Axes, name: str, count: int, null: Mapping[str, Any]) -> 
 def _rate(null: Mapping[str, Any]) -> str:
     """The false alarms of an analysis, over all references."""
     rate = null.get("false_alarms", {}).get("")
-    return f"false alarms measured: {rate_text(rate)}" if rate else ""
+    return f"false alarms on held-out references: {rate_text(rate)}" if rate else ""
 
 
 def _failures(failed: pd.DataFrame) -> list[str]:
@@ -181,11 +189,12 @@ def _draw_p(ax: Axes, part: pd.DataFrame, alpha: float | None) -> None:
     for label, raised in zip(ax.get_yticklabels(), alarm, strict=True):
         label.set(fontweight="bold" if raised else "normal", color=BLACK if raised else GREY)
     ax.set_xscale("log")
-    ax.set_xlim(float(np.nanmin(p)) / 1.6, 1.3)
+    lowest = min(float(np.nanmin(p)), alpha or 1.0) / 1.6
+    ax.set_xlim(lowest, 1.3)
     if alpha is not None:
         label = f"stated share of false alarms ({share(alpha)})"
         ax.axvline(alpha, color=BLUE, linewidth=1, linestyle=(0, (4, 2)), label=label, zorder=1)
-    ticks = [tick for tick in (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1) if tick > np.nanmin(p) / 1.6]
+    ticks = [tick for tick in (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1) if tick > lowest]
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.minorticks_off()
     ax.set_xlabel("p among plain conversations", fontsize=9)
@@ -216,6 +225,8 @@ def ranking_html(
     nulls, body = nulls or {}, [NOTE]
     for name, part in parts:
         body.append(f'<h2 dir="auto">Analysis {escaped(name)}</h2>\n')
+        if doubt := doubt_line(doubt_of(part)):
+            body.append(f'<p class="alarm">{escaped(doubt)}</p>\n')
         body.append(rates_html(nulls.get(name, {})))
         body.append(_ranking_table(name, part, links or {}))
     body.append("" if parts else "<p>No conversation was analyzed.</p>\n")

@@ -7,6 +7,11 @@ from typing import Any
 from personascope.drift.result import Verdict
 
 
+def doubt_line(doubt: str) -> str:
+    """ "Do not interpret: split-half 0.29 < 0.5"; empty without a doubt about the axis."""
+    return f"Do not interpret: {doubt} (of the axis)" if doubt else ""
+
+
 def verdict_line(verdict: Verdict) -> str:
     """ "alarm at turn 6 (evidence since turn 4, set 3-5), p = 0.008", "no alarm, p = 0.41" or "no test: ..."."""
     if verdict.reason:
