@@ -34,7 +34,7 @@ class Workflow:
         for name in self.names:
             shutil.copy(ROOT / f"resources/conversations/{TALK}.json", folder / f"talks/{name}.json")
         overlay = {"drift": {"conversations": ["talks"], "figures": [], "simulations": {"samples": 0}}}
-        overlay["drift"]["analyses"] = {"pc1": {"axis_method": "pc1"}}
+        overlay["drift"]["analyses"] = {"notebook": None, "pc1": {"axis_method": "pc1"}}
         (folder / "talks.yaml").write_text(yaml.safe_dump(overlay))
 
     def with_results(self) -> None:

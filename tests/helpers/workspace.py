@@ -36,6 +36,7 @@ TINY = {
         "uncertainty": {"draws": 20},
         "analyses": {
             "default": {"alpha": 0.25},  # which four references are enough for
+            "notebook": None,
             "pc1": {"axis_method": "pc1"},
             "cosine": {"score_method": "cos_axis"},
             "residual": {"space": "residual", "layer": 15},

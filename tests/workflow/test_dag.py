@@ -38,16 +38,16 @@ def whole(roles: int, conversations: int, analyses: int, references: int) -> dic
 
 
 def test_after_a_clone_every_job_is_planned(clone: Workspace):
-    assert clone.counts() == {"fetch_model": 1, "simulate": 8, **whole(51, 12 + 80, 1, 120)}
+    assert clone.counts() == {"fetch_model": 1, "simulate": 8, **whole(51, 12 + 80, 2, 120)}
 
 
-def test_demo_plans_twelve_roles(clone: Workspace):
-    assert clone.counts("--configfile", "config/demo.yaml") == {"fetch_model": 1, **whole(12, 12, 2, 24)}
+def test_demo_plans_seven_roles(clone: Workspace):
+    assert clone.counts("--configfile", "config/demo.yaml") == {"fetch_model": 1, **whole(7, 12, 2, 20)}
 
 
 def test_production_config_plans_without_the_model_being_there(clone: Workspace):
     counts = clone.counts("--configfile", "config/gemma-3-27b-it.yaml")
-    assert counts == {"simulate": 8, "simulate_references": 60, **whole(51, 92, 1, 120)}
+    assert counts == {"simulate": 8, "simulate_references": 60, **whole(51, 92, 2, 120)}
 
 
 def test_an_own_sae_is_trained_before_it_is_used(clone: Workspace):
