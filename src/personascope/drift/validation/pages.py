@@ -133,6 +133,5 @@ contrast and analysis the AUC against plain conversations, the share with an ala
 and the delay in turns, with intervals by draws of base scripts; beside the test, signals that anyone would try, at
 the level at which they alarm as often as the test does on plain conversations and references.
 
-<!-- benchmark: to be filled from results/benchmark/benchmark/general/*/benchmark.csv -->
-*Not measured yet.*
+What the embedded model gives stands at this place in the project's `docs/validation.md`.
 """
