@@ -41,8 +41,8 @@ def test_after_a_clone_every_job_is_planned(clone: Workspace):
     assert clone.counts() == {"fetch_model": 1, "simulate": 8, **whole(51, 12 + 80, 2, 120)}
 
 
-def test_demo_plans_seven_roles(clone: Workspace):
-    assert clone.counts("--configfile", "config/demo.yaml") == {"fetch_model": 1, **whole(7, 12, 2, 20)}
+def test_demo_plans_six_roles(clone: Workspace):
+    assert clone.counts("--configfile", "config/demo.yaml") == {"fetch_model": 1, **whole(6, 12, 2, 20)}
 
 
 def test_production_config_plans_without_the_model_being_there(clone: Workspace):

@@ -39,7 +39,7 @@ def top_features(
     """
     parts = [features[name] for name in FEATURE_TABLES if name in features and len(features[name])]
     if not parts:
-        return message_figure("No transition with features to explain.", title)
+        return message_figure("No transition with features to explain; a residual analysis has none.", title)
     table = pd.concat(parts, ignore_index=True).drop_duplicates("feature_idx").sort_values(by="contrib", kind="stable")
     contrib = numbers(table, "contrib")
     rows = np.flatnonzero(contrib != 0)
