@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from personascope.directions.axis import role_space_of
 from personascope.drift.calibration import judge
 from personascope.drift.null import (
     BOOTSTRAPS,
@@ -15,13 +16,18 @@ from personascope.drift.null import (
     fit_null,
     held_out_rates,
     load_null,
+    read_references,
     save_null,
     turns_of,
+    write_null,
 )
 from personascope.drift.options import DriftOptions
 from personascope.drift.result import TurnScores
 from personascope.drift.turns import MASS_METRICS
 from personascope.errors import UserError
+from personascope.formats.files import read_json
+from personascope.formats.tables import save_npz
+from personascope.formats.tokens import TokenBlock, token_writer
 from tests.drift.test_sequential import simulated
 
 OPTIONS = DriftOptions()
@@ -149,3 +155,37 @@ def test_a_saved_null_judges_alike(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", x=1)
     with pytest.raises(UserError, match=r"other\.npz: not a null of this version"):
         load_null(tmp_path / "other.npz")
+
+
+def test_references_of_another_model_are_refused_with_its_name(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    metadata: dict[str, Any] = {"d_sae": 4, "residual_layers": [], "error": None, "model": "org/Small-2"}
+    block = TokenBlock(
+        position=np.arange(2, dtype=np.int32),
+        turn=np.array([0, 1], np.int32),
+        token_id=np.arange(2, dtype=np.int32),
+        tokens=["a", "b"],
+        offsets=np.array([0, 1, 2]),
+        indices=np.array([0, 1], np.int32),
+        values=np.ones(2, np.float32),
+        residuals=np.empty((2, 0, 1), np.float32),
+    )
+    turns = [{"message_index": 2 * turn + 1, "start": 0, "end": 0, "special_tokens": False} for turn in range(2)]
+    paths = []
+    for i, said in enumerate(({"model": "small-2"}, {"model": "Large-9"}, {})):
+        conversation = {"name": f"talk{i}", "messages": [], "metadata": said}
+        paths.append(tmp_path / f"talk{i}.parquet")
+        with token_writer(paths[-1], metadata | {"conversation": conversation, "turns": turns}, 1) as write:
+            write(block)
+    roles = role_space_of(rng.random((3, 4)).astype(np.float32), ["default", "assistant", "poet"], OPTIONS.axis)
+    used, left_out = read_references(paths, roles, OPTIONS)
+    assert used.names == ["talk0", "talk2"]
+    assert left_out == ["talk1: the answers are of Large-9, not of org/Small-2"]
+    features = rng.random((3, 4)).astype(np.float32)
+    names = ["assistant", "default", "poet"]
+    save_npz(tmp_path / "matrix.npz", features=features, role_names=np.array(names), n_responses=np.ones(3, int))
+    files = {"null": str(tmp_path / "null.npz"), "report": str(tmp_path / "null.json")}
+    write_null([str(paths[1])], str(tmp_path / "matrix.npz"), OPTIONS, seed=0, **files)
+    reason = load_null(files["null"]).reason
+    assert reason.startswith("none of 1 reference conversations can be used (talk1: the answers are of Large-9")
+    assert read_json(files["report"])["left_out"] == left_out

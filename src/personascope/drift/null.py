@@ -99,6 +99,11 @@ def read_references(
         if metadata.get("error"):
             left_out.append(f"{metadata['conversation']['name']}: {metadata['error']}")
             continue
+        if other := other_model(metadata):
+            left_out.append(
+                f"{metadata['conversation']['name']}: the answers are of {other}, not of {metadata['model']}"
+            )
+            continue
         activations = read_activations(path, options.axis.space, options.axis.layer)
         scores = turn_scores(activations, roles, options)
         # The vectors are of no use here, and those of all references together take hundreds of megabytes.
@@ -110,6 +115,21 @@ def read_references(
     names = [conversation["name"] for _, conversation in found]
     scripts = [str(each.get("script") or name) for each, name in zip(said, names, strict=True)]
     return References(turns, names, scripts, [str(each.get("domain") or "") for each in said]), left_out
+
+
+def other_model(metadata: dict[str, Any]) -> str:
+    """The model that a conversation says it is of, where that is not the one that read it; else empty.
+
+    Names are compared without the folder or organization before them.
+    """
+    said = metadata["conversation"]["metadata"].get("model")
+    if not isinstance(said, str) or _short(said) == _short(metadata["model"]):
+        return ""
+    return said
+
+
+def _short(model: str) -> str:
+    return model.rstrip("/").rpartition("/")[2].lower()
 
 
 def fit_null(references: References, options: DriftOptions, seed: int = 0) -> Null:
@@ -205,6 +225,8 @@ def write_null(tokens: Sequence[str], matrix: str, options: DriftOptions, *, see
     roles = load_role_space(matrix, options.axis)
     references, left_out = read_references(tokens, roles, options)
     fitted = fit_null(references, options, seed)
+    if left_out and not len(references):
+        fitted = replace(fitted, reason=f"none of {len(left_out)} reference conversations can be used ({left_out[0]})")
     save_null(fitted, null)
     lengths = {"turns_max": references.turns.scores.shape[1], "left_out": left_out}
     said = {"alpha": options.test.alpha, "references": fitted.counts, "false_alarms": fitted.false_alarms}

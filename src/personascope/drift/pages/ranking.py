@@ -247,8 +247,11 @@ def rates_html(null: Mapping[str, Any]) -> str:
         cells = [cell(domain or "all", text=True), cell("with all" if count is None else str(count))]
         cells += [cell(share(null["alpha"])), cell(rate_text(rate), text=True)]
         rows.append(("", cells))
+    lost = null.get("left_out") or []
+    more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+    missing = f'<p dir="auto">References that could not be used: {escaped(lost[0])}{more}.</p>\n' if lost else ""
     turns = f'<p class="soft">Tested up to turn {null["turns_max"] - 1}.</p>\n' if null.get("turns_max") else ""
-    return f"<p>False alarms, by domain of plain reference conversations:</p>\n{table(heads, rows)}{turns}"
+    return f"<p>False alarms, by domain of plain reference conversations:</p>\n{table(heads, rows)}{missing}{turns}"
 
 
 def _ranking_table(analysis: str, part: pd.DataFrame, links: Links) -> str:

@@ -1,6 +1,7 @@
 """Conversations of the model with a scripted user, all samples of a script at once."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from personascope import backends
 from personascope.formats.conversations import read_simulation
@@ -47,7 +48,7 @@ def run(loaded: Loaded, report: Report, request: Request) -> None:
         limits = {"seed": request.seed, "max_tokens": request.max_tokens, "max_model_len": request.max_model_len}
         made = simulate(tokenizer(loaded, request.spec), finish, script, samples, **limits)
     metadata = script.metadata | {"condition": script.condition, "pressure_from": script.pressure_from}
-    metadata |= {"script": script.name, "model": request.model_name}
+    metadata |= {"script": script.name, "model": Path(request.spec.id).name}
     for sample, (messages, output) in enumerate(zip(made, request.conversations, strict=True)):
         write_json(output, metadata | {"sample": sample, "conversation": messages})
     records.touch()
