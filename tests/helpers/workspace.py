@@ -31,6 +31,7 @@ TINY = {
     "generation": {"variants": [0], "max_tokens": 8},
     "drift": {
         "conversations": ["talks"],
+        "max_tokens": None,
         "simulations": {"folder": "scripts", "samples": 1},
         "references": {"conversations": ["neutral"]},
         "uncertainty": {"draws": 20},

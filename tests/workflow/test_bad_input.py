@@ -200,11 +200,11 @@ def test_one_line_says_what_is_wrong(failures: Any, case: str):
     assert KEY not in failed.outcome.text
 
 
-def test_assistant_role_that_is_not_in_the_matrix(finished: Workspace):
-    overlay = finished.overlay(TINY, {"axis": {"assistant_role": "helper"}})
+def test_an_anchor_that_is_not_in_the_matrix(finished: Workspace):
+    overlay = finished.overlay(TINY, {"axis": {"anchor": ["helper"]}})
     outcome = finished.snakemake("--cores", "1", "--configfile", overlay, check=False)
     assert outcome.code != 0
-    assert_one_line(outcome, ["axis.assistant_role", "helper"])
+    assert_one_line(outcome, ["axis.anchor", "helper"])
     assert finished.leftovers() == []
 
 

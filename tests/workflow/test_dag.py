@@ -238,7 +238,7 @@ def test_an_analysis_reruns_alone(
 
 
 def test_an_overlay_takes_an_analysis_back(finished: Workspace):
-    left = {"pc1": TINY["drift"]["analyses"]["pc1"], "cosine": None, "residual": None, "default": None}
+    left = {"pc1": TINY["drift"]["analyses"]["pc1"], **dict.fromkeys(("cosine", "residual", "default", "notebook"))}
     overlay = finished.overlay(TINY, {"drift": {"analyses": left}})
     assert finished.counts("drift", "--configfile", overlay) == {"drift_summary": 1, "findings": 1}
 
