@@ -162,4 +162,4 @@ def test_the_shipped_benchmark_has_personas_inside_and_outside_the_roles() -> No
     assert starts == {script["onset"] for script in scripts} == {4}
     assert overlay["drift"]["analyses"]["baseline"]["baseline_turns"] == 4 and overlay["drift"]["benchmark"] is True
     layers = {block["layer"] for block in overlay["drift"]["analyses"].values() if block and "layer" in block}
-    assert layers == set(config["extraction"]["residual_layers"])
+    assert layers == set(overlay["extraction"]["residual_layers"])

@@ -14,8 +14,8 @@ snakemake validation --cores all --configfile config/validation.yaml
 ```
 
 which needs no model and some 15 minutes of one core, as `results/validation/validation/validation.md`, of which this
-page is a copy but for its last section, and as CSV beside it. Seeds are fixed: the same code gives the same numbers. `validation.effort` below
-1 is a quicker and rougher look. Numbers behind ± are Monte-Carlo standard errors.
+page is a copy but for its last section, and as CSV beside it. Seeds are fixed: the same code gives the same numbers.
+`validation.effort` below 1 is a quicker and rougher look. Numbers behind ± are Monte-Carlo standard errors.
 
 The simulated responses and conversations are normal and their effects add up, where the tables do not say otherwise.
 They measure whether the methods do what they claim under the assumptions that they make; what a real model does is in
