@@ -62,7 +62,12 @@ def test_a_domain_with_enough_references_is_a_stratum_of_its_own() -> None:
 
 @pytest.mark.parametrize(
     ("n", "options", "said"),
-    [(0, {}, "drift.references is empty"), (18, {}, "at least 19"), (40, {"baseline_turns": 6}, "baseline_turns 6")],
+    [
+        (0, {}, "drift.references is empty"),
+        (18, {}, "at least 19"),
+        (36, {}, "of 18 scripts"),
+        (40, {"baseline_turns": 6}, "baseline_turns 6"),
+    ],
 )
 def test_what_cannot_be_tested_says_why(n: int, options: dict[str, Any], said: str) -> None:
     null = fit_null(references(n), OPTIONS.changed(**options))
@@ -85,6 +90,17 @@ def test_the_rate_of_a_domain_that_lies_lower_is_higher_and_its_own_stratum_mend
     rows = [i for i, domain in enumerate(fresh.domains) if domain == "domain0"]
     evidence = null.strata["domain0"].standard.evidence(fresh.turns[np.array(rows)])
     assert (evidence.max(1) > null.strata["domain0"].level(0.05)).mean() <= 0.12
+    # A verdict says how often the test that was made alarms, not the one over all domains.
+    within = judge(conversation([0.0] * 6), null, OPTIONS, "domain0")[1].false_alarm_rate
+    assert within == null.false_alarms_within["domain0"] and within["n"] == 80 and within["rate"] <= 0.12
+    assert judge(conversation([0.0] * 6), null, OPTIONS, None)[1].false_alarm_rate == null.false_alarms[""]
+
+
+def test_a_conversation_without_a_tested_turn_is_not_tested() -> None:
+    null = fit_null(references(60, domains=1), OPTIONS.changed(baseline_turns=3))
+    table, verdict = judge(conversation([1.0]), null, OPTIONS.changed(baseline_turns=3), None)
+    assert "no turn has a score" in verdict.reason and verdict.p_value is None
+    assert np.isnan(table["evidence"].to_numpy()).all() and len(table) == 1
 
 
 def test_a_verdict_names_the_turn_of_the_alarm_and_where_its_evidence_began() -> None:
@@ -157,7 +173,7 @@ def test_a_saved_null_judges_alike(tmp_path: Path) -> None:
         load_null(tmp_path / "other.npz")
 
 
-def test_references_of_another_model_are_refused_with_its_name(tmp_path: Path) -> None:
+def test_references_of_another_model_and_truncated_ones_are_refused(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     metadata: dict[str, Any] = {"d_sae": 4, "residual_layers": [], "error": None, "model": "org/Small-2"}
     block = TokenBlock(
@@ -172,15 +188,17 @@ def test_references_of_another_model_are_refused_with_its_name(tmp_path: Path) -
     )
     turns = [{"message_index": 2 * turn + 1, "start": 0, "end": 0, "special_tokens": False} for turn in range(2)]
     paths = []
-    for i, said in enumerate(({"model": "small-2"}, {"model": "Large-9"}, {})):
+    for i, said in enumerate(({"model": "small-2"}, {"model": "Large-9"}, {}, {})):
         conversation = {"name": f"talk{i}", "messages": [], "metadata": said}
+        metadata["dropped_messages"] = 4 if i == 3 else 0
         paths.append(tmp_path / f"talk{i}.parquet")
         with token_writer(paths[-1], metadata | {"conversation": conversation, "turns": turns}, 1) as write:
             write(block)
     roles = role_space_of(rng.random((3, 4)).astype(np.float32), ["default", "assistant", "poet"], OPTIONS.axis)
     used, left_out = read_references(paths, roles, OPTIONS)
     assert used.names == ["talk0", "talk2"]
-    assert left_out == ["talk1: the answers are of Large-9, not of org/Small-2"]
+    assert left_out[0] == "talk1: the answers are of Large-9, not of org/Small-2"
+    assert left_out[1].startswith("talk3: its first 4 messages are cut off") and len(left_out) == 2
     features = rng.random((3, 4)).astype(np.float32)
     names = ["assistant", "default", "poet"]
     save_npz(tmp_path / "matrix.npz", features=features, role_names=np.array(names), n_responses=np.ones(3, int))
@@ -188,4 +206,4 @@ def test_references_of_another_model_are_refused_with_its_name(tmp_path: Path) -
     write_null([str(paths[1])], str(tmp_path / "matrix.npz"), OPTIONS, seed=0, **files)
     reason = load_null(files["null"]).reason
     assert reason.startswith("none of 1 reference conversations can be used (talk1: the answers are of Large-9")
-    assert read_json(files["report"])["left_out"] == left_out
+    assert read_json(files["report"])["left_out"] == left_out[:1]

@@ -10,6 +10,7 @@ import pytest
 
 from personascope.directions.axis import role_space_of
 from personascope.directions.block_sums import BlockSums, block_sums
+from personascope.drift.calibration import ranked_of
 from personascope.drift.options import DriftOptions
 from personascope.drift.reference import Reference, build
 from personascope.drift.turns import score_vectors
@@ -207,3 +208,14 @@ def test_a_reference_doubts_an_axis_of_noise_and_not_one_that_holds(tmp_path: Pa
     rows["assistant"] = rows["assistant"] + np.linspace(0, 1, 100, dtype=np.float32)
     (tmp_path / "signal").mkdir()
     assert Corpus(tmp_path / "signal", rows, empty=None).build(options_of(transform="raw"), 20, n_blocks=12).doubt == ""
+
+
+def test_default_is_no_other_role_where_it_is_no_anchor(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    corpus = Corpus(
+        tmp_path, {name: rng.random((14, 20)).astype(np.float32) for name in ("assistant", "baker", "default")}
+    )
+    reference = corpus.build(options_of())
+    assert [reference.role_names[row] for row in reference.others] == ["baker"]
+    others = ranked_of(reference, options_of())[1]
+    assert len(others) == (reference.role == reference.role_names.index("baker")).sum() < len(reference)

@@ -71,6 +71,7 @@ def reference_of(
         n_tokens=rng.integers(20, 200, len(role)).astype(np.int32),
         role_names=names,
         anchors=np.array(roles.anchors, np.int32),
+        others=np.array(roles.others, np.int32),
         axes=axes,
         assistants=np.repeat(unit(roles.anchor)[None], draws, axis=0).T,
         agreement=np.full(draws, 0.8),

@@ -174,7 +174,7 @@ rule user_prediction:
         table=report(
             "<out>/user_prediction/<cell>/{analysis}.csv",
             caption="../report/user_prediction.rst",
-            category="All conversations",
+            category="2. All conversations",
             labels={"kind": "prediction from the user's message", "analysis": "{analysis}"},
         ),
     log:

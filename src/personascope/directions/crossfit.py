@@ -22,6 +22,7 @@ from personascope.directions.axis import TRANSFORMS, RoleSpace, role_space_of
 from personascope.directions.block_sums import BlockSums, dense_column
 from personascope.directions.bootstrap import MAX_THREADS, role_features
 from personascope.directions.options import AxisOptions
+from personascope.errors import UserError
 from personascope.formats.features import iter_features, residual_column
 from personascope.formats.tables import iter_tables
 
@@ -80,6 +81,8 @@ def response_scores(files: dict[str, str | Path], sums: dict[str, BlockSums], op
     names = sorted(files)
     whole = role_space_of(role_features(sums, options), names, options).axis
     folds = spaces_without(sums, options)
+    if not folds:
+        raise UserError("questions: one is too few for an axis that can be judged, ask at least 2")
     axes = np.stack([whole, *(roles.axis for roles in folds.values())], axis=1)
 
     def scored(name: str) -> pd.DataFrame:

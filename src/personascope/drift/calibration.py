@@ -83,8 +83,8 @@ def ranked_of(reference: Reference, options: DriftOptions) -> tuple[Ranked, np.n
     made, method = _RANKED.setdefault(reference, {}), options.scoring.score_method
     if method not in made:
         scores = reference.scores[method].astype(np.float64)
-        anchor = np.isin(reference.role, reference.anchors)
-        made[method] = Ranked.of(scores[anchor], reference.question_id[anchor]), np.sort(scores[~anchor])
+        anchor, other = (np.isin(reference.role, rows) for rows in (reference.anchors, reference.others))
+        made[method] = Ranked.of(scores[anchor], reference.question_id[anchor]), np.sort(scores[other])
     return made[method]
 
 
@@ -103,6 +103,8 @@ def judge(turns: TurnScores, null: Null | None, options: DriftOptions, domain: A
     stratum = null.stratum(domain)
     test = null.strata[stratum]
     own = turns_of([turns], options, min(n_turns, test.turns))
+    if np.isnan(own.scores).all():
+        return empty, Verdict(alpha, reason="no turn has a score behind baseline_turns, or among those that are tested")
     evidence, level = test.standard.evidence(own)[0], test.level(alpha)
     alarm = np.maximum.accumulate(evidence) > level
     tested = slice(0, len(evidence) - 1)
@@ -127,9 +129,12 @@ def judge(turns: TurnScores, null: Null | None, options: DriftOptions, domain: A
 
 
 def rate_of(null: Null, stratum: str, domain: Any) -> dict[str, Any]:
-    """False alarms of held-out references: of the stratum, or of the domain that is too small for one of its own."""
+    """False alarms of the test that was made, on held-out references: within the stratum, or over all domains, at those
+    of this one."""
+    if stratum != EVERYTHING:
+        return null.false_alarms_within.get(stratum, NO_RATE)
     known = domain if isinstance(domain, str) and domain in null.false_alarms else EVERYTHING
-    return null.false_alarms.get(stratum or known, NO_RATE)
+    return null.false_alarms.get(known, NO_RATE)
 
 
 def onset_set(standards: list[Standard], own: Turns, level: float, alarm_turn: int) -> tuple[int, int]:
@@ -143,5 +148,5 @@ def onset_set(standards: list[Standard], own: Turns, level: float, alarm_turn: i
         passed = np.flatnonzero(evidence > level)
         starts.append(began(evidence, int(passed[0]) if len(passed) else alarm_turn))
     tail = (1 - KEPT) / 2
-    low, high = np.quantile(np.minimum(starts, own.scores.shape[1] - 1), [tail, 1 - tail], method="closest_observation")
+    low, high = np.quantile(np.minimum(starts, alarm_turn), [tail, 1 - tail], method="closest_observation")
     return int(low), int(high)

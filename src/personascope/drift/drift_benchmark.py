@@ -23,7 +23,7 @@ from personascope.directions.axis import RoleSpace, load_role_space
 from personascope.directions.quality import auc_of
 from personascope.directions.stats import proportion_interval
 from personascope.drift.baselines import BASELINES, first_above, highest, matched_level, signals
-from personascope.drift.null import EVERYTHING, load_null
+from personascope.drift.null import EVERYTHING, load_null, unfit_for_reference
 from personascope.drift.options import DriftOptions
 from personascope.drift.result import DriftResult
 from personascope.drift.result_file import load_run
@@ -136,7 +136,7 @@ def _reference_signals(
     """The same signals of the reference conversations, as far as they can be read."""
     found = {}
     for path in paths:
-        if read_metadata(path).get("error"):
+        if unfit_for_reference(read_metadata(path)):
             continue
         activations = read_activations(path, options.axis.space, options.axis.layer)
         made = signals(activations, turn_scores(activations, roles, options), roles, options)

@@ -24,7 +24,7 @@ from personascope.formats.files import write_json
 from personascope.formats.tables import load_all_npz, plain, save_npz
 from personascope.formats.tokens import read_activations, read_metadata
 
-VERSION = 1
+VERSION = 2
 EVERYTHING = ""  # the stratum of all references
 BOOTSTRAPS = 200
 HELD_OUT_SPLITS = 20
@@ -57,8 +57,9 @@ class Null:
     """The calibrated test of one analysis.
 
     strata: {"" or domain: test}; bootstraps: {the same: standards of resampled references}, for the set of onsets;
-    false_alarms: rate, low, high, n on held-out references, "" for all and by domain; reason: why there is no test
-    (strata is empty then).
+    false_alarms: rate, low, high, n of the test over all domains on held-out references, "" for all and by domain;
+    false_alarms_within: {domain: the same of its own stratum's test}, without a rate where half of the stratum is too
+    few to calibrate it; reason: why there is no test (strata is empty then).
     """
 
     strata: dict[str, Calibrated] = field(default_factory=dict)
@@ -66,6 +67,7 @@ class Null:
     false_alarms: dict[str, dict[str, Any]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     reason: str = ""
+    false_alarms_within: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def stratum(self, domain: Any) -> str:
         """The stratum that a conversation of this domain belongs to."""
@@ -96,13 +98,8 @@ def read_references(
     left_out = []
     for path in files:
         metadata = read_metadata(path)
-        if metadata.get("error"):
-            left_out.append(f"{metadata['conversation']['name']}: {metadata['error']}")
-            continue
-        if other := other_model(metadata):
-            left_out.append(
-                f"{metadata['conversation']['name']}: the answers are of {other}, not of {metadata['model']}"
-            )
+        if unfit := unfit_for_reference(metadata):
+            left_out.append(f"{metadata['conversation']['name']}: {unfit}")
             continue
         activations = read_activations(path, options.axis.space, options.axis.layer)
         scores = turn_scores(activations, roles, options)
@@ -117,15 +114,20 @@ def read_references(
     return References(turns, names, scripts, [str(each.get("domain") or "") for each in said]), left_out
 
 
-def other_model(metadata: dict[str, Any]) -> str:
-    """The model that a conversation says it is of, where that is not the one that read it; else empty.
+def unfit_for_reference(metadata: dict[str, Any]) -> str:
+    """Why the conversation of a tokens file with this metadata cannot be a reference; empty where it can.
 
-    Names are compared without the folder or organization before them.
+    It could not be read, was truncated (its turns are not where they seem), or says that another model has answered;
+    models are compared without the folder or organization before their names.
     """
+    if metadata.get("error"):
+        return metadata["error"]
+    if dropped := metadata.get("dropped_messages"):
+        return f"its first {dropped} messages are cut off, so that its turns are not where they seem"
     said = metadata["conversation"]["metadata"].get("model")
-    if not isinstance(said, str) or _short(said) == _short(metadata["model"]):
-        return ""
-    return said
+    if isinstance(said, str) and _short(said) != _short(metadata["model"]):
+        return f"the answers are of {said}, not of {metadata['model']}"
+    return ""
 
 
 def _short(model: str) -> str:
@@ -140,6 +142,11 @@ def fit_null(references: References, options: DriftOptions, seed: int = 0) -> Nu
         return Null(reason="no reference conversations: drift.references is empty")
     if len(references) < least:
         return Null(reason=f"{len(references)} reference conversations, alpha {alpha:g} needs at least {least}")
+    if len(set(references.scripts)) < least:
+        scripts = len(set(references.scripts))
+        return Null(
+            reason=f"the reference conversations are of {scripts} scripts, alpha {alpha:g} needs at least {least}"
+        )
     if references.turns.scores.shape[1] <= options.test.baseline_turns:
         return Null(
             reason=f"the reference conversations have no turn behind baseline_turns {options.test.baseline_turns}"
@@ -155,6 +162,9 @@ def fit_null(references: References, options: DriftOptions, seed: int = 0) -> Nu
         bootstraps={name: _bootstraps(part, rng) for name, part in parts.items()},
         false_alarms=held_out_rates(references, alpha, rng),
         counts={name: len(part) for name, part in parts.items()},
+        false_alarms_within={
+            name: held_out_rates(part, alpha, rng)[EVERYTHING] for name, part in parts.items() if name != EVERYTHING
+        },
     )
 
 
@@ -167,7 +177,7 @@ def _bootstraps(references: References, rng: np.random.Generator) -> list[Standa
 
 
 def held_out_rates(references: References, alpha: float, rng: np.random.Generator) -> dict[str, dict[str, Any]]:
-    """False alarms of the marginal test on references that did not calibrate it: {"" or domain: rate, low, high, n}.
+    """False alarms of the test over all on references that did not calibrate it: {"" or domain: rate, low, high, n}.
 
     Half of the scripts calibrate, the conversations of the others are tested, HELD_OUT_SPLITS times. The intervals
     (Clopper-Pearson, 95 %) count each conversation once: the splits share them.
@@ -202,7 +212,7 @@ def save_null(null: Null, path: str | Path) -> None:
         for part in ("location", "spread", "center", "height"):
             arrays[f"{i}/{part}"] = np.stack([getattr(standard, part) for standard in standards])
     header = {"version": VERSION, "strata": list(null.strata), "counts": null.counts}
-    header |= {"false_alarms": null.false_alarms, "reason": null.reason}
+    header |= {name: getattr(null, name) for name in ("false_alarms", "reason", "false_alarms_within")}
     save_npz(path, json=np.frombuffer(json.dumps(plain(header), ensure_ascii=False).encode(), np.uint8), **arrays)
 
 
@@ -217,7 +227,8 @@ def load_null(path: str | Path) -> Null:
         parts = (arrays[f"{i}/{part}"] for part in ("location", "spread", "center", "height"))
         first, *others = (Standard(*rows) for rows in zip(*parts, strict=True))
         strata[name], bootstraps[name] = Calibrated(first, arrays[f"{i}/statistics"]), others
-    return Null(strata, bootstraps, header["false_alarms"], header["counts"], header["reason"])
+    said = {name: header[name] for name in ("false_alarms", "counts", "reason", "false_alarms_within")}
+    return Null(strata, bootstraps, **said)
 
 
 def write_null(tokens: Sequence[str], matrix: str, options: DriftOptions, *, seed: int, null: str, report: str) -> None:
@@ -230,4 +241,5 @@ def write_null(tokens: Sequence[str], matrix: str, options: DriftOptions, *, see
     save_null(fitted, null)
     lengths = {"turns_max": references.turns.scores.shape[1], "left_out": left_out}
     said = {"alpha": options.test.alpha, "references": fitted.counts, "false_alarms": fitted.false_alarms}
+    said["false_alarms_within"] = fitted.false_alarms_within
     write_json(report, plain(said | lengths | {"reason": fitted.reason or None, "conversations": references.names}))

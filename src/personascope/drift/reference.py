@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from personascope.directions.axis import RoleSpace, is_default, role_space_of
+from personascope.directions.axis import RoleSpace, role_space_of
 from personascope.directions.block_sums import BlockSums, dense_column
 from personascope.directions.bootstrap import MAX_THREADS, AxisBootstrap, bootstrap, role_features
 from personascope.directions.crossfit import Fold, fold_of, spaces_without
@@ -41,7 +41,8 @@ class Reference:
     """Cross-fitted scores of all role responses that have tokens, and the draws of the axis.
 
     scores {score method: float32 [N]}; mass {mass metric: float32 [N]}; role int32 [N]: index into role_names (sorted);
-    prompt_index, question_id, n_tokens int32 [N]; anchors int32 [A]: the anchor's places in role_names. axes to shift
+    prompt_index, question_id, n_tokens int32 [N]; anchors, others int32 [A], [B]: the places in role_names of the
+    anchor and of the roles that the axis leads away from. axes to shift
     and freedom are those of `AxisBootstrap`; without a bootstrap axes and assistants are [D, 0], the others [0],
     split_half NaN. pairs: how few features carry the difference of two answers of an anchor role to one question;
     half_axes: those of `directions.halves`, [D, 0] without a bootstrap.
@@ -55,6 +56,7 @@ class Reference:
     n_tokens: np.ndarray
     role_names: list[str]
     anchors: np.ndarray
+    others: np.ndarray
     axes: np.ndarray
     assistants: np.ndarray
     agreement: np.ndarray
@@ -71,8 +73,7 @@ class Reference:
     @property
     def doubt(self) -> str:
         """Why the axis is not to be interpreted, else empty; without a bootstrap there are no halves to look at."""
-        anchor = np.isin(self.role, self.anchors)
-        other = ~anchor & ~np.array([is_default(name) for name in self.role_names])[self.role]
+        anchor, other = (np.isin(self.role, rows) for rows in (self.anchors, self.others))
         scores, known = self.scores["projection"], np.isfinite(self.scores["projection"])
         found = [below("AUC", auc_of(scores[anchor & known], scores[other & known]), LEAST_AUC)]
         if self.half_axes.size:
@@ -158,6 +159,7 @@ def build(
         **{key: joined[key].astype(np.int32) for key in KEYS},
         role_names=names,
         anchors=np.array(whole.anchors, np.int32),
+        others=np.array(whole.others, np.int32),
         pairs=_pairs_of_anchor(files, sums, whole, options, seed),
         half_axes=halves,
         split_half=split_half(halves),

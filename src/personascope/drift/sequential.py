@@ -44,10 +44,6 @@ class Turns:
     def __getitem__(self, rows: np.ndarray | slice) -> "Turns":
         return Turns(self.scores[rows], self.regressors[rows])
 
-    def up_to(self, turns: int) -> "Turns":
-        """The first turns of each."""
-        return Turns(self.scores[:, :turns], self.regressors[:, :turns])
-
     def minus_baseline(self, baseline: int) -> "Turns":
         """Each conversation minus the mean of its own first `baseline` turns, which have no score any more."""
         if not baseline:

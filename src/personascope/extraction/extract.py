@@ -20,8 +20,6 @@ from personascope.models.hookpoints import HookPoint, decoder_layers, run_to
 from personascope.models.saes import LoadedSAE, encode_blocks
 from personascope.models.spans import Message, encode_conversation, locate_spans
 
-TOKEN_SELECTIONS = ("response_only", "all")
-
 
 @dataclass(frozen=True)
 class Item:

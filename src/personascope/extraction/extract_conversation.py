@@ -21,8 +21,6 @@ from personascope.models.hookpoints import HookPoint, run_to
 from personascope.models.saes import LoadedSAE, encode_blocks
 from personascope.models.spans import Encoded, Message, Span, encode_conversation, locate_spans
 
-TOO_LONG = ("refuse", "truncate")
-
 
 @dataclass(frozen=True)
 class EncodedConversation:

@@ -18,7 +18,6 @@ from personascope.formats.files import iter_jsonl, read_json, write_json, write_
 log = logging.getLogger(__name__)
 
 ROLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-QUESTION_MODES = ("general", "role_specific")
 RESERVED = ("role", "space")  # columns of the tables that have one column a role
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 

@@ -240,12 +240,15 @@ def rates_html(null: Mapping[str, Any]) -> str:
     if null.get("reason"):
         return f'<p dir="auto">No test: {escaped(null["reason"])}</p>\n'
     heads = [("domain", True), ("calibrating", False), ("stated", False)]
-    heads.append(("false alarms measured on held-out ones", True))
+    within = null.get("false_alarms_within", {})
+    heads.append(("false alarms on held-out ones, by the test over all", True))
+    heads += [("by the test within the domain", True)] if within else []
     rows = []
     for domain, rate in null["false_alarms"].items():
         count = null["references"].get(domain)
         cells = [cell(domain or "all", text=True), cell("with all" if count is None else str(count))]
         cells += [cell(share(null["alpha"])), cell(rate_text(rate), text=True)]
+        cells += [cell(rate_text(within[domain]) if domain in within else "", text=True)] if within else []
         rows.append(("", cells))
     lost = null.get("left_out") or []
     more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
