@@ -16,8 +16,7 @@ import pandas as pd
 
 from personascope.display.figure import png_bytes
 from personascope.display.html import SORT, TABLE_STYLE, cell, escaped, page, table
-from personascope.drift.pages.figures import DRIFT_FIGURES
-from personascope.drift.pages.plot import context_of
+from personascope.drift.pages.plot import context_of, figure_of_run
 from personascope.drift.pages.ranking import Links, Nulls, by_analysis, figure_of, rates_html, text_of
 from personascope.drift.pages.words import p_text, rate_text, share
 from personascope.drift.result_file import load_run
@@ -298,7 +297,7 @@ def run_pictures(results: Mapping[tuple[str, str], str], flagged: pd.DataFrame) 
         made, context = tables(run.result), context_of(run, run.result)
         pictures = []
         for name in SHOWN_FIGURES:
-            data = base64.b64encode(png_bytes(DRIFT_FIGURES[name](made, context))).decode()
+            data = base64.b64encode(png_bytes(figure_of_run(name, made, context))).decode()
             words = escaped(f"{name.replace('_', ' ')} of {run.title}")
             pictures.append(f'<p><img alt="{words}" src="data:image/png;base64,{data}"></p>\n')
         head = f"{run.title}: p = {p_text(_float(row['p_value']))}"

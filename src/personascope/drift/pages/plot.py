@@ -5,6 +5,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+from matplotlib.figure import Figure
+
 from personascope.display.figure import message_figure, save_figure, warn
 from personascope.display.html import escaped, page
 from personascope.drift.pages.figures import DRIFT_FIGURES
@@ -28,17 +31,23 @@ def plot_run(result_file: str | Path, figures: Sequence[str], heat: str) -> None
     result, made = run.result, tables(run.result)
     context = context_of(run, result)
     for figure, paths in drawn.items():
-        shown = DRIFT_FIGURES[figure](made, context)
-        warn(shown, doubt_line(result.doubt))
-        save_figure(shown, *paths)
+        save_figure(figure_of_run(figure, made, context), *paths)
     tokens, meta = made["q3_token_localization"], made["turn_meta"]
     write_text(heat, heat_html(tokens, run.messages, meta, run.title, result.verdict, result.doubt))
+
+
+def figure_of_run(name: str, made: dict[str, pd.DataFrame], context: dict[str, Any]) -> Figure:
+    """A figure from a run's tables, with what speaks against the analysis's axis under its title."""
+    figure = DRIFT_FIGURES[name](made, context)
+    warn(figure, doubt_line(context["doubt"]))
+    return figure
 
 
 def context_of(run: RunFile, result: DriftResult) -> dict[str, Any]:
     """What the figures need to know of a run besides its tables."""
     return {
         "title": run.title,
+        "doubt": result.doubt,
         "verdict": result.verdict,
         "anchors": result.options.axis.anchor,
         "references": run.references,
