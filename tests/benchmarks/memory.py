@@ -92,7 +92,8 @@ def make_reference(folder: Path) -> None:
     drawn = AxisBootstrap(axes, none, draws, draws, draws)
     scores, mass = (dict.fromkeys(names, responses) for names in (SCORE_METHODS, MASS_METRICS))
     about: dict[str, Any] = dict.fromkeys(KEYS, responses.astype(np.int32))
-    about |= {"role_names": ["assistant"], "anchors": np.zeros(1, np.int32), "split_half": 0.9}
+    about |= {"role_names": ["assistant"], "anchors": np.zeros(1, np.int32), "others": np.zeros(0, np.int32)}
+    about["split_half"] = 0.9
     Reference(scores, mass, **about, **vars(drawn)).save(folder / "reference.npz")
 
 

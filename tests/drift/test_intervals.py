@@ -73,7 +73,7 @@ def turns_in(sums: dict[str, BlockSums], pooled: np.ndarray, options: DriftOptio
 def reference_with(drawn: Any) -> Reference:
     """A reference of which only the draws matter."""
     none = np.empty(0, np.int32)
-    return Reference({}, {}, none, none, none, none, NAMES, none, **vars(drawn), split_half=0.0)
+    return Reference({}, {}, none, none, none, none, NAMES, none, none, **vars(drawn), split_half=0.0)
 
 
 def test_turns_without_tokens_have_no_interval_and_no_draws_give_none() -> None:

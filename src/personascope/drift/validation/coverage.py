@@ -78,7 +78,7 @@ def samples(rng: np.random.Generator, variants: int, questions: int, d: int) -> 
 def drawn_reference(drawn: AxisBootstrap) -> Reference:
     """A reference of which only the draws matter."""
     none = np.empty(0, np.int32)
-    return Reference({}, {}, none, none, none, none, [], none, **vars(drawn), split_half=float("nan"))
+    return Reference({}, {}, none, none, none, none, [], none, none, **vars(drawn), split_half=float("nan"))
 
 
 def true_turns(rng: np.random.Generator, people: Population, n: int) -> np.ndarray:
