@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 
 from personascope.directions.axis import axis_roles
+from personascope.directions.crossfit import response_scores
 from personascope.directions.options import AxisOptions
 from personascope.directions.quality import auc_of, axis_quality, role_intervals, shuffled
+from personascope.errors import UserError
 from tests.helpers.block_sums import sums_of
 
 ROLES = ("assistant", "baker", "cook", "default", "elf", "fool", "guru")
@@ -105,3 +107,9 @@ def test_one_variant_has_no_interval() -> None:
     table = {"role": "elf", "prompt_index": 0, "question_id": range(5), "crossfit": 1.0, "in_sample": 2.0}
     (row,) = role_intervals(pd.DataFrame(table)).to_dict("records")
     assert np.isnan(row["crossfit_low"]) and row["crossfit"] == 1 and row["in_sample"] == 2 and row["n_responses"] == 5
+
+
+def test_one_question_is_too_few_to_judge_an_axis_by() -> None:
+    sums = {name: sums_of(role[:, :1]) for name, role in zip(ROLES, responses(1.0), strict=True)}
+    with pytest.raises(UserError, match="questions: one is too few"):
+        response_scores(dict.fromkeys(ROLES, "unread.parquet"), sums, RAW)

@@ -17,17 +17,15 @@ from matplotlib.patches import Rectangle, StepPatch
 from matplotlib.text import Text
 
 from personascope.display import fonts
-from personascope.display.figure import BLUE, GREY, MISSING_GLYPH, ORANGE, font_text, message_figure, save_figure, warn
+from personascope.display.figure import BLUE, MISSING_GLYPH, ORANGE, font_text, message_figure, save_figure
 from personascope.display.heat import HEAT_STEPS, heat_color, heat_limit, heat_steps
 from personascope.drift.calibration import BAND
 from personascope.drift.pages.confounds import METRICS, confounds, verdict
-from personascope.drift.pages.features import FADED, carriers, feature_label, top_features
 from personascope.drift.pages.figures import DRIFT_FIGURES
-from personascope.drift.pages.ranking import ranking_figure
+from personascope.drift.pages.ranking import ranking_figure, ranking_html
 from personascope.drift.pages.roles import nearest_roles
 from personascope.drift.pages.tokens import token_heat
-from personascope.drift.pages.trajectory import EXPECTED, selected_transition, trajectory
-from personascope.drift.pages.words import doubt_line
+from personascope.drift.pages.trajectory import EXPECTED, trajectory
 from personascope.drift.result import Verdict
 from personascope.formats.tables import read_csv, write_csv
 from tests.helpers.drift_examples import (
@@ -196,88 +194,6 @@ def test_of_many_reference_roles_the_assistant_is_always_shown() -> None:
     panel = trajectory(make_turn_meta(FALLING), make_transitions(FALLING), references).axes[1]
     names = [text.get_text() for text in panel.texts]
     assert len(names) == 12 and names[-1] == "Assistant" and names[:2] == ["default", "role 0"]
-
-
-def test_bars_go_to_the_side_of_their_sign_in_its_color_and_carry_their_feature() -> None:
-    features = make_features(None)
-    figure = top_features(features, shown=5)
-    ax = figure.axes[0]
-    bars = [patch for patch in ax.patches if isinstance(patch, Rectangle)]
-    drawn = {round(bar.get_y() + bar.get_height() / 2): bar for bar in bars}
-    labels = [label.get_text() for label in ax.get_yticklabels()]
-    every = pd.concat(features.values()).drop_duplicates("feature_idx").set_index("feature_idx")
-    shown = [int(label.split()[0].removeprefix("#")) for label in labels]
-    values = every.loc[shown, "contrib"]
-    assert [drawn[i].get_width() for i in range(10)] == pytest.approx(values.tolist())
-    assert values.tolist() == sorted(every["contrib"])[:5] + sorted(every["contrib"])[-5:]
-    assert [to_hex(drawn[i].get_edgecolor()) for i in range(10)] == [ORANGE] * 5 + [BLUE] * 5
-    filled = [to_hex(drawn[i].get_facecolor()) != "#ffffff" for i in range(10)]
-    assert filled == (every.loc[shown, "direction"] == "activated").tolist()
-    assert labels[0] == f"#{shown[0]}  [poet 12%, ghost 8%, spy 5%]"
-    assert "the roles in which a feature is strongest" in figure.legends[0].get_title().get_text()
-    intervals = next(item for item in ax.collections if item.get_label() == "interval")
-    assert isinstance(intervals, LineCollection)
-    ends = [(segment[0][0], segment[1][0]) for segment in np.asarray(intervals.get_segments())]
-    assert ends == pytest.approx(every.loc[shown, ["contrib_low", "contrib_high"]].to_numpy())
-
-
-def test_a_feature_whose_interval_holds_zero_is_faded() -> None:
-    features = {name: table.assign(contrib_high=table["contrib"] + 0.2) for name, table in make_features().items()}
-    figure = top_features(features, shown=12)
-    ax = figure.axes[0]
-    unsure = [bool(-0.2 <= bar.get_width() <= 0.05) for bar in ax.patches if isinstance(bar, Rectangle)]
-    assert [bar.get_alpha() == FADED for bar in ax.patches] == unsure and any(unsure) and not all(unsure)
-    assert [label.get_color() == GREY for label in ax.get_yticklabels()] == unsure
-    assert "unsure: the interval holds 0" in legend_of(figure)
-
-
-def test_a_feature_says_its_description_or_its_roles() -> None:
-    row = {"feature_idx": 12, "role_profile": "poet:12% | ghost:8%", "description": None}
-    assert feature_label(row) == "#12  [poet 12%, ghost 8%]"
-    assert feature_label(row | {"description": "sea"}) == "#12  sea"
-    assert feature_label(row | {"description": NAN}) == "#12  [poet 12%, ghost 8%]"
-    assert feature_label({"feature_idx": 12}) == "#12"
-
-
-def test_the_tokens_that_carry_a_feature_stand_beside_it_the_largest_first() -> None:
-    features = make_features()
-    first = int(features["q2_top_toward_contrib"]["feature_idx"].iloc[0])
-    rows = [
-        (first, "\u0120sea", 0.1),
-        (first, "\u0120Ahoy", -3.0),
-        (first, "Ahoy", 2.0),
-        (first, "\u010a", 1.0),
-        (7, "x", 9.0),
-    ]
-    table = pd.DataFrame(rows, columns=["feature_idx", "token", "part"]).astype({"feature_idx": "Int64"})
-    left_out = pd.DataFrame({"feature_idx": pd.array([None], "Int64"), "token": [""], "part": [5.0]})
-    attribution = pd.concat([table, left_out], ignore_index=True)
-    assert carriers(attribution) == {7: ["x"], first: ["Ahoy", "sea"]}
-    figure = top_features(features | {"attribution": attribution})
-    ax = figure.axes[0]
-    place = [label.get_text().split()[0] for label in ax.get_yticklabels()].index(f"#{first}")
-    beside = [label.get_text() for label in ax.child_axes[0].get_yticklabels()]
-    assert beside[place] == "\u201cAhoy\u201d \u201csea\u201d"
-    assert "the tokens of the two turns" in figure.legends[0].get_title().get_text()
-
-
-def test_a_doubt_about_the_axis_stands_under_the_title() -> None:
-    figure = top_features(make_features(), title="a, b")
-    warn(figure, "")
-    assert figure.get_suptitle() == "a, b"
-    warn(figure, doubt_line("split-half 0.29 < 0.5"))
-    assert figure.get_suptitle() == "a, b\nDo not interpret: split-half 0.29 < 0.5 (of the axis)"
-
-
-def test_the_features_stand_below_what_they_add_up_to() -> None:
-    step = selected_transition(make_transitions([3.0, 1.0]))
-    title = top_features(make_features(), step).axes[0].get_title(loc="left")
-    assert title == "turn 0 \u2192 1: projection changes by \u22122 (\u221221.2 away, +11 toward, over all features)"
-
-
-def test_long_descriptions_are_cut() -> None:
-    ax = top_features(make_features("a very long description " * 50)).axes[0]
-    assert max(len(label.get_text()) for label in ax.get_yticklabels()) < 70
 
 
 def test_heat_keeps_the_sign_and_only_zero_is_white() -> None:
@@ -465,6 +381,7 @@ def test_the_ranking_shows_p_and_the_lowest_z_beside_the_references(tmp_path: Pa
         np.testing.assert_array_equal(line_of(ax, "alarm (name in bold)")[:, 0], alarms[column])
         np.testing.assert_array_equal(line_of(ax, "no alarm")[:, 0], quiet[column])
     assert line_of(left, "stated share of false alarms (5 %)")[:, 0].tolist() == [0.05, 0.05]
+    assert left.get_xlim()[0] < 0.05
     (band,) = [patch for patch in right.patches if "plain conversations" in str(patch.get_label())]
     assert isinstance(band, Rectangle) and band.get_x() == -BAND
     assert "on held-out references: 5 % (95 % interval 2 % to 11 %, n = 120)" in right.get_title(loc="left")
@@ -476,6 +393,19 @@ def test_an_analysis_without_a_test_is_a_line_in_the_ranking() -> None:
     summary = make_summary(4, ("default",)).assign(p_value=NAN, fall=NAN, alarm_turn=pd.NA)
     said = texts_of(ranking_figure(summary, {"default": make_nulls()["cosine"]}))
     assert "4 conversations, not tested: no reference conversations: drift.references is empty" in said
+
+
+def test_the_ranking_says_which_axis_is_not_to_be_interpreted_and_shows_the_level_however_large_p_is() -> None:
+    summary = make_summary(4).assign(p_value=0.6, axis_doubt="")
+    summary.loc[summary["analysis"] == "default", "axis_doubt"] = "AUC 0.72 < 0.75"
+    figure = ranking_figure(summary, make_nulls(("default",)))
+    said = {ax.get_title(loc="left"): figure.axes[i + 1].get_title(loc="left") for i, ax in enumerate(figure.axes[:-1])}
+    assert "Do not interpret: AUC 0.72 < 0.75 (of the axis)" in said["analysis default"]
+    assert "Do not interpret" not in said["analysis cosine"]
+    panel = next(ax for ax in figure.axes if ax.get_title(loc="left") == "analysis default")
+    assert panel.get_xlim()[0] < 0.05
+    page = ranking_html(summary, make_nulls(("default",)))
+    assert page.count("Do not interpret: AUC 0.72 &lt; 0.75 (of the axis)") == 1
 
 
 @pytest.mark.parametrize("which", ["none", "failed", "many", "strange"])

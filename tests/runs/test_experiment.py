@@ -274,6 +274,9 @@ def test_references_are_files_and_simulations_and_a_number_is_spread_over_them(f
 
 def test_anchors_that_are_not_selected_are_warned_about(folder: Path) -> None:
     assert read().warnings() == []
+    for one in (1, [0]):
+        (warning,) = read({"questions": {"select": one}}).warnings()
+        assert "questions.select" in warning and "too few for an axis" in warning
     (warning,) = read({"axis": {"anchor": ["Assistant", "helper"]}}).warnings()
     assert "axis.anchor: 'helper'" in warning
 

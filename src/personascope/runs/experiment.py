@@ -98,7 +98,11 @@ class Experiment(Needs):
         """What is probably not meant, but may be."""
         there = {name.lower() for name in self.roles}
         missing = [role for role in self.config["axis"]["anchor"] if role.strip().lower() not in there]
-        return [f"config, axis.anchor: {role!r} is not among roles.select: no axis" for role in missing]
+        said = [f"config, axis.anchor: {role!r} is not among roles.select: no axis" for role in missing]
+        asked = self.config["questions"]["select"]
+        if self.mode == "general" and (asked == 1 or (isinstance(asked, list) and len(asked) == 1)):
+            said.append("config, questions.select: one question is too few for an axis, which is judged on others")
+        return said
 
     @property
     def subtitle(self) -> str:
