@@ -10,6 +10,8 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/generation.smk"
 include: "workflow/rules/extraction.smk"
 include: "workflow/rules/directions.smk"
+include: "workflow/rules/traits.smk"
+include: "workflow/rules/steering.smk"
 include: "workflow/rules/drift.smk"
 include: "workflow/rules/validation.smk"
 

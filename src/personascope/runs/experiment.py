@@ -22,7 +22,8 @@ from personascope.formats.roles import (
 )
 from personascope.runs.config import checked_config
 from personascope.runs.conversations import find_all
-from personascope.runs.needs import EMBEDDED, Needs, in_json
+from personascope.runs.needs import EMBEDDED, in_json
+from personascope.runs.steering import SteeringFiles
 
 # Folders beside those of the experiments, in results or logs: names that no experiment may have.
 SHARED = ("models", "saes", "outputs", "slurm")
@@ -36,6 +37,8 @@ def read_experiment(config: dict[str, Any], schema: dict[str, Any]) -> "Experime
     config = checked_config(config, schema)
     roles, prompts = _read_roles(config)
     experiment = Experiment(config, roles, prompts, *find_all(config))
+    if config["extraction"]["residual_layers"] == "all":
+        config["extraction"]["residual_layers"] = list(range(experiment.need_layers("extraction.residual_layers")))
     experiment.check()
     return experiment
 
@@ -53,7 +56,7 @@ def _read_roles(config: dict[str, Any]) -> tuple[list[str], int]:
     return names, prompts
 
 
-class Experiment(Needs):
+class Experiment(SteeringFiles):
     """An experiment: whether its configuration is right, and the files that it asks for."""
 
     def check(self) -> None:
@@ -73,6 +76,10 @@ class Experiment(Needs):
             key = "generation.backend_options.tensor_parallel_size"
             raise UserError(f"config, {key}: {engine_gpus} GPUs, but model.gpus is {self.gpus}")
         self._check_analyses()
+        _ = self.persona_vectors, self.role_filter, self.trait_results, self.decompositions, self.traces
+        _ = self.monitor_directions(), self.steering, self.causal
+        if self.traits:
+            _ = self.trait_judge
 
     def _check_analyses(self) -> None:
         kept = self.config["extraction"]["residual_layers"]

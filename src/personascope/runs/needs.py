@@ -7,9 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from personascope.errors import UserError
 from personascope.runs.names import Names
 
 EMBEDDED = "SmolLM2-135M-Instruct"
+EMBEDDED_LAYERS = 30
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 UNKNOWN_BILLIONS, UNKNOWN_D_SAE, UNKNOWN_D_MODEL = 8.0, 65536, 8192
 # A GPU of 2023 generates some 30,000 tokens/s for each billion parameters, a few cores 10; reading is 4 times as fast.
@@ -94,6 +96,17 @@ class Needs(Names):
             return None
         # Widths are powers of two: 65k is 65,536, and 1m is 1,048,576.
         return 2 ** round(math.log2(int(size[1]) * {"": 1, "k": 1e3, "m": 1e6}[size[2]]))
+
+    def need_layers(self, key: str) -> int:
+        """Decoder blocks of the model, by config or the model's files; UserError with the key that asks for them."""
+        file = Path(self.config["model"]["id"]) / "config.json"
+        nested = in_json(file, "text_config") or {}
+        found = self.config["model"]["layers"] or in_json(file, "num_hidden_layers") or nested.get("num_hidden_layers")
+        if found is None and self.model == EMBEDDED:
+            return EMBEDDED_LAYERS
+        if found is None:
+            raise UserError(f"config, {key}: how many layers the model has is not known here; set model.layers")
+        return found
 
     @cached_property
     def d_model(self) -> int:

@@ -1,0 +1,61 @@
+"""What an experiment asks for where the model is watched or steered: traces, sweeps, capping, the causal test."""
+
+from functools import cached_property
+from typing import Any
+
+from personascope.errors import UserError
+from personascope.runs.traits import TraitFiles
+
+
+class SteeringFiles(TraitFiles):
+    """The files of monitor, steering and causal test, and whether their configuration is right."""
+
+    # ---- monitor ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def monitored(self) -> list[str]:
+        """Names of the conversations whose tokens are projected on directions."""
+        wanted = self.config["monitor"]["conversations"]
+        names = list(self.conversations) if wanted == "all" else wanted
+        if unknown := sorted(set(names) - set(self.conversations)):
+            raise UserError(f"config, monitor.conversations: {unknown[0]} is no conversation of this experiment")
+        return names
+
+    def monitor_directions(self) -> dict[str, str]:
+        """{name: file} of the directions that are monitored."""
+        names = self.config["monitor"]["directions"]
+        return {name: self.direction_file("monitor.directions", name) for name in names}
+
+    @cached_property
+    def traces(self) -> list[str]:
+        suffixes = (".parquet", ".html", ".png")
+        return [f"<out>/traces/<cell>/{name}{suffix}" for name in self.monitored for suffix in suffixes]
+
+    # ---- steering ---------------------------------------------------------------------------------------------------
+
+    @property
+    def sweeps(self) -> list[str]:
+        return list(self.config["steering"]["sweeps"])
+
+    def sweep(self, name: str) -> dict[str, Any]:
+        """The block of a named sweep."""
+        return self.config["steering"]["sweeps"][name]
+
+    @cached_property
+    def steering(self) -> list[str]:
+        made = [f"<out>/steering/<cell>/{name}/dose_response.{kind}" for name in self.sweeps for kind in ("csv", "png")]
+        capped = self.config["steering"]["capping"]["percentiles"]
+        return made + (["<out>/steering/<cell>/capping/capping.csv"] if capped else [])
+
+    # ---- causal test ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def causal(self) -> list[str]:
+        """One verdict a conversation and analysis that is validated."""
+        block = self.config["drift"]["causal"]
+        names = list(self.conversations) if block["conversations"] == "all" else block["conversations"]
+        if unknown := sorted(set(names) - set(self.conversations)):
+            raise UserError(f"config, drift.causal.conversations: {unknown[0]} is no conversation of this experiment")
+        if unknown := sorted(set(block["analyses"]) - set(self.analyses)):
+            raise UserError(f"config, drift.causal.analyses: {unknown[0]} is no analysis of this experiment")
+        return [f"<out>/causal/<cell>/{name}/{talk}.json" for name in block["analyses"] for talk in names]

@@ -1,0 +1,131 @@
+"""What an experiment asks for around directions: persona vectors, judges, traits, decompositions."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from personascope.errors import UserError
+from personascope.runs.needs import Needs
+
+
+class TraitFiles(Needs):
+    """The files of judges, persona vectors, traits and decompositions, and whether their configuration is right."""
+
+    # ---- persona vectors --------------------------------------------------------------------------------------------
+
+    @cached_property
+    def persona_layers(self) -> list[int]:
+        """The layers of the persona vectors; UserError where one is not kept, or the model's depth is not known."""
+        wanted, kept = self.config["persona_vectors"]["layers"], self.config["extraction"]["residual_layers"]
+        if wanted == "all":
+            return kept
+        if wanted == "by_fraction":
+            wanted = [int(self.need_layers("persona_vectors.layers") * self._fraction + 0.5)]
+        if missing := sorted(set(wanted) - set(kept)):
+            key = "config, persona_vectors.layers"
+            raise UserError(f"{key}: {missing[0]} is not among extraction.residual_layers {kept}; add it there")
+        return wanted
+
+    @property
+    def _fraction(self) -> float:
+        return self.config["persona_vectors"]["layer_fraction"]
+
+    @cached_property
+    def persona_vectors(self) -> list[str]:
+        names = ("vectors.safetensors", "vectors.pt", "cosine.csv", "cosine.png", "pca.csv", "pca.png")
+        return [f"<out>/persona_vectors/<cell>/{name}" for name in names] if self.persona_layers else []
+
+    # ---- judges -----------------------------------------------------------------------------------------------------
+
+    @property
+    def judges(self) -> list[str]:
+        return list(self.config["judges"])
+
+    def judge_named(self, key: str, name: str | None) -> str:
+        """The judge that a key names, else the first; UserError where there is none."""
+        if not self.judges:
+            raise UserError(f"config, {key}: it needs a judge; name one under `judges`")
+        if name is not None and name not in self.judges:
+            raise UserError(f"config, {key}: {name!r} is no judge; there are {', '.join(self.judges)}")
+        return name or self.judges[0]
+
+    def judge_params(self, name: str) -> dict[str, Any]:
+        """What defines a judge's scores."""
+        judge = self.config["judges"][name]
+        model = dict(self.spec("model", "id", "revision", "dtype", "trust_remote_code"))
+        model |= {key: judge[key] for key in ("revision", "dtype") if judge[key] is not None}
+        if judge["model"] is not None:
+            model["id"] = judge["model"]
+        return {"host": "model", "model": model, "backend": judge["backend"], "samples": judge["samples"]}
+
+    @cached_property
+    def judgements(self) -> list[str]:
+        """What each judge is worth, and where there are two, how far they agree."""
+        worth = [f"<out>/judgements/{name}/worth.json" for name in self.judges]
+        return worth + (["<out>/judgements/agreement.csv"] if len(self.judges) > 1 else [])
+
+    @property
+    def role_filter_judge(self) -> str | None:
+        """The judge by whom responses are filtered before aggregation; None where they are not."""
+        name = self.config["aggregation"]["role_filter"]["judge"]
+        return None if name is None else self.judge_named("aggregation.role_filter.judge", name)
+
+    @cached_property
+    def role_filter(self) -> list[str]:
+        return ["<out>/filtered/<cell>/role_filter.csv"] if self.role_filter_judge else []
+
+    # ---- traits -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def traits(self) -> list[str]:
+        """Names of the traits; UserError where one has no file."""
+        folder, wanted = Path(self.config["traits"]["folder"]), self.config["traits"]["select"]
+        there = sorted(path.stem for path in folder.glob("*.json"))
+        if wanted == "all":
+            return there
+        if missing := sorted(set(wanted) - set(there)):
+            raise UserError(f"config, traits.select: no file in {folder} for {', '.join(missing)}")
+        return sorted(wanted)
+
+    @property
+    def trait_judge(self) -> str:
+        return self.judge_named("traits.judge", self.config["traits"]["judge"])
+
+    @property
+    def trait_params(self) -> dict[str, Any]:
+        """What defines the text that is generated for a trait."""
+        block = self.config["traits"]
+        chosen = {key: block[key] for key in ("pairs", "questions", "evaluation_questions", "samples", "temperature")}
+        return self.engine_params | chosen | {"max_tokens": block["max_tokens"] or self.engine_params["max_tokens"]}
+
+    @cached_property
+    def trait_vectors(self) -> list[str]:
+        return [f"<out>/traits/<model>/{name}/vectors.safetensors" for name in self.traits]
+
+    @cached_property
+    def trait_results(self) -> list[str]:
+        evaluated = [f"<out>/traits/<model>/{name}/evaluation.json" for name in self.traits]
+        return self.trait_vectors + evaluated + (["<out>/traits/<model>/traits.png"] if self.traits else [])
+
+    # ---- directions by name -----------------------------------------------------------------------------------------
+
+    def direction_file(self, key: str, name: str) -> str:
+        """The file of a named direction: `axis`, `trait:NAME`, `role:NAME` or a name under `directions`; UserError with
+        the key where there is none."""
+        kind, _, rest = name.partition(":")
+        if name == "axis":
+            return "<out>/axis/<cell>/axis.npz"
+        if kind == "trait" and rest in self.traits:
+            return f"<out>/traits/<model>/{rest}/vectors.safetensors"
+        if kind == "role" and rest in self.roles:
+            return "<out>/aggregated/<cell>/residual/per_role.npz"
+        if name in self.config["directions"]:
+            return self.config["directions"][name]["file"]
+        known = ["axis", *(f"trait:{t}" for t in self.traits), "role:NAME", *self.config["directions"]]
+        raise UserError(f"config, {key}: no direction {name!r}; there are {', '.join(known)}")
+
+    @cached_property
+    def decompositions(self) -> list[str]:
+        for name in self.config["decompose"]:
+            self.direction_file("decompose", name)
+        return [f"<out>/decomposition/<cell>/{name.replace(':', '-')}.csv" for name in self.config["decompose"]]

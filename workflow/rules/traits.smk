@@ -1,0 +1,1 @@
+# In: trait files, contrastive responses, judgements. Out: trait vectors and what they are worth.
