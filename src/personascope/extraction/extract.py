@@ -84,9 +84,7 @@ def _extract_node(
     rest = {i: items[i].after(node.end) for i in node.members}
     for batch in batches_by_tokens([len(item.ids) for item in rest.values()], options.batch_tokens):
         members = [node.members[i] for i in batch]
-        yield from zip(
-            members, _extract_batch(model, sae, [rest[i] for i in members], options, cache), strict=True
-        )
+        yield from zip(members, _extract_batch(model, sae, [rest[i] for i in members], options, cache), strict=True)
     for child in node.children:
         first = child
         while not first.members:
@@ -113,9 +111,7 @@ def batches_by_tokens(lengths: Sequence[int], budget: int) -> Iterator[list[int]
         yield batch
 
 
-def _extract_batch(
-    model: Any, sae: LoadedSAE, items: list[Item], options: ExtractOptions, cache: Any
-) -> list[Pooled]:
+def _extract_batch(model: Any, sae: LoadedSAE, items: list[Item], options: ExtractOptions, cache: Any) -> list[Pooled]:
     device = model.get_input_embeddings().weight.device
     ids = torch.zeros(len(items), max(len(item.ids) for item in items), dtype=torch.long)
     for row, item in enumerate(items):
