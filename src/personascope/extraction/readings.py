@@ -1,10 +1,11 @@
 """Three readings of every layer, in one forward pass a batch: the answer's mean, the prompt's mean, the prompt's end.
 
-The readings of persona vectors (Chen et al. 2025, arXiv 2507.21509). Each layer is reduced as it is reached, so that the
-residual stream of one layer is in memory at a time.
+The readings of persona vectors (Chen et al. 2025, arXiv 2507.21509). Each layer is reduced as it is reached: the
+residual stream of only one is in memory at a time.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -51,9 +52,6 @@ def _read_batch(model: Any, items: list[Item], layers: Sequence[int]) -> np.ndar
         if len(found) == len(points):
             raise Reached
 
-    with hooks(model, points, capture):
-        try:
-            model.base_model(input_ids=ids.to(device), use_cache=False)
-        except Reached:
-            pass
+    with hooks(model, points, capture), suppress(Reached):
+        model.base_model(input_ids=ids.to(device), use_cache=False)
     return torch.stack([found[HookPoint(layer, "resid_post")] for layer in layers], dim=2).numpy()

@@ -24,7 +24,7 @@ FILLED = 4  # a node must leave a quarter of a batch
 
 @dataclass
 class Node:
-    """A prefix of `end` tokens: the sequences that continue it by themselves, and longer prefixes that start with it."""
+    """A prefix of `end` tokens: the sequences that continue it by themselves, and the longer prefixes it begins."""
 
     end: int = 0
     members: list[int] = field(default_factory=list)
