@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, Protocol
 
 from personascope.errors import UserError
 
-
 Message = dict[str, str]
 
 
@@ -69,6 +68,8 @@ BACKENDS = {
     "vllm": Engine("backends.vllm", "VLLMBackend"),
     "vllm_server": Engine("backends.vllm_server", "VLLMServerBackend"),
 }
+# Servers of somebody else, who may have another name for the model.
+ENDPOINTS = ("openai", "chat")
 
 
 def engine_class(name: str) -> Any:

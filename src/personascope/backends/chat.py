@@ -3,9 +3,10 @@
 The server's own template makes the prompt, so prompts are not token-exact; its answers are text, whose token ids are
 made again with the local tokenizer. Judges ask it for the probabilities of the first token.
 
-The transport is `Endpoint` and not the `openai` package, which tries again but has no pace, no bound on requests that
-wait, no deadline over a whole try (only between bytes), takes a reply that is no completion as one, and quotes what the
-server says, with a key in it, in its errors.
+The transport is `Endpoint` and not the `openai` package. Tried against the same server (3.57), that one retries and
+waits as told, but has no pace and no bound on requests in flight, its timeout is between bytes and not over a try, it
+gives back as a completion what is none (HTML, a list of models, a provider's error with status 200), and its errors
+quote a key that the server repeats.
 """
 
 import logging
@@ -46,8 +47,9 @@ class ChatClient:
     stop_ids: not used, since the server ends its turns itself
     base_url: with the API's prefix, usually ending in /v1
     api_key_env: no key is sent unless its variable is named: the key of one provider must not go to another's server
-    engine_options: fields added to every request as they are (`provider`, `reasoning`, ...); one that is None is left
-        out (`seed: null` for servers that refuse a seed). They are written into results: no place for a secret.
+    engine_options: fields added to every request as they are (`provider`, `reasoning`, ...), in place of those of the
+        same name; one that is None is left out (`seed: null` for servers that refuse a seed; others take it and do not
+        heed it). They are written into results: no place for a secret.
     tokenizer: makes the token ids of answers; without it completions have none
     The other options are those of `Endpoint`.
 
@@ -142,9 +144,9 @@ def _parse(body: Any) -> _Reply | None:
     text = _text(message.get("content"))
     text = _text(message.get("refusal")) if text is None else text
     word = choice.get("finish_reason")
-    if text is None and message.get("content") is not None or not isinstance(word, str | None):
+    if (text is None and message.get("content") is not None) or not isinstance(word, str | None):
         return None
-    if not word and not text:
+    if word == "error" or not (word or text):
         return None
     reason = FINISH_REASONS.get(word.lower(), word) if word else "stop"
     return _Reply(text or "", reasoning, reason, _first_token(choice.get("logprobs")))
