@@ -115,9 +115,10 @@ def _add_import_responses(commands: Any) -> None:
     parser.add_argument("cache", help="JSON: {persona: {question: response}}, or a list of persona, question, response")
     parser.add_argument("destination", help="folder of the experiment's results, results/EXPERIMENT")
     parser.add_argument("--model", required=True, help="the model that answered, as results name it (model.name)")
-    parser.add_argument("--roles", type=Path, metavar="FOLDER", help="role files with the personas' system prompts")
+    system = parser.add_mutually_exclusive_group()
+    system.add_argument("--roles", type=Path, metavar="FOLDER", help="role files with the personas' system prompts")
+    system.add_argument("--no-system", action="store_true", help="the responses were made without a system prompt")
     parser.add_argument("--variant", type=int, default=0, help="which of a role's instructions it was (default: 0)")
-    parser.add_argument("--no-system", action="store_true", help="the responses were made without a system prompt")
     parser.add_argument("--questions", metavar="FILE", help="JSON lines of question and id (default: numbered anew)")
     parser.set_defaults(run=_import_responses)
 

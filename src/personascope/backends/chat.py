@@ -103,8 +103,9 @@ class ChatClient:
     ) -> Iterator[tuple[int, list[tuple[str, float]] | None, str]]:
         """Yield (index, alternatives of the first output token, the reply's text) as replies come, in any order.
 
-        alternatives: up to 20 (token's text, natural log of its probability), None where the server gives none (it may
-        leave them out without a word). max_tokens: more than 1 for servers that refuse so short an answer.
+        alternatives: up to 20 (token's text, natural log of its probability); None where the server gives none (it may
+        leave them out without a word), and empty where nothing was said. max_tokens: more than 1 for servers that
+        refuse so short an answer.
         """
         greedy = Sampling(temperature=0.0, top_p=1.0)
         asked = {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
@@ -133,8 +134,16 @@ class ChatClient:
 
 
 def _parse(body: Any) -> _Reply | None:
-    """choices[0] of a chat completion; None where the reply is anything else, or says nothing at all."""
-    choices = body.get("choices") if isinstance(body, dict) else None
+    """choices[0] of a chat completion; None where the reply is anything else, or says nothing at all.
+
+    A prompt that the server refuses to hand on is answered by nothing, with its word for that: one role's question
+    must not end the run.
+    """
+    if not isinstance(body, dict):
+        return None
+    if _is_flagged(body.get("error")):
+        return _Reply("", None, "content_filter", [])
+    choices = body.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(choice, dict) or not isinstance(message, dict):
@@ -149,7 +158,15 @@ def _parse(body: Any) -> _Reply | None:
     if word == "error" or not (word or text):
         return None
     reason = FINISH_REASONS.get(word.lower(), word) if word else "stop"
-    return _Reply(text or "", reasoning, reason, _first_token(choice.get("logprobs")))
+    return _Reply(text or "", reasoning, reason, _first_token(choice.get("logprobs")) or (None if text else []))
+
+
+def _is_flagged(error: Any) -> bool:
+    """Whether an error says that the prompt was flagged: Azure by its code, OpenRouter by what it quotes."""
+    if not isinstance(error, dict):
+        return False
+    metadata = error.get("metadata")
+    return error.get("code") == "content_filter" or (isinstance(metadata, dict) and "flagged_input" in metadata)
 
 
 def _text(content: Any) -> str | None:

@@ -26,6 +26,7 @@ for _name in ("httpx", "httpcore"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 RETRIED_STATUS = {408, 409, 425, 429}
+REFUSED_STATUS = {400, 403}  # the request is refused, or only its prompt: then there is an answer for it in the reply
 LONGEST_WAIT_S = 60.0
 LONGEST_QUOTE = 200
 
@@ -162,11 +163,10 @@ class Endpoint:
         """The answer in a reply; _Transient or UserError where there is none."""
         body = _json(reply)
         status = _status(reply, body)
-        if 200 <= status < 300:
-            answer = read(body)
-            if answer is None:
-                raise _Transient(f"{self.url} answers something else than {self.gives}: {self._quote(reply.text)}")
+        if (200 <= status < 300 or status in REFUSED_STATUS) and (answer := read(body)) is not None:
             return answer
+        if 200 <= status < 300:
+            raise _Transient(f"{self.url} answers something else than {self.gives}: {self._quote(reply.text)}")
         said = self._quote(_server_message(reply, body))
         if status >= 500 or status in RETRIED_STATUS:
             raise _Transient(f"{self.url} keeps failing ({status}): {said}", _retry_after(reply))

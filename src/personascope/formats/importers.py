@@ -125,8 +125,11 @@ def import_responses(
     """Write {destination}/responses/general/{model}/{persona}.jsonl; returns (personas, responses).
 
     Questions have the ids of `questions_file`; without one they are numbered in the cache's order, and written to
-    {destination}/questions.jsonl. All is checked before the first file is written; a file that is there is not replaced.
+    {destination}/questions.jsonl. All is checked before the first file is written; a file that is there is
+    not replaced.
     """
+    if Path(model).name != model:
+        raise UserError(f"--model: {model!r} is no name of a folder; give the model's name without its organization")
     entries = read_cache(cache)
     numbered = _number(entries, questions_file)
     roles: dict[str, Role] = {}
