@@ -12,7 +12,16 @@ from typing import Any
 
 from personascope.errors import UserError
 from personascope.formats.files import read_json, write_jsonl
-from personascope.formats.roles import Prompt, Question, Role, build_prompts, read_questions, read_role, role_name
+from personascope.formats.roles import (
+    RESERVED,
+    ROLE_NAME,
+    Prompt,
+    Question,
+    Role,
+    build_prompts,
+    read_questions,
+    read_role,
+)
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +70,8 @@ def read_cache(path: str | Path) -> list[Cached]:
         raise UserError(f"{path}: holds no response")
     seen: dict[tuple[str, str], str] = {}
     for entry in entries:
-        role_name(entry.persona)
+        if not ROLE_NAME.fullmatch(entry.persona) or entry.persona in RESERVED:
+            raise UserError(f"{entry.where}: {entry.persona!r} is no role name; rename it: letters, digits, _ and -")
         other = seen.setdefault((entry.persona, entry.question), entry.where)
         if other != entry.where:
             raise UserError(f"{entry.where}: the same persona and question as {other}; keep one of them")
