@@ -71,7 +71,6 @@ class TraitPrompt(Prompt):
 
     @property
     def keys(self) -> dict[str, str | int]:
-        """What tells the rows of a trait apart, and is written with them."""
         return {"set": self.set, "pair": self.pair, "polarity": self.polarity, "sample": self.sample}
 
 

@@ -44,6 +44,7 @@ def response_row(tokenizer: Any, prompt: Prompt, request: Request, completion: C
     text = tokenizer.decode(completion.token_ids, skip_special_tokens=True)
     return {
         "role": prompt.role,
+        **prompt.keys,
         "system_prompt": prompt.system_prompt,
         "prompt_index": prompt.prompt_index,
         "question_id": prompt.question.id,
