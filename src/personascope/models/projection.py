@@ -32,14 +32,17 @@ class Probe:
     units: dict[int, Tensor]
 
 
-def make_probe(model: Any, name: str, directions: Mapping[str, Directions], layers: Sequence[int]) -> Probe:
+def make_probe(
+    model: Any, name: str, directions: Mapping[str, Directions], layers: Sequence[int], weights: str | None = None
+) -> Probe:
     """A probe of every direction at every layer; UserError where one is of another model, or not known at a layer.
 
-    name: the model's id or folder. directions: {name: a file's directions, that one among them}.
+    name: the model's id or folder; weights: what they are, where it is known. directions: {name: a file's directions,
+    that one among them}.
     """
     depth = len(decoder_layers(model))
     for found in directions.values():
-        check_fit(found, name, d_model(model), depth)
+        check_fit(found, name, d_model(model), depth, weights)
     device = next(model.parameters()).device
     units, columns = {}, []
     for layer in sorted(set(layers)):
@@ -51,6 +54,15 @@ def make_probe(model: Any, name: str, directions: Mapping[str, Directions], laye
         rows = [found.unit(direction, layer) for direction, found in directions.items()]
         units[layer] = torch.from_numpy(np.stack(rows)).to(device)
     return Probe(columns, units)
+
+
+def common_layers(directions: Mapping[str, Directions]) -> list[int]:
+    """The layers at which all directions are known, ascending; UserError where there are none."""
+    common = set.intersection(*(set(found.layers) for found in directions.values()))
+    if not common:
+        known = "; ".join(f"{name} at {', '.join(map(str, found.layers))}" for name, found in directions.items())
+        raise UserError(f"there is no layer at which all directions are known ({known}); monitor them one by one")
+    return sorted(common)
 
 
 class Reader:
