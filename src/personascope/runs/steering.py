@@ -4,10 +4,10 @@ from functools import cached_property
 from typing import Any
 
 from personascope.errors import UserError
-from personascope.runs.traits import TraitFiles
+from personascope.runs.sweeps import SweepFiles
 
 
-class SteeringFiles(TraitFiles):
+class SteeringFiles(SweepFiles):
     """The files of monitor, steering and causal test, and whether their configuration is right."""
 
     # ---- monitor ----------------------------------------------------------------------------------------------------
@@ -26,26 +26,23 @@ class SteeringFiles(TraitFiles):
         names = self.config["monitor"]["directions"]
         return {name: self.direction_file("monitor.directions", name) for name in names}
 
+    @property
+    def monitor_params(self) -> dict[str, Any]:
+        """What defines a trace, beside the files of its directions."""
+        block, imported = self.config["monitor"], self.config["directions"]
+        how = {
+            name: {key: value for key, value in imported[name].items() if key != "file"}
+            for name in block["directions"]
+            if name in imported
+        }
+        return {"names": block["directions"], "how": how, "layers": block["layers"]}
+
     @cached_property
     def traces(self) -> list[str]:
         suffixes = (".parquet", ".html", ".png")
+        if self.monitored and not self.config["monitor"]["directions"]:
+            raise UserError("config, monitor.directions: conversations are monitored, but no direction is named")
         return [f"<out>/traces/<cell>/{name}{suffix}" for name in self.monitored for suffix in suffixes]
-
-    # ---- steering ---------------------------------------------------------------------------------------------------
-
-    @property
-    def sweeps(self) -> list[str]:
-        return list(self.config["steering"]["sweeps"])
-
-    def sweep(self, name: str) -> dict[str, Any]:
-        """The block of a named sweep."""
-        return self.config["steering"]["sweeps"][name]
-
-    @cached_property
-    def steering(self) -> list[str]:
-        made = [f"<out>/steering/<cell>/{name}/dose_response.{kind}" for name in self.sweeps for kind in ("csv", "png")]
-        capped = self.config["steering"]["capping"]["percentiles"]
-        return made + (["<out>/steering/<cell>/capping/capping.csv"] if capped else [])
 
     # ---- causal test ------------------------------------------------------------------------------------------------
 
