@@ -3,10 +3,12 @@
 Values are in standard deviations from zero. Texts come from models: what a terminal would obey is shown as a sign.
 """
 
+import math
 import os
 import shutil
 import unicodedata
 from collections.abc import Sequence
+from functools import cache
 from typing import TextIO
 
 from personascope.display.text import visible
@@ -26,18 +28,22 @@ def color_depth(out: TextIO) -> int:
 
 def painted(text: str, value: float | None, depth: int) -> str:
     """The text on the color of a value: orange below zero, blue above."""
-    if not depth or value is None or value != value or not text:
+    if not depth or value is None or math.isnan(value) or not text:
         return text
-    from personascope.display.heat import heat_color, heat_steps
+    scaled = max(-1.0, min(1.0, value / FULL))
+    return f"{_paint(int(math.copysign(math.ceil(abs(scaled) * STEPS), scaled)), depth)}{text}\x1b[0m"
 
-    import numpy as np
 
-    hexed = heat_color(int(heat_steps(np.array([value]), FULL)[0]))
+@cache
+def _paint(step: int, depth: int) -> str:
+    """The code that switches a step's color on."""
+    from personascope.display.heat import heat_color
+
+    hexed = heat_color(step)
     red, green, blue = (int(hexed[i : i + 2], 16) for i in (1, 3, 5))
     if depth == 256:
-        code = 16 + 36 * round(red / 51) + 6 * round(green / 51) + round(blue / 51)
-        return f"\x1b[48;5;{code}m\x1b[38;5;16m{text}\x1b[0m"
-    return f"\x1b[48;2;{red};{green};{blue}m\x1b[38;2;0;0;0m{text}\x1b[0m"
+        return f"\x1b[48;5;{16 + 36 * round(red / 51) + 6 * round(green / 51) + round(blue / 51)}m\x1b[38;5;16m"
+    return f"\x1b[48;2;{red};{green};{blue}m\x1b[38;2;0;0;0m"
 
 
 def bar(value: float) -> str:
@@ -53,9 +59,7 @@ def signed(value: float) -> str:
 
 def cells(text: str) -> int:
     """Columns of a terminal that a text takes."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
-    )
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def trace_line(label: str, values: Sequence[float], width: int, depth: int = 0, last: bool = True) -> str:

@@ -6,7 +6,7 @@ tokenization than was sampled), the cache is cut there and they are read anew. T
 `extraction.monitor` for the conversation that was saved, unless the model is steered.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -54,7 +54,7 @@ class Read:
 class ChatOptions:
     """sampling, seed and the most tokens of an answer; context: of the model, None where it is not known."""
 
-    sampling: Sampling = Sampling()
+    sampling: Sampling
     seed: int = 0
     max_tokens: int = 512
     context: int | None = None
@@ -94,7 +94,7 @@ class Chat:
         self._ids: list[int] = []
         self._logits: Tensor | None = None  # float [vocabulary], of what follows the cached tokens
 
-    def say(self, text: str) -> Iterator[Read]:
+    def say(self, text: str) -> Generator[Read]:
         """Send a message and read the answer; the messages grow by both. Closed early, the answer is what there is.
 
         UserError, and nothing said, where the conversation does not fit the model's context.
@@ -118,8 +118,9 @@ class Chat:
                 self.messages.append({"role": "assistant", "content": said})
             else:
                 self.messages.pop()
-        if any(layer.get_seq_length() != len(self._ids) for layer in self._cache.layers):
-            self._crop(len(self._ids))  # a pass was interrupted between two layers
+        layers: list[Any] = self._cache.layers
+        if any(layer.length != len(self._ids) for layer in layers):  # a pass was interrupted between two of them
+            self._crop(len(self._ids))
 
     def _answer(self, reader: Reader | None, answer: list[int]) -> Iterator[Read]:
         prompt = prompt_ids(self.tokenizer, self.messages)
@@ -182,8 +183,9 @@ class Chat:
         return [*placed[:same], *[(len(messages), "assistant", False)] * (len(ids) - same)]
 
     def _crop(self, length: int) -> None:
-        for layer in self._cache.layers:
-            layer.length = length  # type: ignore[attr-defined]
+        layers: list[Any] = self._cache.layers
+        for layer in layers:
+            layer.length = length
         self._ids, self._logits = self._ids[:length], None
 
     @torch.inference_mode()

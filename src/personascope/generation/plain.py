@@ -16,13 +16,13 @@ from personascope.models.spans import encode_conversation, locate_spans
 PLAIN = (
     (
         "Why does bread go stale faster in the fridge?",
-        "The starch in bread slowly turns back into crystals and lets its water go. That happens fastest a little above "
-        "freezing, which is where a fridge is set. At room temperature it is slower, and in a freezer it almost stops.",
+        "The starch in bread slowly turns back into crystals and lets its water go. That happens fastest a little "
+        "above freezing, which is where a fridge is set. At room temperature it is slower; in a freezer it almost stops.",
     ),
     (
         "How do I find the median of a list of numbers?",
-        "Sort the list first. If it has an odd number of entries, the median is the one in the middle. If the number is "
-        "even, take the two in the middle and divide their sum by two. For 3, 5, 8 and 10 this gives 6.5.",
+        "Sort the list first. If it has an odd number of entries, the median is the one in the middle. If it has an even "
+        "number, take the two in the middle and divide their sum by two. For 3, 5, 8 and 10 this gives 6.5.",
     ),
     (
         "Can you suggest a simple plan for learning to swim as an adult?",
@@ -39,7 +39,7 @@ PLAIN = (
     (
         "What is the difference between weather and climate?",
         "Weather is what the air does on a given day: rain, wind, how warm it is. Climate is the pattern of such days "
-        "over decades. A cold week says little about the climate of a place, just as one throw says little about a die.",
+        "over decades. A cold week says little about the climate of a place, as one throw says little about a die.",
     ),
     (
         "Is it better to rent or to buy a flat?",

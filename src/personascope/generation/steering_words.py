@@ -34,7 +34,8 @@ class SteeringWord:
             if self.kind == "steer":
                 made.append(Add(layer, vector * (self.numbers[0] * size(layer))))
             else:
-                made.append(Cap(layer, vector, *self.numbers))
+                low, high = self.numbers
+                made.append(Cap(layer, vector, low, high))
         return made
 
 
