@@ -97,6 +97,11 @@ def encode_metadata(metadata: dict[str, Any]) -> bytes:
     return json.dumps(metadata, sort_keys=True, allow_nan=False).encode()
 
 
+def json_array(metadata: dict[str, Any]) -> np.ndarray:
+    """Metadata as an array of an .npz, which has no place of its own for it."""
+    return np.array(encode_metadata(metadata).decode(), np.str_)
+
+
 def lists(offsets: np.ndarray, values: np.ndarray) -> "pa.ListArray":
     """Compressed sparse rows as a column of lists."""
     import pyarrow as pa

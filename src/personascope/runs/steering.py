@@ -28,9 +28,22 @@ class SteeringFiles(TraitFiles):
         names = self.config["monitor"]["directions"]
         return {name: self.direction_file("monitor.directions", name) for name in names}
 
+    @property
+    def monitor_params(self) -> dict[str, Any]:
+        """What defines a trace, beside the files of its directions."""
+        block, imported = self.config["monitor"], self.config["directions"]
+        how = {
+            name: {key: value for key, value in imported[name].items() if key != "file"}
+            for name in block["directions"]
+            if name in imported
+        }
+        return {"names": block["directions"], "how": how, "layers": block["layers"]}
+
     @cached_property
     def traces(self) -> list[str]:
         suffixes = (".parquet", ".html", ".png")
+        if self.monitored and not self.config["monitor"]["directions"]:
+            raise UserError("config, monitor.directions: conversations are monitored, but no direction is named")
         return [f"<out>/traces/<cell>/{name}{suffix}" for name in self.monitored for suffix in suffixes]
 
     # ---- steering ---------------------------------------------------------------------------------------------------
