@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from personascope.backends import ENDPOINTS
 from personascope.directions import options as axis_options
 from personascope.directions.spaces import axis_spaces, figure_files
 from personascope.drift.options import DriftOptions
@@ -22,6 +23,7 @@ from personascope.formats.roles import (
 )
 from personascope.runs.config import checked_config
 from personascope.runs.conversations import find_all
+from personascope.runs.names import MODEL_SPEC
 from personascope.runs.needs import EMBEDDED, in_json
 from personascope.runs.steering import SteeringFiles
 
@@ -69,8 +71,10 @@ class Experiment(SteeringFiles):
         if bool(config["sae"]["path"]) == bool(config["sae"]["release"] and config["sae"]["id"]):
             raise UserError("config, sae: give either `path` (a local SAE) or `release` and `id`")
         generation = config["generation"]
-        if generation["backend"] == "openai" and "base_url" not in generation["backend_options"]:
-            raise UserError("config, generation.backend_options.base_url: the backend openai needs it")
+        if generation["backend"] in ENDPOINTS and "base_url" not in generation["backend_options"]:
+            raise UserError(
+                f"config, generation.backend_options.base_url: the backend {generation['backend']} needs it"
+            )
         engine_gpus = generation["backend_options"].get("tensor_parallel_size", 1)
         if self.gpus and engine_gpus > self.gpus:
             key = "generation.backend_options.tensor_parallel_size"
@@ -229,7 +233,7 @@ class Experiment(SteeringFiles):
     # ---- for the commands -------------------------------------------------------------------------------------------
 
     def settings(self, results: str) -> dict[str, Any]:
-        """What `personascope status` wants to know of a run; results: the folder of the experiment's results."""
+        """What the commands want to know of a run; results: the folder of the experiment's results."""
         return {
             "experiment": self.name,
             "model": self.model,
@@ -240,4 +244,8 @@ class Experiment(SteeringFiles):
             "analyses": self.analyses,
             "results": results,
             "store": self.config["store"],
+            # What `personascope chat` needs.
+            "model_spec": self.spec("model", *MODEL_SPEC, "device", "device_map"),
+            "sampling": self.spec("generation", "temperature", "top_p", "max_tokens"),
+            "directions": self.config["directions"],
         }
