@@ -28,6 +28,9 @@ POOLINGS = ("mean", "max", "mean_of_max")
 # What must be the same in all files of a matrix.
 SAME = ("model", "weights", "dtype", "sae", "sae_weights", "template", "token_selection", "residual_layers", "d_sae")
 
+# What of it describes a vector in the residual stream.
+DESCRIBED = ("model", "weights", "dtype", "template", "token_selection", "layer_convention")
+
 
 def aggregate_features(files: dict[str, str | Path]) -> dict[str, RoleMatrix]:
     """{one of POOLINGS: matrix} from {role: features file}; UserError where files do not belong together.
@@ -80,6 +83,12 @@ def aggregate_residuals(files: dict[str, str | Path]) -> tuple[RoleMatrix, np.nd
         _require_tokens(counts[row], name, files[name])
         vectors.append(total / counts[row])
     return RoleMatrix(np.stack(vectors).astype(np.float32), names, counts), np.array(layers, np.int32)
+
+
+def residual_description(files: dict[str, str | Path]) -> dict[str, Any]:
+    """What directions made of residual means say of themselves: model, weights, dtype, layers and their convention."""
+    metadata = _common_metadata(list(files.values()))
+    return {name: metadata[name] for name in DESCRIBED if metadata.get(name) is not None}
 
 
 def _require_tokens(count: int, role: str, path: str | Path) -> None:

@@ -14,7 +14,7 @@ from personascope.directions.options import AxisOptions
 from personascope.directions.quality import Quality, axis_quality, role_intervals
 from personascope.directions.spaces import SAE, axis_spaces, slug
 from personascope.formats.role_matrix import load_role_matrix
-from personascope.formats.tables import load_npz, save_npz, write_csv
+from personascope.formats.tables import json_array, load_metadata, load_npz, save_npz, write_csv
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,9 @@ def write_assistant_axis(
     matrix = load_role_matrix(mean)
     loaded = {role: BlockSums.load(path, ["sums", "residual_sums"]) for role, path in sums.items()}
     axes = {SAE: space_axis(matrix.features, matrix.role_names, options, features, loaded, seed)}
+    described: dict[str, np.ndarray] = {}
     if residual is not None:
+        described = {"metadata": json_array(load_metadata(residual))}
         vectors = load_role_matrix(residual)
         (layers,) = load_npz(residual, "layers")
         for i, (layer, space) in enumerate(zip(layers.tolist(), axis_spaces(layers.tolist())[1:], strict=True)):
@@ -65,7 +67,7 @@ def write_assistant_axis(
             axes[space] = space_axis(vectors.features[:, i], vectors.role_names, here, residuals, loaded, seed)
     for path in tables:
         write_csv(path, AXIS_TABLES[Path(path).stem](axes))
-    save_npz(arrays, **axis_arrays(axes))
+    save_npz(arrays, **axis_arrays(axes), **described)
 
 
 def axis_arrays(axes: dict[str, SpaceAxis]) -> dict[str, np.ndarray]:

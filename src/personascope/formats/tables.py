@@ -97,6 +97,17 @@ def encode_metadata(metadata: dict[str, Any]) -> bytes:
     return json.dumps(metadata, sort_keys=True, allow_nan=False).encode()
 
 
+def json_array(metadata: dict[str, Any]) -> np.ndarray:
+    """Metadata as an array of an .npz, which has no place of its own for it."""
+    return np.array(encode_metadata(metadata).decode(), np.str_)
+
+
+def load_metadata(path: str | Path) -> dict[str, Any]:
+    """What `json_array` has written into an .npz as `metadata`; empty where there is none."""
+    with _readable_npz(path) as data:
+        return json.loads(str(data["metadata"])) if "metadata" in data.files else {}
+
+
 def lists(offsets: np.ndarray, values: np.ndarray) -> "pa.ListArray":
     """Compressed sparse rows as a column of lists."""
     import pyarrow as pa

@@ -20,8 +20,7 @@ Row = dict[str, Any]
 
 def row_seed(seed: int, prompt: Prompt) -> int:
     """31-bit seed of one row: a hash of the experiment's seed, role, variant and question."""
-    key = f"{seed}/{prompt.role}/{prompt.prompt_index}/{prompt.question.id}"
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4]) >> 1
+    return int.from_bytes(hashlib.sha256(f"{seed}/{prompt.key}".encode()).digest()[:4]) >> 1
 
 
 def build_requests(
@@ -53,6 +52,7 @@ def response_row(tokenizer: Any, prompt: Prompt, request: Request, completion: C
     text = text_of(tokenizer, completion)
     row = {
         "role": prompt.role,
+        **prompt.keys,
         "system_prompt": prompt.system_prompt,
         "prompt_index": prompt.prompt_index,
         "question_id": prompt.question.id,

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from personascope.errors import UserError
+from personascope.formats.layers import LAYER_CONVENTION as LAYER_CONVENTION
 
 log = logging.getLogger(__name__)
 
-LAYER_CONVENTION = "layer k is the output of decoder block k, from 0 (blocks.k.hook_resid_post, hidden_states[k + 1])"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
