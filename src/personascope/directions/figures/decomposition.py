@@ -71,7 +71,8 @@ def decomposition(table: pd.DataFrame, name: str, *, subtitle: str = "") -> Figu
         ax.set_ylabel("share explained" if column == 0 else "")
         panel_heading(ax, PANEL - 0.45, *headings[key], height=height)
         _draw_features(paper_axes(figure, grid[1, column]), part, key[0])
-    figure.legend(handles=_handles(table), loc="outside lower center", ncols=3, columnspacing=1.4)
+    columns = 3 if len(parts) > 2 else 1
+    figure.legend(handles=_handles(table), loc="outside lower center", ncols=columns, columnspacing=1.4)
     return finish(figure)
 
 
