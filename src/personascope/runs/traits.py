@@ -183,8 +183,38 @@ class TraitFiles(Needs):
         known = ["axis", *(f"trait:{t}" for t in self.traits), "role:NAME", *self.config["directions"]]
         raise UserError(f"config, {key}: no direction {name!r}; there are {', '.join(known)}")
 
+    def direction_options(self, name: str) -> dict[str, Any]:
+        """What config says of a direction from a file of others; empty for one of ours."""
+        block = self.config["directions"].get(name, {})
+        return {key: value for key, value in block.items() if key != "file"}
+
+    # ---- decompositions ---------------------------------------------------------------------------------------------
+
     @cached_property
-    def decompositions(self) -> list[str]:
+    def decomposed(self) -> dict[str, str]:
+        """{name in paths: direction} of those that are decomposed; UserError where one is not known."""
+        names: dict[str, str] = {}
         for name in self.config["decompose"]:
             self.direction_file("decompose", name)
-        return [f"<out>/decomposition/<cell>/{name.replace(':', '-')}.csv" for name in self.config["decompose"]]
+            if names.setdefault(name.replace(":", "-"), name) != name:
+                raise UserError(
+                    f"config, decompose: {name!r} and {names[name.replace(':', '-')]!r} have the same files"
+                )
+        return names
+
+    @cached_property
+    def decompositions(self) -> list[str]:
+        """A table and a figure of each direction in SAE features."""
+        return [f"<out>/decomposition/<cell>/{name}.{kind}" for name in self.decomposed for kind in ("csv", "png")]
+
+    @cached_property
+    def targets_mb(self) -> int:
+        """Memory of what comes before: sums of random parts of the responses, and the block sums of one role."""
+        cells = len(self.config["generation"]["variants"]) * self.config["drift"]["uncertainty"]["blocks"]
+        kept = len(self.config["extraction"]["residual_layers"])
+        return 1000 + round((3 * 8 * 100 * self.d_sae + 3 * 4 * cells * (self.d_sae + kept * self.d_model)) / 1e6)
+
+    @cached_property
+    def fit_mb(self) -> int:
+        """Memory of a fit: the SAE, and what is left of 302 directions along each of its rows, twice."""
+        return self.decoder_mb + round(2 * 302 * 4 * self.d_sae / 1e6)
