@@ -4,7 +4,6 @@ What the template writes in front of a message's content belongs to that message
 as far as a rendering that ends with this message has it.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +41,7 @@ def token_layout(tokenizer: Any, messages: Sequence[Message], encoded: Encoded) 
 def _message_end(tokenizer: Any, messages: Sequence[Message], text: str) -> int:
     """How far the rendering of the first messages is that of all of them; 0 where they cannot stand alone."""
     try:
-        return len(os.path.commonprefix([render(tokenizer, messages), text]))
+        alone = render(tokenizer, messages)
     except UserError:
         return 0
+    return next((i for i, (a, b) in enumerate(zip(alone, text, strict=False)) if a != b), min(len(alone), len(text)))

@@ -6,6 +6,8 @@ from typing import Any
 from personascope.errors import UserError
 from personascope.runs.sweeps import SweepFiles
 
+SUFFIXES = (".json", ".png")  # of a causal test
+
 
 class SteeringFiles(SweepFiles):
     """The files of monitor, steering and causal test, and whether their configuration is right."""
@@ -47,12 +49,48 @@ class SteeringFiles(SweepFiles):
     # ---- causal test ------------------------------------------------------------------------------------------------
 
     @cached_property
-    def causal(self) -> list[str]:
-        """One verdict a conversation and analysis that is validated."""
+    def validated(self) -> list[tuple[str, str]]:
+        """(analysis, conversation) of each causal test; UserError with the key that is wrong."""
         block = self.config["drift"]["causal"]
         names = list(self.conversations) if block["conversations"] == "all" else block["conversations"]
         if unknown := sorted(set(names) - set(self.conversations)):
             raise UserError(f"config, drift.causal.conversations: {unknown[0]} is no conversation of this experiment")
         if unknown := sorted(set(block["analyses"]) - set(self.analyses)):
             raise UserError(f"config, drift.causal.analyses: {unknown[0]} is no analysis of this experiment")
-        return [f"<out>/causal/<cell>/{name}/{talk}.json" for name in block["analyses"] for talk in names]
+        for name in block["analyses"]:
+            if self.analysis_options(name)["space"] != "sae":
+                raise UserError(f"config, drift.causal.analyses: {name} has no features to patch; its space is residual")
+        kept = self.config["extraction"]["residual_layers"]
+        if block["analyses"] and not kept:
+            raise UserError("config, drift.causal: it reads residual axes; name layers in extraction.residual_layers")
+        if missing := sorted(set(block["read_layers"]) - set(kept)):
+            raise UserError(
+                f"config, drift.causal.read_layers: {missing[0]} is not among extraction.residual_layers {kept}"
+            )
+        return [(name, talk) for name in block["analyses"] for talk in names]
+
+    @cached_property
+    def causal(self) -> list[str]:
+        """A verdict and its figure for each of them."""
+        return [f"<out>/causal/<cell>/{name}/{talk}{suffix}" for name, talk in self.validated for suffix in SUFFIXES]
+
+    def causal_test(self, analysis: str, conversation: str) -> list[str]:
+        """The file of the causal test that a drift run repeats the verdict of; none where it is not asked for."""
+        wanted = (analysis, conversation) in self.validated
+        return [f"<out>/causal/<cell>/{analysis}/{conversation}.json"] if wanted else []
+
+    @property
+    def causal_params(self) -> dict[str, Any]:
+        """What defines a causal test, besides the analysis."""
+        block = self.config["drift"]["causal"]
+        sizes = {key: block[key] for key in ("top", "controls", "seeds", "max_tokens", "read_layers")}
+        sampling = self.spec("generation", "temperature", "top_p", "max_model_len", "seed")
+        named = {"model_name": self.model, "too_long": self.config["drift"]["too_long"]}
+        return self.activation_params | sizes | sampling | named
+
+    @cached_property
+    def causal_minutes(self) -> int:
+        """Of one test: the texts of every arm, and as much reading again."""
+        block = self.config["drift"]["causal"]
+        texts = (3 + 2 * block["controls"]) * block["seeds"]
+        return 2 * self._minutes(1, texts * block["max_tokens"])

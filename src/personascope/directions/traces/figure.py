@@ -1,12 +1,14 @@
 """The figure of a trace: what each token projects on the directions, message by message, and how surprising it is."""
 
+from itertools import pairwise
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from personascope.directions.traces.scale import FULL, Scale
 from personascope.display.figure import BLACK, BLUE, GREY, ORANGE, PALE_GREY, clean, finish, font_text, message_figure
 from personascope.formats.traces import Trace, split_column
-from personascope.directions.traces.scale import FULL, Scale
 
 WINDOW = 21  # tokens that the line is a mean over, fewer at the ends of a message
 MOST_PANELS = 6
@@ -23,7 +25,7 @@ def smoothed(values: np.ndarray, message_index: np.ndarray, window: int = WINDOW
     """The mean over `window` neighbors of the same message, float64 [n]; fewer at a message's ends."""
     out, half = np.empty(len(values)), window // 2
     edges = [0, *(np.flatnonzero(np.diff(message_index)) + 1), len(values)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         sums = np.concatenate([[0.0], np.cumsum(values[start:end], dtype=np.float64)])
         low = (np.arange(end - start) - half).clip(min=0)
         high = (np.arange(end - start) + half + 1).clip(max=end - start)
@@ -102,11 +104,13 @@ def _surprise(ax: Axes, trace: Trace) -> None:
 def _messages(ax: Axes, trace: Trace, *, labels: bool) -> None:
     """Grey behind all that is not the assistant's; who speaks above the first panel, where there is room."""
     edges = [0, *(np.flatnonzero(np.diff(trace.message_index)) + 1).tolist(), len(trace)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         role = trace.roles[start]
         if role != "assistant":
             ax.axvspan(start - 0.5, end - 0.5, color=PALE_GREY, alpha=0.6, linewidth=0, zorder=0)
         if labels and (end - start) >= LABEL_SHARE * len(trace):
             middle = (start + end - 1) / 2
-            words = f"{role} {trace.message_index[start]}" if (end - start) >= 2.2 * LABEL_SHARE * len(trace) else role[0]
+            words = (
+                f"{role} {trace.message_index[start]}" if (end - start) >= 2.2 * LABEL_SHARE * len(trace) else role[0]
+            )
             ax.text(middle, 1.02, words, transform=ax.get_xaxis_transform(), ha="center", fontsize=7, color=GREY)

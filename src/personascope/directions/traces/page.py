@@ -36,10 +36,8 @@ class _Pieces:
         return np.array([values[tokens].sum() for tokens in self.tokens])
 
 
-def trace_page(
-    trace: Trace, scales: Mapping[str, Scale], title: str, doubts: Mapping[str, str] | None = None
-) -> str:
-    """The page, complete HTML; scales: {column: scale}; doubts: {column: why its direction is not to be interpreted}."""
+def trace_page(trace: Trace, scales: Mapping[str, Scale], title: str, doubts: Mapping[str, str] | None = None) -> str:
+    """The page, complete HTML; scales and doubts: {column: its scale}, {column: why it is not to be interpreted}."""
     if trace.metadata.get("error") or not len(trace):
         reason = trace.metadata.get("error") or "the conversation has no token"
         return page(title, STYLE, f'<p class="flag">{escaped(reason)}</p>\n')
@@ -62,9 +60,7 @@ def _pieces(trace: Trace) -> _Pieces:
     return _Pieces(text, tokens, trace.message_index[begin], trace.in_content[begin])
 
 
-def _data(
-    trace: Trace, pieces: _Pieces, scales: Mapping[str, Scale], doubts: Mapping[str, str]
-) -> dict[str, object]:
+def _data(trace: Trace, pieces: _Pieces, scales: Mapping[str, Scale], doubts: Mapping[str, str]) -> dict[str, object]:
     """What the script reads; numbers have 5 digits."""
     columns = []
     for i, column in enumerate(trace.columns):
@@ -104,9 +100,9 @@ def _controls(trace: Trace, first: str) -> str:
     layers = _options([str(k) for _, k in columns], str(layer))
     dropped = trace.metadata.get("dropped_messages", 0)
     note = f" The first {dropped} messages did not fit into the model\u2019s context." if dropped else ""
-    return f"""<p class="soft">What each token projects on a direction in the residual stream, at the output of a layer (layers are
-counted from 0). Blue is above zero, orange below it and underlined; colors are full at \u00b1{FULL:g} standard deviations, on
-one scale for the whole conversation. Words of the chat template are small and grey.{note}</p>
+    return f"""<p class="soft">What each token projects on a direction in the residual stream, at the output of a layer
+(layers are counted from 0). Blue is above zero, orange below it and underlined; colors are full at \u00b1{FULL:g}
+standard deviations, on one scale for the whole conversation. Words of the chat template are small and grey.{note}</p>
 <form class="controls">
 <label>Direction <select id="direction" autocomplete="off">{options}</select></label>
 <label>Layer <select id="layer" autocomplete="off">{layers}</select></label>

@@ -97,5 +97,9 @@ def own_scale(trace: Trace, column: str) -> Scale:
     for chosen, of in ((trace.answered, "assistant tokens of this conversation"), (trace.in_content, "tokens of it")):
         if chosen.sum() >= FEWEST and values[chosen].std() > 0:
             return Scale(float(values[chosen].mean()), float(values[chosen].std()), int(chosen.sum()), of)
-    return Scale(float(values.mean()) if len(values) else 0.0, float(values.std() or 1.0) if len(values) else 1.0,
-                 len(values), "tokens of this conversation, its template's too")
+    return Scale(
+        float(values.mean()) if len(values) else 0.0,
+        float(values.std() or 1.0) if len(values) else 1.0,
+        len(values),
+        "tokens of this conversation, its template's too",
+    )

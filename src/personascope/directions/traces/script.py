@@ -31,13 +31,16 @@ canvas { display: block; width: 100%; cursor: crosshair; }
 # Numbers are [pieces]; `at` is the piece that is pointed at, `from` and `to` the window of the chart.
 SCRIPT = """
 "use strict";
-const data = JSON.parse(document.getElementById("trace").textContent), $ = id => document.getElementById(id);
+const $ = id => document.getElementById(id), data = JSON.parse($("trace").textContent);
 const spans = [...document.querySelectorAll("#text b")], n = spans.length, text = $("text");
 const level = s => s === null ? "" : s >= 12 ? " s3" : s >= 7 ? " s2" : s >= 4 ? " s1" : "";
 const starts = data.message.flatMap((m, i) => i && m === data.message[i - 1] ? [] : [i]);
 let column = data.columns[data.first], at = -1, from = 0, to = n, line = [], loudness = [];
 const sds = i => (column.values[i] - column.zero) / column.sd;
-const show = (x, digits = 3) => x === null ? "\\u2013" : Number(x.toPrecision(digits)).toString().replace("-", "\\u2212");
+const text_of = x => Number(x).toString().replace("-", "\\u2212");
+const show = (x, digits = 3) => x === null ? "\\u2013" : text_of(x.toPrecision(digits));
+
+const name = i => data.roles[data.message[i]] + " " + data.message[i];
 
 // The mean over neighbors of the same message: of its content alone, so that template tokens do not bend it.
 function smooth(values) {
@@ -79,10 +82,10 @@ function point(i) {
   at = i;
   if (i < 0) return;
   spans[i].classList.add("at");
-  const name = JSON.stringify(spans[i].textContent.replace("\\u21b5", ""));
+  const shown = JSON.stringify(spans[i].textContent.replace("\\u21b5", ""));
   const others = data.columns.filter(c => c.layer === column.layer && c !== column).slice(0, 4);
-  $("said").textContent = "token " + data.position[i] + " " + name + ", " + data.roles[data.message[i]] + ", message " +
-    data.message[i] + (data.content[i] ? "" : ", of the template") + ": " + column.direction + " " +
+  $("said").textContent = "token " + data.position[i] + " " + shown + ", " + name(i) +
+    (data.content[i] ? "" : ", of the template") + ": " + column.direction + " " +
     show(column.values[i], 4) + ", " + show(sds(i)) + " sd from zero; surprise " + show(data.surprise[i]) + " nats" +
     others.map(c => "; " + c.direction + " " + show((c.values[i] - c.zero) / c.sd) + " sd").join("");
 }
@@ -97,6 +100,8 @@ function pieceAt(y) {
   return low;
 }
 
+const edgeOfPanel = () => document.querySelector(".panel").getBoundingClientRect().bottom;
+
 function prepare(canvas) {
   const scale = window.devicePixelRatio || 1, width = canvas.clientWidth, height = Number(canvas.dataset.height);
   canvas.width = width * scale;
@@ -108,8 +113,7 @@ function prepare(canvas) {
 }
 
 function draw() {
-  const top = document.querySelector(".panel").getBoundingClientRect().bottom;
-  const first = pieceAt(top), last = pieceAt(window.innerHeight), room = Math.max(240, (last - first) * 1.3);
+  const first = pieceAt(edgeOfPanel()), last = pieceAt(window.innerHeight), room = Math.max(240, (last - first) * 1.3);
   from = Math.max(0, Math.min(Math.round((first + last - room) / 2), n - Math.round(room)));
   to = Math.min(n, from + Math.round(room));
   const colors = getComputedStyle(document.documentElement), ink = colors.getPropertyValue("--ink");
@@ -117,14 +121,15 @@ function draw() {
   const [pen, width, height] = prepare($("chart")), strip = loud ? 34 : 0, plot = height - strip - 18;
   const seen = []; for (let i = from; i < to; i++) if (data.content[i]) seen.push(sds(i));
   seen.sort((a, b) => a - b);
-  const reach = Math.max(data.full, -(seen[Math.floor(seen.length * 0.01)] ?? 0), seen[Math.floor(seen.length * 0.99)] ?? 0);
+  const rank = share => seen[Math.floor(seen.length * share)] ?? 0;
+  const reach = Math.max(data.full, -rank(0.01), rank(0.99));
   const x = i => 34 + (i - from + 0.5) / (to - from) * (width - 38);
   const y = v => 12 + (1 - Math.max(-1, Math.min(1, v / reach))) / 2 * plot;
   bands(pen, x, 12, plot, from, to, edge);
   pen.fillStyle = pen.strokeStyle = ink;
   pen.font = "11px system-ui, sans-serif";
   for (const v of [-data.full, 0, data.full]) pen.fillText(show(v) + (v ? "" : " sd"), 4, y(v) + 4);
-  for (const i of starts) if (i >= from && i < to) pen.fillText(data.roles[data.message[i]] + " " + data.message[i], x(i), 10);
+  for (const i of starts) if (i >= from && i < to) pen.fillText(name(i), x(i), 10);
   pen.globalAlpha = 0.5;
   pen.beginPath(); pen.moveTo(34, y(0)); pen.lineTo(width, y(0)); pen.stroke();
   for (let i = from; i < to; i++) if (data.content[i]) {
@@ -146,8 +151,8 @@ function draw() {
   }
   if (at >= from && at < to) { pen.strokeStyle = ink; pen.strokeRect(x(at) - 3, 12, 6, plot); }
   whole(ink, edge, reach, first, last);
-  $("chart").setAttribute("aria-label", "tokens " + data.position[from] + " to " + data.position[to - 1] + " on " + column.direction + ", layer " +
-    column.layer + ", in standard deviations from zero");
+  $("chart").setAttribute("aria-label", "tokens " + data.position[from] + " to " + data.position[to - 1] + " on " +
+    column.direction + ", layer " + column.layer + ", in standard deviations from zero");
 }
 
 function whole(ink, edge, reach, first, last) {
@@ -186,28 +191,35 @@ function trail(pen, values, x, y, begin, end, thick) {
 
 function go(i) {
   point(Math.max(0, Math.min(n - 1, i)));
-  const box = spans[at].getBoundingClientRect(), top = document.querySelector(".panel").getBoundingClientRect().bottom;
+  const box = spans[at].getBoundingClientRect(), top = edgeOfPanel();
   if (box.top < top + 20 || box.bottom > window.innerHeight - 20)
     window.scrollBy(0, box.top - (top + window.innerHeight) / 2);
   draw();
 }
 
-text.addEventListener("mouseover", event => { if (event.target.tagName === "B") { point(spans.indexOf(event.target)); draw(); } });
-text.addEventListener("focus", () => { if (at < 0) go(pieceAt(document.querySelector(".panel").getBoundingClientRect().bottom)); });
+text.addEventListener("mouseover", event => {
+  if (event.target.tagName === "B") { point(spans.indexOf(event.target)); draw(); }
+});
+text.addEventListener("focus", () => { if (at < 0) go(pieceAt(edgeOfPanel())); });
 text.addEventListener("keydown", event => {
   const next = starts.find(i => i > at) ?? at, before = starts.filter(i => i < at).at(-1) ?? 0;
   const keys = { ArrowRight: at + 1, ArrowLeft: at - 1, ArrowDown: next, ArrowUp: before, Home: 0, End: n - 1 };
-  if (event.key in keys && !event.ctrlKey && !event.altKey && !event.metaKey) { event.preventDefault(); go(keys[event.key]); }
+  if (!(event.key in keys) || event.ctrlKey || event.altKey || event.metaKey) return;
+  event.preventDefault();
+  go(keys[event.key]);
 });
 const spot = (event, begin, end) => {
-  const box = event.currentTarget.getBoundingClientRect();
-  return Math.max(begin, Math.min(end - 1, begin + Math.floor((event.clientX - box.left - 34) / (box.width - 38) * (end - begin))));
+  const box = event.currentTarget.getBoundingClientRect(), share = (event.clientX - box.left - 34) / (box.width - 38);
+  return Math.max(begin, Math.min(end - 1, begin + Math.floor(share * (end - begin))));
 };
 $("chart").addEventListener("mousemove", event => { point(spot(event, from, to)); draw(); });
 $("chart").addEventListener("click", event => go(spot(event, from, to)));
 $("whole").addEventListener("click", event => go(spot(event, 0, n)));
 for (const id of ["direction", "layer"]) $(id).addEventListener("change", choose);
-$("surprise").addEventListener("change", () => { text.classList.toggle("surprising", $("surprise").checked); draw(); });
+$("surprise").addEventListener("change", () => {
+  text.classList.toggle("surprising", $("surprise").checked);
+  draw();
+});
 for (const id of ["chart", "whole"]) $(id).dataset.height = $(id).getAttribute("height");
 let asked = false;
 const again = () => { if (!asked) { asked = true; requestAnimationFrame(() => { asked = false; draw(); }); } };

@@ -90,12 +90,11 @@ def _probe(loaded: Loaded, request: Request, network: Any) -> tuple[dict[str, Di
     return loaded.once(key, load)
 
 
-def _description(
-    loaded: Loaded, request: Request, words: Any, directions: dict[str, Directions]
-) -> dict[str, Any]:
+def _description(loaded: Loaded, request: Request, words: Any, directions: dict[str, Directions]) -> dict[str, Any]:
     """What a trace says of how it was made."""
     sources = {
-        name: {"file": path} | {key: directions[name].metadata[key] for key in SOURCE if key in directions[name].metadata}
+        name: {"file": path}
+        | {key: directions[name].metadata[key] for key in SOURCE if key in directions[name].metadata}
         for name, path in zip(request.names, request.directions, strict=True)
     }
     return {
