@@ -75,7 +75,9 @@ class SteeringFiles(TraitFiles):
             raise UserError(f"config, drift.causal.analyses: {unknown[0]} is no analysis of this experiment")
         for name in block["analyses"]:
             if self.analysis_options(name)["space"] != "sae":
-                raise UserError(f"config, drift.causal.analyses: {name} has no features to patch; its space is residual")
+                raise UserError(
+                    f"config, drift.causal.analyses: {name} has no features to patch; its space is residual"
+                )
         kept = self.config["extraction"]["residual_layers"]
         if block["analyses"] and not kept:
             raise UserError("config, drift.causal: it reads residual axes; name layers in extraction.residual_layers")
