@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from personascope.backends import ENDPOINTS
 from personascope.display.terminal import duration, size, table
 from personascope.runs.counting import (
     RolePrompts,
@@ -82,7 +83,7 @@ def plan(targets: Sequence[str], configfiles: Sequence[str], profile: str | None
     }
     result["hours"] = _hours(result, whole.settings, given)
     result["disk"] = _disk(left, texts, tokens)
-    if config["generation"]["backend"] == "openai":
+    if config["generation"]["backend"] in ENDPOINTS:
         result["api"] = _api(tokens, given)
     return result
 

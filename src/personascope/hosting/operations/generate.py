@@ -1,11 +1,12 @@
 """The responses of one role: those that the store lacks are generated, and all are written in row order."""
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from personascope.backends import Backend, Sampling, make_backend
+from personascope.backends import ENDPOINTS, Backend, Sampling, make_backend
 from personascope.formats.files import content_key, write_jsonl
 from personascope.formats.roles import (
     Prompt,
@@ -15,7 +16,7 @@ from personascope.formats.roles import (
     read_role,
     select_questions,
 )
-from personascope.generation.generate import build_requests, generate
+from personascope.generation.generate import Row, build_requests, generate
 from personascope.hosting.loaded import Loaded
 from personascope.hosting.operations._model import ModelRequest, identity, model, tokenizer
 from personascope.hosting.progress import Progress, Report
@@ -90,8 +91,21 @@ def respond(
             for index, row in generate(known_tokenizer, engine(loaded, request), *rows):
                 append(keys[missing[index]], row)
                 progress.add(len(row["response_token_ids"]))
-    write_jsonl(request.responses, (records.read(key) for key in keys))
+    odd: Counter[str] = Counter()
+    write_jsonl(request.responses, _counted((records.read(key) for key in keys), odd))
     records.touch()
+    for oddity, count in odd.items():
+        report(f"{name}: {count} of {len(keys)} responses {oddity}")
+
+
+def _counted(rows: Iterator[Row], odd: Counter[str]) -> Iterator[Row]:
+    """The same rows, while `odd` counts those that are empty, or ended for a reason that only the server knows."""
+    for row in rows:
+        if not row["response"].strip():
+            odd["are empty"] += 1
+        if row["finish_reason"] not in ("stop", "length"):
+            odd[f"ended with finish_reason {row['finish_reason']!r}"] += 1
+        yield row
 
 
 def sampling_of(request: EngineRequest) -> Sampling:
@@ -119,7 +133,7 @@ def _make_engine(loaded: Loaded, request: EngineRequest) -> Backend:
     stops = stop_ids(spec, tokenizer(loaded, spec))
     if name == "transformers":
         return make_backend(name, model(loaded, spec), stops, **options)
-    if name == "openai":
+    if name in ENDPOINTS:
         served = {"model": spec.id} | options
         return make_backend(name, served.pop("model"), stops, tokenizer=tokenizer(loaded, spec), **served)
     given: dict[str, Any] = {"revision": spec.revision, "dtype": spec.dtype}

@@ -6,7 +6,7 @@ from pathlib import Path
 from personascope import backends
 from personascope.formats.conversations import read_simulation
 from personascope.formats.files import content_key, write_json
-from personascope.generation.simulate import in_order, simulate
+from personascope.generation.simulate import simulate
 from personascope.hosting.loaded import Loaded
 from personascope.hosting.operations._model import tokenizer
 from personascope.hosting.operations.generate import EngineRequest, common_key, engine, sampling_of
@@ -28,7 +28,7 @@ def run(loaded: Loaded, report: Report, request: Request) -> None:
     samples = len(request.conversations)
     common = common_key(loaded, request)
     records = response_log(request.store, request.model_name, f"simulate.{script.name}")
-    done = records.keys()
+    done, exact = records.keys(), set[bool]()
     progress = Progress(report, script.name, samples * len(script.user_turns))
     with records.writer() as append:
 
@@ -37,18 +37,19 @@ def run(loaded: Loaded, report: Report, request: Request) -> None:
             keys = [content_key([common, asdict(one)]) for one in asked]
             missing = [i for i, key in enumerate(keys) if key not in done]
             if missing:
-                made = in_order(engine(loaded, request), [asked[i] for i in missing], sampling_of(request))
-                for i, completion in zip(missing, made, strict=True):
-                    append(keys[i], asdict(completion))
-                    done.add(keys[i])
+                texts = engine(loaded, request).generate([asked[i] for i in missing], sampling_of(request))
+                for i, completion in texts:
+                    append(keys[missing[i]], asdict(completion))
+                    done.add(keys[missing[i]])
             found = [backends.Completion(**records.read(key)) for key in keys]
+            exact.update(completion.prompt_exact for completion in found)
             progress.add(sum(len(completion.token_ids) for completion in found), len(found))
             return found
 
         limits = {"seed": request.seed, "max_tokens": request.max_tokens, "max_model_len": request.max_model_len}
         made = simulate(tokenizer(loaded, request.spec), finish, script, samples, **limits)
     metadata = script.metadata | {"condition": script.condition, "pressure_from": script.pressure_from}
-    metadata |= {"script": script.name, "model": Path(request.spec.id).name}
+    metadata |= {"script": script.name, "model": Path(request.spec.id).name, "prompt_exact": exact == {True}}
     for sample, (messages, output) in enumerate(zip(made, request.conversations, strict=True)):
         write_json(output, metadata | {"sample": sample, "conversation": messages})
     records.touch()
