@@ -112,3 +112,44 @@ rule evaluate_trait:
         code=code_hash("directions.traits.report"),
     script:
         "../scripts/evaluate_trait.py"
+
+
+use rule export_vectors as export_trait with:
+    input:
+        vectors="<out>/traits/<model>/{trait}/vectors.safetensors",
+    output:
+        tensors="<out>/traits/<model>/{trait}/vectors.pt",
+    log:
+        "<log>/export_trait/<model>/{trait}.log",
+
+
+rule compare_traits:
+    """All traits side by side: cosines with each other, the assistant axis and roles; reliability by layer."""
+    input:
+        vectors=[f"<out>/traits/<model>/{trait}/vectors.safetensors" for trait in E.traits],
+        evaluations=[f"<out>/traits/<model>/{trait}/evaluation.json" for trait in E.traits],
+        layers=[f"<out>/traits/<model>/{trait}/layers.csv" for trait in E.traits],
+        **E.trait_neighbors,
+    output:
+        table="<out>/traits/<model>/traits.csv",
+        reliability="<out>/traits/<model>/reliability.csv",
+        png=report(
+            "<out>/traits/<model>/traits.png",
+            caption="../report/traits.rst",
+            category="6. Directions",
+            labels={"kind": "traits", "trait": "all", "model": E.model},
+        ),
+        svg="<out>/traits/<model>/traits.svg",
+    log:
+        "<log>/compare_traits/<model>.log",
+    conda:
+        "../../envs/analysis.yaml"
+    resources:
+        mem_mb=scaled(2000),
+        runtime=scaled(15),
+    params:
+        traits=E.traits,
+        subtitle=E.model,
+        code=code_hash("directions.traits.compare"),
+    script:
+        "../scripts/compare_traits.py"

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from personascope.extraction.extract import Item, batches_by_tokens
+from personascope.formats.trait_activations import READINGS
 from personascope.models.hookpoints import HookPoint, Reached, hooks, mean_weights, weighted_means
-
-READINGS = ("response_avg", "prompt_avg", "prompt_last")
 
 
 def read_layers(
@@ -32,7 +31,7 @@ def read_layers(
 
 @torch.inference_mode()
 def _read_batch(model: Any, items: list[Item], layers: Sequence[int]) -> np.ndarray:
-    """float32 [n_items, 3, n_layers, d]."""
+    """float32 [n_items, len(READINGS), n_layers, d]."""
     device = model.get_input_embeddings().weight.device
     ids = torch.zeros(len(items), max(len(item.ids) for item in items), dtype=torch.long)
     for row, item in enumerate(items):

@@ -116,6 +116,21 @@ class TraitFiles(Needs):
         return {"judgements": judgements, "worth": f"<out>/judgements/{judge}/worth.json"}
 
     @property
+    def trait_neighbors(self) -> dict[str, str]:
+        """What the traits' vectors are compared with: axis and role vectors, where residuals of roles are kept."""
+        if not self.config["extraction"]["residual_layers"] or not self.has_axis:
+            return {}
+        matrix = "<out>/aggregated/<cell>/residual/per_role.npz"
+        return {"axis": "<out>/axis/<cell>/axis.npz", "roles": matrix}
+
+    @property
+    def has_axis(self) -> bool:
+        """Whether the axis's anchors are among the roles, and others beside them."""
+        there = {name.strip().lower() for name in self.roles}
+        anchors = {name.strip().lower() for name in self.config["axis"]["anchor"]}
+        return anchors <= there and bool(there - anchors - {"default"})
+
+    @property
     def trait_filter(self) -> dict[str, Any]:
         """Which couples of responses make a trait's vectors."""
         block = self.config["traits"]

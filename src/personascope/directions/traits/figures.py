@@ -63,8 +63,10 @@ def notes(written: dict[str, Any]) -> list[str]:
     else:
         limits = f"positive ≥ {written['threshold']:g}, negative < {100 - written['threshold']:g}"
         made = f"From {kept} of {couples} couples of responses that a judge let pass ({limits})."
-    made += f" Evaluated on {written['evaluation_rows']} responses to {written['evaluation_questions']} other questions."
-    polarity = [f"Polarity: {written['polarity']}."] if written["polarity"] else []
+    made += (
+        f" Evaluated on {written['evaluation_rows']} responses to {written['evaluation_questions']} other questions."
+    )
+    polarity = [str(written["polarity"])] if written["polarity"] else []
     return [*polarity, made, _held_out(written["held_out"])]
 
 
@@ -196,7 +198,9 @@ def _attrition(ax: Axes, written: dict[str, Any], attrition: pd.DataFrame, width
     for row, shade in zip(attrition.to_dict("records"), np.linspace(0, 1, max(len(attrition), 2)), strict=False):
         color = tuple((1 - shade) * np.array([0.13, 0.4, 0.67]) + shade * np.array([0.99, 0.68, 0.38]))
         counts = [row[stage] for stage in stages]
-        ax.plot(counts, np.arange(len(stages))[::-1], color=color, marker="o", markersize=3, label=f"pair {row['pair']}")
+        ax.plot(
+            counts, np.arange(len(stages))[::-1], color=color, marker="o", markersize=3, label=f"pair {row['pair']}"
+        )
     ax.set_yticks(range(len(stages)), list(stages)[::-1])
     ax.set_ylim(-0.5, len(stages) - 0.5)
     ax.set_xlim(left=-0.04 * max(1, np.asarray(attrition["generated"]).max()))
@@ -216,7 +220,9 @@ def _pairs(ax: Axes, found: Evaluation, width: float) -> None:
     for i in range(len(names)):
         for j in range(len(names)):
             dark = abs(cosines[i, j]) > 0.6
-            ax.text(j, i, f"{cosines[i, j]:.2f}", ha="center", va="center", color="white" if dark else BLACK, fontsize=6)
+            ax.text(
+                j, i, f"{cosines[i, j]:.2f}", ha="center", va="center", color="white" if dark else BLACK, fontsize=6
+            )
     ax.set_xticks(range(len(names)), [str(name) for name in names])
     ax.set_yticks(range(len(names)), [f"pair {name}" for name in names])
     ax.spines[:].set_visible(False)

@@ -13,7 +13,7 @@ from personascope.errors import UserError
 from personascope.extraction.extract import make_item
 from personascope.extraction.readings import read_layers
 from personascope.formats.files import content_key, file_digest, iter_jsonl
-from personascope.formats.trait_activations import write_trait_activations
+from personascope.formats.trait_activations import READINGS, write_trait_activations
 from personascope.hosting.loaded import Loaded
 from personascope.hosting.operations._model import ModelRequest, identity, model, tokenizer
 from personascope.hosting.progress import Progress, Report
@@ -32,6 +32,7 @@ class Request(ModelRequest):
 
     responses: str
     activations: str
+    batch_tokens: int
 
 
 def run(loaded: Loaded, report: Report, request: Request) -> None:
@@ -71,8 +72,11 @@ def _extract(loaded: Loaded, report: Report, request: Request, described: dict[s
                     items.append(make_item(known_tokenizer, row["conversation"], "response_only", context))
                 except UserError as error:
                     raise UserError(f"{request.responses}, row {i}: {error}") from None
-            progress.add(sum(len(item.ids) for item in items), len(items))
-            yield read_layers(network, items, layers)
+            block = np.empty((len(items), len(READINGS), len(layers), d_model(network)), np.float32)
+            for i, reading in read_layers(network, items, layers, request.batch_tokens):
+                block[i] = reading
+                progress.add(len(items[i].ids))
+            yield block
 
     metadata = {"model": request.spec.id, "layers": layers, "layer_convention": LAYER_CONVENTION}
     write_trait_activations(path, blocks(), described | metadata | {"version": __version__})
