@@ -130,3 +130,75 @@ rule plot_axis:
         code=code_hash("directions.figures.plot"),
     script:
         "../scripts/plot_axis.py"
+
+
+rule persona_vectors:
+    """Persona vectors at some layers as safetensors, their cosines and components, and how far halves of them agree."""
+    input:
+        matrix="<out>/aggregated/<cell>/residual/per_role.npz",
+        sums=[f"<out>/block_sums/<cell>/{role}.npz" for role in E.roles],
+    output:
+        vectors="<out>/persona_vectors/<cell>/vectors.safetensors",
+        cosine="<out>/persona_vectors/<cell>/cosine.csv",
+        pca="<out>/persona_vectors/<cell>/pca.csv",
+        roles="<out>/persona_vectors/<cell>/roles.csv",
+    log:
+        "<log>/persona_vectors/<cell>.log",
+    conda:
+        "../../envs/analysis.yaml"
+    resources:
+        mem_mb=scaled(E.persona_mb),
+        runtime=scaled(15),
+    params:
+        roles=E.roles,
+        layers=E.persona_layers,
+        code=code_hash("directions.persona_vectors"),
+    script:
+        "../scripts/persona_vectors.py"
+
+
+rule export_vectors:
+    """The persona vectors as plain tensors for torch.load: {role: [d_model]}, or [n_layers, d_model]."""
+    input:
+        vectors="<out>/persona_vectors/<cell>/vectors.safetensors",
+    output:
+        tensors="<out>/persona_vectors/<cell>/vectors.pt",
+    log:
+        "<log>/export_vectors/<cell>.log",
+    conda:
+        "../../envs/extraction.yaml"
+    resources:
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
+    params:
+        code=code_hash("formats.directions"),
+    script:
+        "../scripts/export_vectors.py"
+
+
+rule plot_persona_vectors:
+    """Cosines and components of the persona vectors."""
+    input:
+        cosine="<out>/persona_vectors/<cell>/cosine.csv",
+        pca="<out>/persona_vectors/<cell>/pca.csv",
+        roles="<out>/persona_vectors/<cell>/roles.csv",
+    output:
+        png=report(
+            [f"<out>/persona_vectors/<cell>/{name}.png" for name in ("cosine", "pca")],
+            caption="../report/persona_vectors.rst",
+            category="6. Directions",
+            labels={"kind": "persona vectors", "questions": E.mode, "model": E.model},
+        ),
+        svg=[f"<out>/persona_vectors/<cell>/{name}.svg" for name in ("cosine", "pca")],
+    log:
+        "<log>/plot_persona_vectors/<cell>.log",
+    conda:
+        "../../envs/analysis.yaml"
+    resources:
+        mem_mb=scaled(1000),
+        runtime=scaled(10),
+    params:
+        subtitle=E.subtitle,
+        code=code_hash("directions.figures.personas"),
+    script:
+        "../scripts/plot_persona_vectors.py"

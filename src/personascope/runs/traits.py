@@ -33,8 +33,16 @@ class TraitFiles(Needs):
 
     @cached_property
     def persona_vectors(self) -> list[str]:
-        names = ("vectors.safetensors", "vectors.pt", "cosine.csv", "cosine.png", "pca.csv", "pca.png")
+        names = ("vectors.safetensors", "vectors.pt", "cosine.csv", "cosine.png", "pca.csv", "pca.png", "roles.csv")
         return [f"<out>/persona_vectors/<cell>/{name}" for name in names] if self.persona_layers else []
+
+    @cached_property
+    def persona_mb(self) -> int:
+        """Memory of that stage: the sums of one role at all layers kept, and five vectors of every role."""
+        cells = len(self.config["generation"]["variants"]) * self.config["drift"]["uncertainty"]["blocks"]
+        one, kept = 4 * self.d_model, len(self.config["extraction"]["residual_layers"])
+        vectors = 5 * len(self.roles) * len(self.persona_layers)
+        return 1000 + round(2 * one * (cells * kept + vectors) / 1e6)
 
     # ---- judges -----------------------------------------------------------------------------------------------------
 
