@@ -13,17 +13,16 @@ import torch
 from torch import Tensor
 
 from personascope.extraction.extract import Item, batches_by_tokens
-from personascope.formats.trait_activations import READINGS
 from personascope.models.hookpoints import HookPoint, Reached, hooks, mean_weights, weighted_means
 
 
 def read_layers(
     model: Any, items: Sequence[Item], layers: Sequence[int], batch_tokens: int = 2048
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (index, float32 [3, n_layers, d]): READINGS of an item at the outputs of these blocks, the longest first.
+    """Yield (index, float32 [3, n_layers, d]): an item's readings at the outputs of these blocks, the longest first.
 
-    response_avg: the mean over the item's ranges; prompt_avg and prompt_last: the mean over all tokens in front of the
-    first range, and the last of them. A reading of no token is 0.
+    In the order of `formats.trait_activations.READINGS`: response_avg, the mean over the item's ranges; prompt_avg and
+    prompt_last, the mean over all tokens in front of the first range, and the last of them. A reading of no token is 0.
     """
     for batch in batches_by_tokens([len(item.ids) for item in items], batch_tokens):
         yield from zip(batch, _read_batch(model, [items[i] for i in batch], layers), strict=True)
@@ -31,7 +30,7 @@ def read_layers(
 
 @torch.inference_mode()
 def _read_batch(model: Any, items: list[Item], layers: Sequence[int]) -> np.ndarray:
-    """float32 [n_items, len(READINGS), n_layers, d]."""
+    """float32 [n_items, 3, n_layers, d]."""
     device = model.get_input_embeddings().weight.device
     ids = torch.zeros(len(items), max(len(item.ids) for item in items), dtype=torch.long)
     for row, item in enumerate(items):

@@ -204,7 +204,10 @@ class LocalJudge:
         own = torch.cat([real.cumsum(-1) - 1 + shared, lengths - 1 + depths], dim=1).clamp(min=0)
         inputs: dict[str, Any] = {"input_ids": torch.cat([ids, nodes], dim=1), "position_ids": own}
         if shared:
-            inputs |= {"past_key_values": self._prefix(prompts[0][:shared], shared + width + n, rows), "use_cache": True}
+            inputs |= {
+                "past_key_values": self._prefix(prompts[0][:shared], shared + width + n, rows),
+                "use_cache": True,
+            }
         else:
             inputs |= {"use_cache": False}
         keys = torch.cat([torch.arange(shared, device=self.device).expand(rows, shared), own], dim=1)

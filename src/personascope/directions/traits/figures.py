@@ -14,7 +14,7 @@ from personascope.directions.traits.evaluation import Evaluation
 from personascope.directions.traits.rows import STAGES
 from personascope.directions.traits.statistics import cell_of, centered
 from personascope.display.figure import BLACK, BLUE, GREY, ORANGE, PALE_BLUE, PALE_GREY, finish, font_text, signed
-from personascope.display.paper import PAGE, panel_heading, paper_axes, paper_figure, paper_style
+from personascope.display.paper import PAGE, panel_heading, panel_heading_height, paper_axes, paper_figure, paper_style
 from personascope.formats.tables import numbers
 
 LINES = {
@@ -23,7 +23,9 @@ LINES = {
     "pair_cosine": ("cosine of the pairs' own vectors", BLACK, "--"),
 }
 CONDITIONS = {1: ("positive", ORANGE), 0: ("neutral", GREY), -1: ("negative", BLUE)}
-HEIGHT = 2.3
+HEIGHT = 2.5
+PANEL = PAGE / 3 - 0.55  # room for a panel's heading: its axes without the names on their left
+Heading = tuple[str, str, str]  # of a panel: title, note, warning
 
 
 def trait_label(written: dict[str, Any]) -> str:
@@ -39,11 +41,9 @@ def draw_evaluation(
     title = f"Trait vector, {trait_label(written)}: what it says on questions that it was not made from"
     figure = paper_figure(PAGE, HEIGHT, title, subtitle, notes=notes(written), warning=warning(written))
     grid = figure.add_gridspec(1, 3, wspace=0.08)
-    width = PAGE / 3 - 0.15
     axes = [paper_axes(figure, grid[i]) for i in range(3)]
-    _by_layer(axes[0], found, width)
-    _conditions(axes[1], found, width)
-    _judged(axes[2], written, found, width)
+    headings = [_by_layer(axes[0], found), _conditions(axes[1], found), _judged(axes[2], written, found)]
+    _write_headings(axes, headings, PANEL)
     handles = [Line2D([], [], color=color, linestyle=style, label=label) for label, color, style in LINES.values()]
     handles += [
         Line2D([], [], color=color, marker="o", markersize=3, linestyle="", label=f"{name} instruction")
@@ -96,7 +96,7 @@ def warning(written: dict[str, Any]) -> str:
     return "; ".join(said)
 
 
-def _by_layer(ax: Axes, found: Evaluation, width: float) -> None:
+def _by_layer(ax: Axes, found: Evaluation) -> Heading:
     table = found.layers
     layer = numbers(table, "layer")
     ax.fill_between(layer, numbers(table, "auc_low"), numbers(table, "auc_high"), color=PALE_BLUE, alpha=0.5, lw=0)
@@ -108,10 +108,10 @@ def _by_layer(ax: Axes, found: Evaluation, width: float) -> None:
     ax.set_ylim(min(0, lowest - 0.05), 1.03)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     ax.set_xlabel("layer")
-    panel_heading(ax, width, "Quality by layer", f"grey: layer {found.selected}, band: 95 % interval of the AUC")
+    return "Quality by layer", f"grey: layer {found.selected}; band: 95 % interval of the AUC", ""
 
 
-def _conditions(ax: Axes, found: Evaluation, width: float) -> None:
+def _conditions(ax: Axes, found: Evaluation) -> Heading:
     table = found.projections
     sign, x = numbers(table, "sign"), numbers(table, "projection")
     rng = np.random.default_rng(0)
@@ -126,17 +126,16 @@ def _conditions(ax: Axes, found: Evaluation, width: float) -> None:
     ax.set_xlabel(f"projection on the vector, layer {found.selected}")
     at = found.layers.set_index("layer").loc[found.selected]
     note = f"AUC {at['auc']:.2f} within question ({at['auc_pooled']:.2f} pooled); line: mean"
-    panel_heading(ax, width, "Each response", note)
+    return "Each response", note, ""
 
 
-def _judged(ax: Axes, written: dict[str, Any], found: Evaluation, width: float) -> None:
+def _judged(ax: Axes, written: dict[str, Any], found: Evaluation) -> Heading:
     table = found.projections
     x, y, sign = (numbers(table, name) for name in ("projection", "score", "sign"))
     scored = np.isfinite(y)
     if not scored.any():
         ax.set_axis_off()
-        panel_heading(ax, width, "Against the judge", "not judged")
-        return
+        return "Against the judge", "not judged", ""
     cells = cell_of(numbers(table, "question"), sign)[scored]
     dx, dy = centered(x[scored], y[scored], cells)
     for end, (_, color) in CONDITIONS.items():
@@ -144,13 +143,14 @@ def _judged(ax: Axes, written: dict[str, Any], found: Evaluation, width: float) 
         ax.scatter(dx[here], dy[here], s=7, color=color, alpha=0.6, linewidths=0)
     ax.axhline(0, color=PALE_GREY, linewidth=0.8, zorder=0)
     ax.axvline(0, color=PALE_GREY, linewidth=0.8, zorder=0)
-    ax.set_xlabel("projection, less mean of question and condition")
-    ax.set_ylabel("judged score, likewise")
+    ax.set_xlabel("projection, centered")
+    ax.set_ylabel("judged score, centered")
     at = found.layers.set_index("layer").loc[found.selected]
     interval = f" [{signed(at['r_low'], '.2f')}, {signed(at['r_high'], '.2f')}]" if np.isfinite(at["r_low"]) else ""
-    note = f"r {signed(at['r_within'], '.2f')}{interval} within; pooled {signed(at['r_pooled'], '.2f')}"
+    note = f"r {signed(at['r_within'], '.2f')}{interval} within question and condition"
+    note += f"; pooled {signed(at['r_pooled'], '.2f')}"
     unfit = written["judge"]["verdict"].startswith("not fit")
-    panel_heading(ax, width, "Against the judge", note, "not fit to judge" if unfit else "")
+    return "Against the judge", note, "not fit to judge" if unfit else ""
 
 
 @paper_style
@@ -158,74 +158,78 @@ def draw_screen(written: dict[str, Any], found: Evaluation, attrition: pd.DataFr
     """What else the vector may be; which couples made it; whether its pairs agree."""
     title = f"Trait vector, {trait_label(written)}: what it is made from (layer {found.selected})"
     figure = paper_figure(PAGE, HEIGHT, title, subtitle, notes=notes(written)[-2:-1], warning=warning(written))
-    grid = figure.add_gridspec(1, 3, wspace=0.1, width_ratios=[1.2, 1, 0.9])
-    width = PAGE / 3 - 0.15
+    grid = figure.add_gridspec(1, 3, wspace=0.1)
     axes = [paper_axes(figure, grid[i]) for i in range(3)]
-    _nuisances(axes[0], found, width)
-    _attrition(axes[1], written, attrition, width)
-    _pairs(axes[2], found, width)
+    headings = [_nuisances(axes[0], found), _attrition(axes[1], written, attrition), _pairs(axes[2], found)]
+    _write_headings(axes, headings, PANEL - 0.15)
     return finish(figure)
 
 
-def _nuisances(ax: Axes, found: Evaluation, width: float) -> None:
+def _nuisances(ax: Axes, found: Evaluation) -> Heading:
     table = found.nuisances
     share, shuffled = 100 * numbers(table, "share"), 100 * numbers(table, "shuffled")
     places = np.arange(len(table))[::-1]
     at = found.layers.set_index("layer").loc[found.selected]
     if not np.isfinite(share).any():
-        panel_heading(ax, width, "Nuisances", "too few rows for the regression")
         ax.set_axis_off()
-        return
+        return "Nuisances", "too few rows for the regression", ""
     ax.barh(places, np.nan_to_num(share), height=0.6, color=BLUE)
     for place, high in zip(places, shuffled, strict=True):
-        ax.plot([-high, -high, high, high], [place - 0.36, place + 0.36, place + 0.36, place - 0.36], lw=0)
         ax.vlines([-high, high], place - 0.36, place + 0.36, color=ORANGE, linewidth=1.3)
     ax.axvline(0, color=BLACK, linewidth=0.6)
+    most = max(10.0, 1.1 * float(np.nanmax(np.abs([share, shuffled]))))
+    ax.set_xlim(-most, most)
     ax.set_yticks(places, [font_text(name) for name in table["nuisance"]])
     ax.set_xlabel("% of the vector, along itself")
     total, chance = 100 * at["nuisance_share"], 100 * at["nuisance_share_shuffled"]
     note = (
-        f"together {signed(total, '.0f')} % (shuffled: within ±{chance:.0f} %); without them cosine "
-        f"{at['cosine_adjusted']:.2f}, AUC {at['auc_adjusted']:.2f}; orange: 95 % of shuffled"
+        f"together {signed(total, '.0f')} % (shuffled ±{chance:.0f} %); without them cosine "
+        f"{at['cosine_adjusted']:.2f}, AUC {at['auc_adjusted']:.2f}; orange: 95 % of shuffled ones"
     )
-    panel_heading(ax, width, "Nuisances", note)
+    return "Nuisances", note, ""
 
 
-def _attrition(ax: Axes, written: dict[str, Any], attrition: pd.DataFrame, width: float) -> None:
-    filtered = written["filter"] != "none"
-    scored = np.asarray(attrition["scored"]).any()
+def _attrition(ax: Axes, written: dict[str, Any], attrition: pd.DataFrame) -> Heading:
+    filtered, scored = written["filter"] != "none", np.asarray(attrition["scored"]).any()
     stages = STAGES if scored or filtered else STAGES[:2]
-    for row, shade in zip(attrition.to_dict("records"), np.linspace(0, 1, max(len(attrition), 2)), strict=False):
-        color = tuple((1 - shade) * np.array([0.13, 0.4, 0.67]) + shade * np.array([0.99, 0.68, 0.38]))
-        counts = [row[stage] for stage in stages]
-        ax.plot(
-            counts, np.arange(len(stages))[::-1], color=color, marker="o", markersize=3, label=f"pair {row['pair']}"
-        )
-    ax.set_yticks(range(len(stages)), list(stages)[::-1])
-    ax.set_ylim(-0.5, len(stages) - 0.5)
-    ax.set_xlim(left=-0.04 * max(1, np.asarray(attrition["generated"]).max()))
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
-    ax.set_xlabel("couples left")
-    ax.legend(fontsize=6, loc="lower right", handlelength=1.2)
-    note = "" if filtered else "only couples without an answer were taken out"
-    if scored and not filtered:
-        note = "what a filter would leave; here all answered ones are kept"
-    panel_heading(ax, width, "Attrition by instruction pair", note)
+    counts = attrition[list(stages)].to_numpy()
+    shares = counts.T / np.maximum(counts[:, 0], 1)
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1.6, aspect="auto")
+    for i, j in np.ndindex(*shares.shape):
+        ax.text(j, i, str(counts[j, i]), ha="center", va="center", color=BLACK, fontsize=6.5)
+    ax.set_yticks(range(len(stages)), list(stages))
+    ax.set_xticks(range(len(counts)), [str(pair) for pair in attrition["pair"]])
+    ax.set_xlabel("instruction pair")
+    _bare(ax)
+    if filtered:
+        return "Couples left", "after each filter; filtering selects on the outcome", ""
+    return "Couples left", "after each filter, if it were one; all answered ones are kept" if scored else "", ""
 
 
-def _pairs(ax: Axes, found: Evaluation, width: float) -> None:
+def _pairs(ax: Axes, found: Evaluation) -> Heading:
     names = list(dict.fromkeys(found.pairs["first"]))
     cosines = numbers(found.pairs, "cosine").reshape(len(names), len(names))
-    ax.imshow(cosines, cmap="RdBu_r", vmin=-1, vmax=1)
-    for i in range(len(names)):
-        for j in range(len(names)):
-            dark = abs(cosines[i, j]) > 0.6
-            ax.text(
-                j, i, f"{cosines[i, j]:.2f}", ha="center", va="center", color="white" if dark else BLACK, fontsize=6
-            )
-    ax.set_xticks(range(len(names)), [str(name) for name in names])
-    ax.set_yticks(range(len(names)), [f"pair {name}" for name in names])
+    ax.imshow(cosines, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
+    for i, j in np.ndindex(*cosines.shape):
+        color = "white" if abs(cosines[i, j]) > 0.6 else BLACK
+        ax.text(j, i, f"{cosines[i, j]:.2f}", ha="center", va="center", color=color, fontsize=6.5)
+    for ticks in (ax.set_xticks, ax.set_yticks):
+        ticks(range(len(names)), [str(name) for name in names])
+    ax.set_xlabel("instruction pair")
+    _bare(ax)
+    note = "of the pairs' own vectors; low: an unreliable vector" if len(names) > 1 else "one pair only"
+    return "Cosines of pairs", note, ""
+
+
+def _bare(ax: Axes) -> None:
+    """Cells with numbers in them need no lines around."""
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
-    note = "a low one predicts an unreliable vector" if len(names) > 1 else "one pair only"
-    panel_heading(ax, width, "Cosines of the pairs' own vectors", note)
+
+
+def _write_headings(axes: list[Axes], headings: list[Heading], width: float) -> None:
+    """Titles, notes and warnings of panels side by side, at one height."""
+    texts = [(width, title, note, warned) for title, note, warned in headings]
+    height = max(panel_heading_height(*text) for text in texts)
+    for ax, text in zip(axes, texts, strict=True):
+        panel_heading(ax, *text, height=height)
