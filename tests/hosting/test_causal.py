@@ -72,7 +72,7 @@ def test_the_figure_and_what_the_summary_repeats(planted: Planted, tmp_path: Pat
     made = planted.test()
     png, svg = tmp_path / "causal.png", tmp_path / "causal.svg"
     plot_causal(str(planted.folder / "causal.json"), str(png), str(svg))
-    assert png.stat().st_size > 10_000 and "supported" in svg.read_text() or "<svg" in svg.read_text()
+    assert (png.stat().st_size > 10_000 and "supported" in svg.read_text()) or "<svg" in svg.read_text()
     repeated = short(read_causal(planted.folder / "causal.json"))
     assert repeated["verdict"] == made["verdict"] and "direct" not in repeated
 

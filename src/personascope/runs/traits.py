@@ -6,6 +6,7 @@ from typing import Any
 
 from personascope.errors import UserError
 from personascope.formats.files import iter_jsonl
+from personascope.formats.traits import list_traits, read_trait, trait_prompts
 from personascope.runs.names import ENGINE, MODEL_SPEC
 from personascope.runs.needs import Needs
 
@@ -137,18 +138,72 @@ class TraitFiles(Needs):
 
     @cached_property
     def traits(self) -> list[str]:
-        """Names of the traits; UserError where one has no file."""
-        folder, wanted = Path(self.config["traits"]["folder"]), self.config["traits"]["select"]
-        there = sorted(path.stem for path in folder.glob("*.json"))
-        if wanted == "all":
-            return there
-        if missing := sorted(set(wanted) - set(there)):
+        """Names of the traits; UserError where one has no file, or not the pairs and questions asked for."""
+        return sorted(self._trait_prompts)
+
+    @cached_property
+    def _trait_prompts(self) -> dict[str, int]:
+        """{trait: its prompts}; every file is read and checked."""
+        block = self.config["traits"]
+        folder, wanted = Path(block["folder"]), block["select"]
+        there = list_traits(folder) if wanted else []
+        if wanted != "all" and (missing := sorted(set(wanted) - set(there))):
             raise UserError(f"config, traits.select: no file in {folder} for {', '.join(missing)}")
-        return sorted(wanted)
+        asked = [block[key] for key in ("pairs", "questions", "evaluation_questions", "samples")]
+        prompts = {}
+        for name in there if wanted == "all" else wanted:
+            trait = read_trait(folder / f"{name}.json")
+            if self.trait_judge and not trait.eval_prompt:
+                raise UserError(f'{folder / name}.json: no "eval_prompt", which the judge of traits needs')
+            prompts[name] = len(trait_prompts(trait, *asked))
+        return prompts
 
     @property
-    def trait_judge(self) -> str:
-        return self.judge_named("traits.judge", self.config["traits"]["judge"])
+    def trait_judge(self) -> str | None:
+        """The judge of the traits' responses; None where there is none and nothing is filtered by one."""
+        block = self.config["traits"]
+        if block["filter"] == "none" and block["judge"] is None and not self.judges:
+            return None
+        return self.judge_named("traits.judge", block["judge"])
+
+    @property
+    def trait_judged(self) -> dict[str, str]:
+        """What the judge says of a trait's responses, and what that judge is worth; nothing where there is no judge."""
+        if (judge := self.trait_judge) is None or not self.traits:
+            return {}
+        judgements = f"<out>/judgements/{judge}/traits/<model>/{{trait}}.parquet"
+        return {"judgements": judgements, "worth": f"<out>/judgements/{judge}/worth.json"}
+
+    @property
+    def trait_neighbors(self) -> dict[str, str]:
+        """What the traits' vectors are compared with: axis and role vectors, where residuals of roles are kept."""
+        if not self.config["extraction"]["residual_layers"] or not self.has_axis:
+            return {}
+        matrix = "<out>/aggregated/<cell>/residual/per_role.npz"
+        return {"axis": "<out>/axis/<cell>/axis.npz", "roles": matrix}
+
+    @property
+    def has_axis(self) -> bool:
+        """Whether the axis's anchors are among the roles, and others beside them."""
+        there = {name.strip().lower() for name in self.roles}
+        anchors = {name.strip().lower() for name in self.config["axis"]["anchor"]}
+        return anchors <= there and bool(there - anchors - {"default"})
+
+    @property
+    def trait_filter(self) -> dict[str, Any]:
+        """Which couples of responses make a trait's vectors."""
+        block = self.config["traits"]
+        return {"filter": block["filter"], "threshold": block["threshold"], "coherence": block["coherence"]}
+
+    @cached_property
+    def trait_minutes(self) -> int:
+        return self.minutes_of(max(self._trait_prompts.values(), default=0), self.trait_params["max_tokens"])
+
+    @cached_property
+    def trait_mb(self) -> int:
+        """Memory of a job with the activations of one trait: one reading of all rows and layers, and room."""
+        rows = max(self._trait_prompts.values(), default=0)
+        return 1000 + round(1.5 * 4 * rows * self.known_layers * self.d_model / 1e6)
 
     @property
     def trait_params(self) -> dict[str, Any]:
@@ -159,12 +214,15 @@ class TraitFiles(Needs):
 
     @cached_property
     def trait_vectors(self) -> list[str]:
-        return [f"<out>/traits/<model>/{name}/vectors.safetensors" for name in self.traits]
+        return self._of_traits("vectors.safetensors", "vectors.pt")
 
     @cached_property
     def trait_results(self) -> list[str]:
-        evaluated = [f"<out>/traits/<model>/{name}/evaluation.json" for name in self.traits]
+        evaluated = self._of_traits("evaluation.json", "evaluation.png")
         return self.trait_vectors + evaluated + (["<out>/traits/<model>/traits.png"] if self.traits else [])
+
+    def _of_traits(self, *names: str) -> list[str]:
+        return [f"<out>/traits/<model>/{trait}/{name}" for trait in self.traits for name in names]
 
     # ---- directions by name -----------------------------------------------------------------------------------------
 
