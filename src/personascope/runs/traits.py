@@ -169,7 +169,7 @@ class TraitFiles(Needs):
     @property
     def trait_judged(self) -> dict[str, str]:
         """What the judge says of a trait's responses, and what that judge is worth; nothing where there is no judge."""
-        if (judge := self.trait_judge) is None or not self.traits:
+        if not self.traits or (judge := self.trait_judge) is None:
             return {}
         judgements = f"<out>/judgements/{judge}/traits/<model>/{{trait}}.parquet"
         return {"judgements": judgements, "worth": f"<out>/judgements/{judge}/worth.json"}
