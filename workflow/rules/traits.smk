@@ -54,10 +54,10 @@ rule extract_trait:
 rule trait_vectors:
     """The vectors of one trait, of all layers and three readings, from the responses that pass the filter."""
     input:
+        **E.trait_judged,
         trait_file=f"{config['traits']['folder']}/{{trait}}.json",
         responses="<out>/trait_responses/<model>/{trait}.jsonl",
         activations="<out>/trait_activations/<model>/{trait}.npz",
-        **E.trait_judged,
     output:
         vectors="<out>/traits/<model>/{trait}/vectors.safetensors",
         attrition="<out>/traits/<model>/{trait}/attrition.csv",
@@ -78,10 +78,10 @@ rule trait_vectors:
 rule evaluate_trait:
     """What the vectors of one trait are worth: on other questions, against the judge, and within their own making."""
     input:
+        **E.trait_judged,
         responses="<out>/trait_responses/<model>/{trait}.jsonl",
         activations="<out>/trait_activations/<model>/{trait}.npz",
         vectors="<out>/traits/<model>/{trait}/vectors.safetensors",
-        **E.trait_judged,
     output:
         evaluation="<out>/traits/<model>/{trait}/evaluation.json",
         layers="<out>/traits/<model>/{trait}/layers.csv",
@@ -95,9 +95,7 @@ rule evaluate_trait:
             )
             for name in ("evaluation", "screen")
         ],
-        svg=[
-            f"<out>/traits/<model>/{{trait}}/{name}.svg" for name in ("evaluation", "screen")
-        ],
+        svg=[f"<out>/traits/<model>/{{trait}}/{name}.svg" for name in ("evaluation", "screen")],
     log:
         "<log>/evaluate_trait/<model>/{trait}.log",
     conda:
@@ -126,10 +124,10 @@ use rule export_vectors as export_trait with:
 rule compare_traits:
     """All traits side by side: cosines with each other, the assistant axis and roles; reliability by layer."""
     input:
+        **E.trait_neighbors,
         vectors=[f"<out>/traits/<model>/{trait}/vectors.safetensors" for trait in E.traits],
         evaluations=[f"<out>/traits/<model>/{trait}/evaluation.json" for trait in E.traits],
         layers=[f"<out>/traits/<model>/{trait}/layers.csv" for trait in E.traits],
-        **E.trait_neighbors,
     output:
         table="<out>/traits/<model>/traits.csv",
         reliability="<out>/traits/<model>/reliability.csv",
