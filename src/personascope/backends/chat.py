@@ -9,8 +9,8 @@ gives back as a completion what is none (HTML, a list of models, a provider's er
 quote a key that the server repeats.
 """
 
-import logging
 import math
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,8 +19,6 @@ from typing import Any
 from personascope.backends import Completion, Message, Request, Sampling
 from personascope.backends.endpoint import Endpoint, route
 from personascope.errors import UserError
-
-log = logging.getLogger(__name__)
 
 # Words of servers for what "stop" and "length" mean; a word that is not here is kept as it is.
 FINISH_REASONS: dict[str, str] = {
@@ -176,8 +174,9 @@ def _text(content: Any) -> str | None:
     if isinstance(content, list):
         parts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
         texts = [text for text in parts if isinstance(text, str)]
-        return "".join(texts) if len(texts) == len(parts) else None
-    return content if isinstance(content, str) else None
+        content = "".join(texts) if len(texts) == len(parts) else None
+    # Half of an emoji, where an answer was cut within it, is no character and could not be written to a file.
+    return re.sub("[\ud800-\udfff]", "\ufffd", content) if isinstance(content, str) else None
 
 
 def _first_token(logprobs: Any) -> list[tuple[str, float]] | None:
