@@ -114,6 +114,7 @@ WRONG: dict[str, tuple[Callable[[], dict[str, Any]], list[str]]] = {
     "sae-neither": (key(sae={"path": None}), ["config, sae", "path", "release"]),
     "sae-release-alone": (key(sae={"path": None, "release": "a"}), ["config, sae", "id"]),
     "no-base-url": (key(generation={"backend": "openai"}), ["generation.backend_options.base_url"]),
+    "no-base-url-of-chat": (key(generation={"backend": "chat"}), ["generation.backend_options.base_url", "chat"]),
     "too-few-gpus": (
         key(model={"device": "cuda"}, generation={"backend_options": {"tensor_parallel_size": 4}}),
         ["generation.backend_options.tensor_parallel_size", "4 GPUs", "model.gpus is 1"],
