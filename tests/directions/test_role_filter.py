@@ -26,15 +26,15 @@ WORTH = {"metrics": {"adherence": {"against": "kappa 0.10 < 0.6"}}, "fit": False
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Any]:
     """Four roles of 30 responses; adherence 3, 2.5, 2.49 or none in turn (ghost: 1 throughout)."""
-    places = {
+    places: dict[str, dict[str, str | Path]] = {
         "responses": {role: tmp_path / f"{role}.jsonl" for role in ROLES},
         "judgements": {role: tmp_path / f"{role}.judged.parquet" for role in ROLES if role != "default"},
         "features": {role: tmp_path / f"{role}.parquet" for role in ROLES},
         "residuals": {role: tmp_path / f"{role}.residuals.parquet" for role in ROLES},
     }
     for seed, role in enumerate(ROLES):
-        write_role(places["features"][role], N, seed)
-        write_residuals(places["residuals"][role], N, seed)
+        write_role(Path(places["features"][role]), N, seed)
+        write_residuals(Path(places["residuals"][role]), N, seed)
         write_jsonl(places["responses"][role], [{"prompt_index": 0, "question_id": i} for i in range(N)])
         if role != "default":
             scores = [1.0] * N if role == "ghost" else [(3.0, 2.5, 2.49, float("nan"))[i % 4] for i in range(N)]
@@ -97,7 +97,8 @@ def test_an_anchor_that_is_not_left_makes_no_axis(files: dict[str, Any], tmp_pat
     write_judgements(files["judgements"]["assistant"], scores, {"judge": "j"})
     write_role_filter(**files, roles=ROLES, judge="j", options=FilterOptions(), axis=AXIS, outputs=outputs(tmp_path))
     table = pd.read_csv(tmp_path / "axis_cosine.csv")
-    assert table["cosine"].isna().all() and table["note"].str.contains("'assistant' is not among").all()
+    assert np.isnan(table["cosine"]).all()
+    assert all("'assistant' is not among" in note for note in table["note"])
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def one_pass_a_number(model: Any, tokenizer: Any, prompt: str, numbers: Iterable
         written = tokenizer(str(number), add_special_tokens=False)["input_ids"]
         logp = model(input_ids=torch.tensor([before + written])).logits[0].double().log_softmax(-1)
         start = len(before) - 1
-        p = sum(logp[start + i, token] for i, token in enumerate(written)).exp()
+        p = torch.stack([logp[start + i, token] for i, token in enumerate(written)]).sum().exp()
         result.append(float(p * (1 - logp[-1, digits].exp().sum())))
     return np.array(result)
 
@@ -161,7 +161,11 @@ def test_the_second_wording_turns_the_scale_around() -> None:
     rubric = "Rate {question} {answer}.\n1 pirate?\n\nScale:\n0 - none.\n1 - some.\n2 - all.\n\nReply."
     assert "Scale:\n2 - all.\n1 - some.\n0 - none.\n\nReply." in reworded(rubric)
     assert sorted(reworded("One line {question} {answer}").split("\n"))[-1] == "What follows is a grading task."
-    assert reworded(COHERENCE).index("\n100 - ") < reworded(COHERENCE).index("\n50 - ") < reworded(COHERENCE).index("\n0 - ")
+    assert (
+        reworded(COHERENCE).index("\n100 - ")
+        < reworded(COHERENCE).index("\n50 - ")
+        < reworded(COHERENCE).index("\n0 - ")
+    )
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_without_logprobs_it_is_asked_several_times(server: Server) -> None:
     answers = {0: "70", 1: "Score: 80/100", 2: "I cannot rate that", 3: "90."}
     server.behave = lambda n, body: says(answers[body["seed"]])
     one, other = judged(server, samples=4, prompts=PROMPTS[:2])
-    assert one == other == Judgement(pytest.approx(80.0), 0.75)
+    assert one == other == Judgement(80.0, 0.75)
     assert len(server.bodies) == 8 and {body["temperature"] for body in server.bodies} == {1.0}
 
 

@@ -47,10 +47,10 @@ def judging(folder: Path, backend: str = "transformers", **changed: Any) -> dict
     return {"model": spec, "device": "cpu"} | named | sizes | changed
 
 
-def request(folder: Path, metrics: tuple[str, ...] = ("adherence",), **changed: Any) -> judge.Request:
+def request(folder: Path, metrics: Any = ("adherence",), **changed: Any) -> judge.Request:
     files = {"judged": "pirate.jsonl", "rubric": "roles/pirate.json", "coherence": "coherence.txt"}
     files |= {"judgements": "out/pirate.parquet"}
-    paths = {name: str(folder / file) for name, file in files.items()}
+    paths: dict[str, Any] = {name: str(folder / file) for name, file in files.items()}
     return judge.Request(**judging(folder, **changed), **paths, metrics=list(metrics))
 
 
@@ -72,7 +72,7 @@ def test_a_row_and_metric_each_and_the_same_again(folder: Path) -> None:
 
 def test_only_what_changed_is_judged_again(folder: Path, server: Server) -> None:
     options = {"tiny": {"base_url": server.base_url, "api_key_env": "CANARY", "max_concurrency": 1}}
-    chat = {"backend": "chat", "judge_options": options, "engine": {"base_url": server.base_url}}
+    chat: dict[str, Any] = {"backend": "chat", "judge_options": options, "engine": {"base_url": server.base_url}}
     judge.run(Loaded(), print, request(folder, **chat))
     assert len(server.bodies) == 3
     table, _ = read_judgements(folder / "out/pirate.parquet")
@@ -80,13 +80,13 @@ def test_only_what_changed_is_judged_again(folder: Path, server: Server) -> None
     write_jsonl(folder / "pirate.jsonl", [*ROWS[:3], {"question": "Who 3?", "response": "Other."}])
     judge.run(Loaded(), print, request(folder, **chat))
     assert len(server.bodies) == 4 and "Other." in server.bodies[3]["messages"][0]["content"]
-    judge.run(Loaded(), print, request(folder, **chat | {"samples": 2}))
+    judge.run(Loaded(), print, request(folder, **(chat | {"samples": 2})))
     assert len(server.bodies) == 4 + 3 * 2
 
 
 def test_what_was_judged_before_a_failure_is_kept(folder: Path, server: Server) -> None:
     options = {"tiny": {"base_url": server.base_url, "max_concurrency": 1, "max_retries": 0}}
-    chat = {"backend": "chat", "judge_options": options}
+    chat: dict[str, Any] = {"backend": "chat", "judge_options": options}
     good = server.behave
     server.behave = lambda n, body: good(n, body) if n < 2 else Reply({}, 402)
     with pytest.raises(UserError, match="402"):
@@ -138,14 +138,17 @@ def test_labeled_responses_in_two_wordings(folder: Path, server: Server) -> None
     write_jsonl(folder / "labeled.jsonl", rows)
     options = {"tiny": {"base_url": server.base_url}}
     files = {"labeled": "labeled.jsonl", "coherence": "coherence.txt", "judgements": "a.parquet", "retest": "b.parquet"}
-    many = {"roles": [str(folder / "roles/pirate.json")], "traits": [str(folder / "traits/deception.json")]}
+    many: dict[str, Any] = {
+        "roles": [str(folder / "roles/pirate.json")],
+        "traits": [str(folder / "traits/deception.json")],
+    }
     asked = judge_labeled.Request(
         **judging(folder, "chat", judge_options=options), **{k: str(folder / v) for k, v in files.items()}, **many
     )
     judge_labeled.run(Loaded(), print, asked)
     for name in ("a.parquet", "b.parquet"):
         table, _ = read_judgements(folder / name)
-        assert table["metric"].tolist() == ["adherence", "trait", "coherence"] and table["score"].notna().all()
+        assert table["metric"].tolist() == ["adherence", "trait", "coherence"] and np.isfinite(table["score"]).all()
     sent = [body["messages"][0]["content"] for body in server.bodies]
     # The trait and the coherence prompt of one answer are the same text here, and the same scale: one request.
     assert len(sent) == 4 and sum("1 - some.\n0 - none." in text for text in sent) == 2
