@@ -55,11 +55,17 @@ def analysis_matrix(wildcards):
     return E.matrix_file(wildcards.analysis)
 
 
+def decomposed_file(wildcards):
+    """The file of a direction that is decomposed."""
+    return E.direction_file("decompose", E.decomposed[wildcards.direction])
+
+
 wildcard_constraints:
     question_mode="general|role_specific",
     role=r"[A-Za-z0-9][A-Za-z0-9_-]*",
     conversation=r"[A-Za-z0-9][A-Za-z0-9._-]*",
     script=r"[A-Za-z0-9][A-Za-z0-9._-]*",
+    direction=r"[A-Za-z0-9][A-Za-z0-9_-]*",
     analysis=r"[A-Za-z0-9][A-Za-z0-9_-]*",
     judge=r"[A-Za-z0-9][A-Za-z0-9_-]*",
     trait=r"[A-Za-z0-9][A-Za-z0-9_-]*",

@@ -21,7 +21,7 @@ from personascope.directions.options import AxisOptions
 from personascope.formats.decomposition import Fit, Targets
 from personascope.formats.directions import check_fit, load_direction
 from personascope.formats.role_matrix import load_role_matrix
-from personascope.formats.tables import open_parquet, write_csv
+from personascope.formats.tables import open_parquet
 
 DRAWS = 100
 SIDES = ("along", "against")
@@ -114,11 +114,6 @@ def random_parts(
     second = n_all - n_first
     differences = [a / n_first[:, None] - (b - a) / second[:, None] for a, b in zip(first, total, strict=True)]
     return unit(differences[0]).astype(np.float32), differences[1].astype(np.float32)
-
-
-def write_decomposition(targets: str | Path, fit: str | Path, output: str | Path) -> None:
-    """Write the table of a direction's decomposition."""
-    write_csv(output, decomposition_table(Targets.load(targets), Fit.load(fit)))
 
 
 def decomposition_table(targets: Targets, fit: Fit) -> pd.DataFrame:

@@ -110,9 +110,7 @@ class ReadAxes:
         return {name: float(values[pair[0]] - values[pair[1]]) for name, values in falls.items()}
 
 
-def read_axes(
-    axes_file: str | Path, tokens: str | Path, case: CausalCase, patched: int, wanted: list[int]
-) -> ReadAxes:
+def read_axes(axes_file: str | Path, tokens: str | Path, case: CausalCase, patched: int, wanted: list[int]) -> ReadAxes:
     """patched: layer of the patch; wanted: layers to read at, none: all behind it. UserError for one that is not behind
     it or not kept; NoTest where no residual layer was kept."""
     prefix = f"{case.options.axis.axis_method}_residual_layer_"

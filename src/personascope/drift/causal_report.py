@@ -142,8 +142,8 @@ def _notes(totals: Totals, judged: Judged, regenerated: float | None) -> list[st
     notes = []
     if judged.relevant > 0 and regenerated is not None and regenerated <= judged.relevant:
         notes.append(
-            "Generated anew without a patch, the turn hardly falls below the one before: the conversation's own text was "
-            "not what this model writes there, and there is little for a patch to restore in new text."
+            "Generated anew without a patch, the turn hardly falls below the one before: the conversation's own text is "
+            "not what this model writes there, so a patch has little to restore in new text."
         )
     largest = next(iter(totals.effects("largest_change")), None)
     if judged.verdict == "supported" and totals.effect and largest and largest.mean >= totals.effect.mean:

@@ -175,9 +175,9 @@ def reconstruction_change(
     """(a . (h_t - h_t'), the same of the SAE's reconstruction) of two turns' means, t' first, at the SAE's place."""
     given = torch.tensor([list(ids)], device=model.get_input_embeddings().weight.device)
     h = run_to(model, given, {sae.point}, [list(turns)])[sae.point]
-    rebuilt = torch.cat(
-        [sae.sae.decode(sae.sae.encode(part.to(sae.device, sae.dtype))) for part in h.split(BLOCK)]
-    ).to(h.device)
+    rebuilt = torch.cat([sae.sae.decode(sae.sae.encode(part.to(sae.device, sae.dtype))) for part in h.split(BLOCK)]).to(
+        h.device
+    )
     n = turns[0][1] - turns[0][0]
     before, now = ((x[:n].float().mean(0), x[n:].float().mean(0)) for x in (h, rebuilt))
     return tuple(float(_along(after - first, axis)) for first, after in (before, now))  # type: ignore[return-value]

@@ -83,8 +83,6 @@ class Experiment(SteeringFiles):
         self.check_judges()
         _ = self.persona_vectors, self.role_filter, self.trait_results, self.decompositions, self.traces
         _ = self.monitor_directions(), self.steering, self.causal
-        if self.traits:
-            _ = self.trait_judge
 
     def _check_analyses(self) -> None:
         kept = self.config["extraction"]["residual_layers"]

@@ -59,7 +59,9 @@ class SteeringFiles(SweepFiles):
             raise UserError(f"config, drift.causal.analyses: {unknown[0]} is no analysis of this experiment")
         for name in block["analyses"]:
             if self.analysis_options(name)["space"] != "sae":
-                raise UserError(f"config, drift.causal.analyses: {name} has no features to patch; its space is residual")
+                raise UserError(
+                    f"config, drift.causal.analyses: {name} has no features to patch; its space is residual"
+                )
         kept = self.config["extraction"]["residual_layers"]
         if block["analyses"] and not kept:
             raise UserError("config, drift.causal: it reads residual axes; name layers in extraction.residual_layers")
@@ -93,4 +95,4 @@ class SteeringFiles(SweepFiles):
         """Of one test: the texts of every arm, and as much reading again."""
         block = self.config["drift"]["causal"]
         texts = (3 + 2 * block["controls"]) * block["seeds"]
-        return 2 * self._minutes(1, texts * block["max_tokens"])
+        return 2 * self.minutes_of(texts, block["max_tokens"])

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from personascope.directions.decompose import decomposition_table
 from personascope.display.figure import BLUE, GREY, ORANGE, PALE_BLUE, finish, font_text, save_figure, signed
 from personascope.display.paper import (
     PAPER_DPI,
@@ -20,7 +21,8 @@ from personascope.display.paper import (
     paper_figure,
     paper_style,
 )
-from personascope.formats.tables import numbers, read_csv
+from personascope.formats.decomposition import Fit, Targets
+from personascope.formats.tables import numbers, read_csv, write_csv
 
 PANEL, CURVE, BARS = 2.3, 2.1, 1.7  # inches: width of a column, heights of its curve and its features
 SHOWN, LABEL = 10, 30  # features with a bar, and characters of what they are called
@@ -29,13 +31,19 @@ TITLES = {
     ("decoder", "against"): "decoder rows against it",
     ("encoder", "both"): "features that differ most",
 }
-# The random directions that a share is held against: columns, color, and what they are called.
-NULLS = {"halves": (ORANGE, "random parts of the responses"), "random": (GREY, "isotropic random directions")}
+# The random directions that a share is held against: columns, color, and what they are called, in short and in full.
+NULLS = {
+    "halves": (ORANGE, "random parts", "differences between random parts of the responses"),
+    "random": (GREY, "isotropic", "isotropic random directions"),
+}
 
 
-def draw_decomposition(table: str | Path, paths: Sequence[str | Path], name: str, *, subtitle: str = "") -> None:
-    """Draw the figure of a table of `directions.decompose` to all paths."""
-    save_figure(decomposition(read_csv(table), name, subtitle=subtitle), *paths, dpi=PAPER_DPI)
+def write_decomposition(
+    targets: str | Path, fit: str | Path, *, table: str | Path, figures: Sequence[str | Path], name: str, subtitle: str
+) -> None:
+    """From targets.npz and fit.npz of a named direction to its table, and the figure at all paths."""
+    write_csv(table, decomposition_table(Targets.load(targets), Fit.load(fit)))
+    save_figure(decomposition(read_csv(table), name, subtitle=subtitle), *figures, dpi=PAPER_DPI)
 
 
 @paper_style
@@ -44,8 +52,9 @@ def decomposition(table: pd.DataFrame, name: str, *, subtitle: str = "") -> Figu
     parts = {key: _part(table, *key) for key in TITLES}
     parts = {key: part for key, part in parts.items() if len(part)}
     notes = [
-        "Shares of the squared norm of the direction; bands hold 95 % of random directions, fitted alike. The excess "
-        "over random parts of the responses is the result: so much of any difference between responses has few rows."
+        "Share of the direction's squared norm that few features give; bands: 95 % of random directions, fitted "
+        "alike. Few features give much of any difference between responses: the excess over random parts of them is "
+        "the result."
     ]
     if ("encoder", "both") not in parts:
         notes.append("No feature means are kept for this direction, so that there is no contrast of features.")
@@ -53,15 +62,17 @@ def decomposition(table: pd.DataFrame, name: str, *, subtitle: str = "") -> Figu
     grid = figure.add_gridspec(2, len(parts), height_ratios=[CURVE, BARS])
     headings = {key: (TITLES[key], excess_text(part), warning_text(part)) for key, part in parts.items()}
     height = max(panel_heading_height(PANEL - 0.45, *heading) for heading in headings.values())
-    top = max(numbers(part, column).max() for part in parts.values() for column in ("share",))
+    top = np.nanmax([numbers(part, name).max() for part in parts.values() for name in ("share", "halves_high")])
     for column, (key, part) in enumerate(parts.items()):
         ax = paper_axes(figure, grid[0, column])
         _draw_curve(ax, part)
         ax.set_ylim(0, min(1.0, 1.15 * top + 0.05))
         ax.tick_params(labelleft=column == 0)
+        ax.set_ylabel("share explained" if column == 0 else "")
         panel_heading(ax, PANEL - 0.45, *headings[key], height=height)
         _draw_features(paper_axes(figure, grid[1, column]), part, key[0])
-    figure.legend(handles=_handles(table), loc="outside lower center", ncols=3, columnspacing=1.4)
+    columns = 3 if len(parts) > 2 else 1
+    figure.legend(handles=_handles(table), loc="outside lower center", ncols=columns, columnspacing=1.4)
     return finish(figure)
 
 
@@ -75,11 +86,10 @@ def excess_text(part: pd.DataFrame) -> str:
     """What the last row says: the share, and by how much it is more than that of random directions."""
     last = part.tail(1)
     words = [f"{len(part)} features: {numbers(last, 'share')[0]:.2f}"]
-    for null, (_, meaning) in NULLS.items():
+    for null, (_, short, _) in NULLS.items():
         excess, low, high = (numbers(last, f"excess_{null}{end}")[0] for end in ("", "_low", "_high"))
         if np.isfinite(excess):
-            what = {"halves": "random parts", "random": "isotropic"}[null]
-            words.append(f"{signed(excess, '.2f')} ({signed(low, '.2f')} to {signed(high, '.2f')}) over {what}")
+            words.append(f"{signed(excess, '.2f')} ({signed(low, '.2f')} to {signed(high, '.2f')}) over {short}")
     return "; ".join(words)
 
 
@@ -91,7 +101,7 @@ def warning_text(part: pd.DataFrame) -> str:
 
 def _draw_curve(ax: Axes, part: pd.DataFrame) -> None:
     k = numbers(part, "k")
-    for null, (color, _) in NULLS.items():
+    for null, (color, _, _) in NULLS.items():
         low, median, high = (numbers(part, f"{null}_{name}") for name in ("low", "median", "high"))
         if np.isfinite(median).any():
             ax.fill_between(k, low, high, color=color, alpha=0.2, linewidth=0)
@@ -121,7 +131,7 @@ def _draw_features(ax: Axes, part: pd.DataFrame, method: str) -> None:
 
 def _handles(table: pd.DataFrame) -> list[Artist]:
     handles: list[Artist] = [Line2D([], [], color=BLUE, marker="o", markersize=2, label="this direction")]
-    for null, (color, label) in NULLS.items():
+    for null, (color, _, label) in NULLS.items():
         if np.isfinite(numbers(table, f"{null}_median")).any():
             handles.append(Line2D([], [], color=color, label=label))
     return handles

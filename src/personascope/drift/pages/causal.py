@@ -6,7 +6,17 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from personascope.display.figure import BLACK, BLUE, GREY, ORANGE, PALE_GREY, finish, font_text, message_figure, save_figure
+from personascope.display.figure import (
+    BLACK,
+    BLUE,
+    GREY,
+    ORANGE,
+    PALE_GREY,
+    finish,
+    font_text,
+    message_figure,
+    save_figure,
+)
 from personascope.display.paper import PAGE, PAPER_DPI, paper_axes, paper_figure, paper_style
 from personascope.formats.causal import read_causal
 
@@ -32,9 +42,7 @@ def causal_figure(content: Mapping[str, Any]) -> Figure:
     rows = {arm: [row for row in content["direct"] if row["arm"] == arm] for arm in ARMS}
     places = {arm: float(i) for i, arm in enumerate(arm for arm, found in rows.items() if found)}
     step, seeds = content["transition"], content["seeds_needed"]
-    subtitle = (
-        f"{content['verdict']} (turn {step['prev_turn']} to {step['turn']}, {seeds['used']} seeds): {content['reason']}."
-    )
+    subtitle = f"{content['verdict']} (turn {step['prev_turn']} to {step['turn']}, {seeds['used']} seeds): {content['reason']}."
     notes = [
         "Bars: 95 % intervals, of direct effects over the turn's tokens, of total effects over paired seeds. A dot a draw. "
         f"Dashed: {content['fall']['relevant_share']:.0%} of the transition's fall; dotted: all of it.",
@@ -72,7 +80,13 @@ def _draw(ax: Axes, rows: list[dict[str, Any]], name: str, places: Mapping[str, 
             y = place + (SPREAD * (i / (len(found) - 1) - 0.5) if len(found) > 1 else 0)
             if effect["low"] is not None:
                 ax.hlines(y, effect["low"], effect["high"], color=color, linewidth=1.4 if arm == "features" else 0.8)
-            ax.plot(effect["mean"], y, "D" if arm == "features" else "o", color=color, markersize=4 if color == ORANGE else 2.5)
+            ax.plot(
+                effect["mean"],
+                y,
+                "D" if arm == "features" else "o",
+                color=color,
+                markersize=4 if color == ORANGE else 2.5,
+            )
 
 
 def _name_rows(panels: list[Axes], places: Mapping[str, float]) -> None:

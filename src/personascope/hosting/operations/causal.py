@@ -139,9 +139,7 @@ def patched_layer(sae: LoadedSAE) -> int:
     return layer
 
 
-def _measure(
-    loaded: Loaded, report: Report, request: Request, bench: _Bench
-) -> tuple[Measured, list[dict[str, Any]]]:
+def _measure(loaded: Loaded, report: Report, request: Request, bench: _Bench) -> tuple[Measured, list[dict[str, Any]]]:
     """All that the model says, and the texts that it wrote."""
     read, notes = bench.read, []
     axis = read.axes.get(read.patched)
