@@ -109,7 +109,7 @@ def _metric(metric: str, rows: list[Mapping[str, Any]], first: pd.DataFrame, sec
         "n": len(rows),
         "scored": float(there.mean()),
         "problems": problem_counts(first),
-        "mass": float(first["mass"].mean()),
+        "mass": float(first["mass"].to_numpy(float).mean()),
         "auc": auc(scores[there], high[there]),
         "auc_interval": interval(auc, scores[there], high[there]),
         "kappa": weighted_kappa(a, b),
