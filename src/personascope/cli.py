@@ -9,6 +9,7 @@ from typing import Any
 from personascope import __version__
 from personascope.errors import one_line_errors
 from personascope.formats.export import export_npz
+from personascope.formats.importers import SystemPrompts, import_responses
 from personascope.formats.roles import import_roles
 from personascope.hosting.store import prune, usage
 from personascope.runs import costs, plan, status
@@ -17,6 +18,13 @@ from personascope.runs import costs, plan, status
 def _import_roles(arguments: argparse.Namespace) -> None:
     roles, questions = import_roles(arguments.source, arguments.destination)
     print(f"{roles} roles and {questions} questions are in {arguments.destination}")
+
+
+def _import_responses(arguments: argparse.Namespace) -> None:
+    system = SystemPrompts(arguments.roles, arguments.variant, arguments.no_system)
+    given = {"model": arguments.model, "system": system, "questions_file": arguments.questions}
+    personas, responses = import_responses(arguments.cache, arguments.destination, **given)
+    print(f"{responses} responses of {personas} personas are in {arguments.destination}/responses")
 
 
 def _export_npz(arguments: argparse.Namespace) -> None:
@@ -77,6 +85,8 @@ def build_parser() -> argparse.ArgumentParser:
     roles.add_argument("destination", help="folder that gets roles/ and questions.jsonl")
     roles.set_defaults(run=_import_roles)
 
+    _add_import_responses(commands)
+
     export = commands.add_parser("export-npz", help="write a role's features as dense .npz and .jsonl")
     export.add_argument("features", help="results/EXPERIMENT/features/.../ROLE.parquet")
     export.add_argument(
@@ -106,6 +116,19 @@ def build_parser() -> argparse.ArgumentParser:
         one.add_argument("--experiment", metavar="NAME", help="default: that of the run started last")
         one.add_argument("--json", action="store_true", help="print JSON")
     return parser
+
+
+def _add_import_responses(commands: Any) -> None:
+    parser = commands.add_parser("import-responses", help="bring in responses that another program has cached")
+    parser.add_argument("cache", help="JSON: {persona: {question: response}}, or a list of persona, question, response")
+    parser.add_argument("destination", help="folder of the experiment's results, results/EXPERIMENT")
+    parser.add_argument("--model", required=True, help="the model that answered, as results name it (model.name)")
+    system = parser.add_mutually_exclusive_group()
+    system.add_argument("--roles", type=Path, metavar="FOLDER", help="role files with the personas' system prompts")
+    system.add_argument("--no-system", action="store_true", help="the responses were made without a system prompt")
+    parser.add_argument("--variant", type=int, default=0, help="which of a role's instructions it was (default: 0)")
+    parser.add_argument("--questions", metavar="FILE", help="JSON lines of question and id (default: numbered anew)")
+    parser.set_defaults(run=_import_responses)
 
 
 def _positive(text: str) -> float:

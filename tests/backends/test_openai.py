@@ -1,15 +1,10 @@
 """The HTTP engine against a real server on this machine that misbehaves on command."""
 
-import json
 import logging
-import select
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -17,20 +12,11 @@ import pytest
 from personascope.backends import Completion, Request, Sampling
 from personascope.backends.openai import OpenAIBackend
 from personascope.errors import UserError
+from tests.helpers.endpoint import Reply, Server, wait_until
 
 KEY = "sk-canary-4f1d8e"
 STOP = 2
 THREAD = "personascope-endpoint"
-
-
-@dataclass
-class Reply:
-    """What the server does with one request: wait, then answer."""
-
-    body: Any = None
-    status: int = 200
-    headers: dict[str, str] = field(default_factory=dict)
-    delay: float = 0.0
 
 
 def completion(ids: list[int] | None, text: str = "x", finish: str | None = "stop", delay: float = 0.0) -> Reply:
@@ -43,60 +29,6 @@ def echo(number: int, body: dict[str, Any]) -> Reply:
     return completion([*body["prompt"], body["seed"], STOP])
 
 
-class Server:
-    """Calls `behave(number of the request, its body)` and keeps a record."""
-
-    def __init__(self) -> None:
-        self.behave: Callable[[int, dict[str, Any]], Reply] = echo
-        self.bodies: list[dict[str, Any]] = []
-        self.keys: list[str | None] = []
-        self.times: list[float] = []
-        self.open = self.most_open = 0
-        self.lock = threading.Lock()
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                assert self.path == "/v1/completions"
-                reply = server.begin(body, self.headers.get("Authorization"))
-                # Readable while it owes a reply means that the client hung up.
-                gone = select.select([self.connection], [], [], reply.delay)[0]
-                server.end()
-                if gone:
-                    self.close_connection = True
-                    return
-                data = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
-                with suppress(OSError):
-                    self.send_response(reply.status)
-                    for name, value in (reply.headers | {"Content-Length": str(len(data))}).items():
-                        self.send_header(name, value)
-                    self.end_headers()
-                    self.wfile.write(data)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.base_url = f"http://127.0.0.1:{self.http.server_port}/v1"
-        threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
-
-    def begin(self, body: dict[str, Any], key: str | None) -> Reply:
-        with self.lock:
-            self.times.append(time.monotonic())
-            self.bodies.append(body)
-            self.keys.append(key)
-            self.open += 1
-            self.most_open = max(self.most_open, self.open)
-            return self.behave(len(self.bodies) - 1, body)
-
-    def end(self) -> None:
-        with self.lock:
-            self.open -= 1
-
-
 class Letters:
     """A tokenizer of characters."""
 
@@ -107,10 +39,9 @@ class Letters:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    server = Server()
+    server = Server("/completions", echo)
     yield server
-    server.http.shutdown()
-    server.http.server_close()
+    server.close()
 
 
 @pytest.fixture(autouse=True)
@@ -294,8 +225,7 @@ def test_unknown_model_or_path(server: Server) -> None:
 
 
 def test_connection_refused(server: Server) -> None:
-    server.http.shutdown()
-    server.http.server_close()
+    server.close()
     assert f"endpoint {server.base_url}/completions is down" in failure(make(server))
 
 
@@ -339,13 +269,6 @@ def test_trailing_stop_id_is_cut(server: Server, ids: list[int], kept: list[int]
 def test_other_finish_reasons_are_refused(server: Server, reason: str | None) -> None:
     server.behave = lambda n, body: completion([5], finish=reason)
     assert f"returned finish_reason {reason!r}" in failure(make(server))
-
-
-def wait_until(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 3
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return condition()
 
 
 def test_first_fatal_error_ends_all_and_keeps_what_is_done(server: Server) -> None:

@@ -102,6 +102,27 @@ def test_equals_the_naive_reference(tiny_llama: Any, sae: LoadedSAE, batch_token
     assert any(len(got.indices) for got in pooled)
 
 
+@pytest.mark.parametrize("batch_tokens", [1, 60, 2048])
+@torch.inference_mode()
+def test_a_shared_prefix_changes_nothing(tiny_llama: Any, sae: LoadedSAE, batch_tokens: int) -> None:
+    """Instructions and questions repeat; some responses are empty, and one is pooled from its first token on."""
+    rng = np.random.default_rng(2)
+    instructions, questions = ([rng.integers(0, 320, n).tolist() for _ in range(2)] for n in (20, 9))
+    prompts = [a + b for a in instructions for b in questions for _ in range(3)]
+    answers = [rng.integers(0, 320, 1 + i).tolist() for i in range(len(prompts))]
+    shared = [Item(p + a, [(len(p), len(p + a))]) for p, a in zip(prompts, answers, strict=True)]
+    shared[4], shared[7] = Item(shared[4].ids, []), Item(shared[7].ids, [(0, 3), (12, 31)])
+    layers = (0, 2, 1)
+    for item, got in zip(shared, extract(tiny_llama, sae, shared, ExtractOptions(layers, batch_tokens)), strict=True):
+        mean, peak, residuals = reference(tiny_llama, sae, item, (0, 1))
+        scale = 1e-5 * max(float(peak.max()), 1)
+        np.testing.assert_allclose(dense(got, got.mean), mean, rtol=1e-5, atol=scale)
+        np.testing.assert_allclose(dense(got, got.max), peak, rtol=1e-5, atol=scale)
+        np.testing.assert_allclose(
+            got.residual_means[[0, 2]], residuals, rtol=1e-5, atol=1e-5 * np.abs(residuals).max(initial=1)
+        )
+
+
 @torch.inference_mode()
 def test_other_hook_points(tiny_llama: Any, tmp_path: Path) -> None:
     """resid_pre of block 2 is resid_post of block 1; layers behind the SAE's are still reached."""

@@ -239,6 +239,7 @@ def test_build_requests(chat_tokenizer: Any) -> None:
     prompts = [prompt(), prompt(1), prompt(0, "Why?", "")]
     built = build_requests(chat_tokenizer, prompts, seed=5, max_tokens=50, max_model_len=2048)
     assert [r.prompt_ids for r in built] == [prompt_ids(chat_tokenizer, p.messages) for p in prompts]
+    assert [r.messages for r in built] == [p.messages for p in prompts]
     assert [r.max_tokens for r in built] == [50] * 3
     assert [r.seed for r in built] == [row_seed(5, p) for p in prompts]
     assert built[0].seed != built[1].seed != row_seed(6, prompts[1])
@@ -266,6 +267,7 @@ def test_rows(chat_tokenizer: Any, tiny_llama: Any) -> None:
         assert row["response"] == chat_tokenizer.decode(row["response_token_ids"], skip_special_tokens=True)
         assert row["conversation"] == [*prompts[i].messages, {"role": "assistant", "content": row["response"]}]
         assert row["seed"] == built[i].seed
+        assert row["prompt_exact"]
         assert stop not in row["response_token_ids"]
 
 

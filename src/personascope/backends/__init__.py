@@ -8,22 +8,34 @@ from typing import Any, NamedTuple, Protocol
 
 from personascope.errors import UserError
 
+Message = dict[str, str]
+
 
 @dataclass(frozen=True)
 class Request:
-    """One response to generate: prompt token ids (as the chat template gave them), sampling seed, token limit."""
+    """One response to generate: prompt token ids (as the chat template gave them), sampling seed, token limit, and the
+    messages that the ids were made of, for engines that take no ids (None: only ids are known)."""
 
     prompt_ids: list[int]
     seed: int
     max_tokens: int
+    messages: list[Message] | None = None
 
 
 @dataclass(frozen=True)
 class Completion:
-    """One generated response: token ids without the end-of-turn token, and "stop" or "length"."""
+    """One generated response: token ids without the end-of-turn token, and "stop", "length" or the server's own word.
+
+    text: the answer as the server wrote it, where the ids were made again from it; else None
+    reasoning: what the server says that the model thought before it, which is not among the ids
+    prompt_exact: whether the model read exactly `Request.prompt_ids`
+    """
 
     token_ids: list[int]
     finish_reason: str
+    text: str | None = None
+    reasoning: str | None = None
+    prompt_exact: bool = True
 
 
 @dataclass(frozen=True)
@@ -52,9 +64,12 @@ class Engine(NamedTuple):
 BACKENDS = {
     "transformers": Engine("backends.local", "TransformersBackend"),
     "openai": Engine("backends.openai", "OpenAIBackend"),
+    "chat": Engine("backends.chat", "ChatClient"),
     "vllm": Engine("backends.vllm", "VLLMBackend"),
     "vllm_server": Engine("backends.vllm_server", "VLLMServerBackend"),
 }
+# Servers of somebody else, who may have another name for the model.
+ENDPOINTS = ("openai", "chat")
 
 
 def engine_class(name: str) -> Any:

@@ -7,6 +7,7 @@ import logging
 import os
 import queue
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Coroutine, Generator, Sequence
@@ -25,6 +26,7 @@ for _name in ("httpx", "httpcore"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 RETRIED_STATUS = {408, 409, 425, 429}
+REFUSED_STATUS = {400, 403}  # the request is refused, or only its prompt: then there is an answer for it in the reply
 LONGEST_WAIT_S = 60.0
 LONGEST_QUOTE = 200
 
@@ -159,20 +161,23 @@ class Endpoint:
 
     def _read(self, reply: httpx.Response, read: Callable[[Any], T | None]) -> T:
         """The answer in a reply; _Transient or UserError where there is none."""
-        status = reply.status_code
-        if reply.is_success:
-            answer = read(_json(reply))
-            if answer is None:
-                raise _Transient(f"{self.url} answers something else than {self.gives}: {self._quote(reply.text)}")
+        body = _json(reply)
+        status = _status(reply, body)
+        if (200 <= status < 300 or status in REFUSED_STATUS) and (answer := read(body)) is not None:
             return answer
+        if 200 <= status < 300:
+            raise _Transient(f"{self.url} answers something else than {self.gives}: {self._quote(reply.text)}")
+        said = self._quote(_server_message(reply, body))
         if status >= 500 or status in RETRIED_STATUS:
-            message = f"{self.url} keeps failing ({status}): {self._quote(_server_message(reply))}"
-            raise _Transient(message, _retry_after(reply))
+            raise _Transient(f"{self.url} keeps failing ({status}): {said}", _retry_after(reply))
         if status in (401, 403):
-            raise self.error(self._key_problem(status))
+            # With 401 servers show a part of the key; with 403 they say what else they refuse (a flagged prompt).
+            reason = f"; it says: {said}" if status == 403 and self._key else ""
+            raise self.error(self._key_problem(status) + reason)
         if status == 404:
-            raise self.error(f"{self.url} answers 404: check base_url, and that it serves {self.serves}")
-        raise self.error(f"{self.url} refuses the request ({status}): {self._quote(_server_message(reply))}")
+            message = f"{self.url} answers 404: check base_url, and that it serves {self.serves}; it says: {said}"
+            raise self.error(message)
+        raise self.error(f"{self.url} refuses the request ({status}): {said}")
 
     def _key_problem(self, status: int) -> str:
         if self._key:
@@ -270,12 +275,27 @@ def _json(reply: httpx.Response) -> Any:
         return None
 
 
-def _server_message(reply: httpx.Response) -> str:
+def _status(reply: httpx.Response, body: Any) -> int:
+    """The status of a reply, or of the error in it: OpenRouter reports a provider's with 200, and its code inside."""
+    error = _error(body)
+    code = str(error.get("code")) if reply.is_success and isinstance(error, dict) else ""
+    return int(code) if re.fullmatch("[45][0-9]{2}", code) else reply.status_code
+
+
+def _error(body: Any) -> Any:
+    """`error` of a reply or of its first choice; None where neither has one."""
+    if not isinstance(body, dict):
+        return None
+    choices = body.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return body.get("error") or (first.get("error") if isinstance(first, dict) else None)
+
+
+def _server_message(reply: httpx.Response, body: Any) -> str:
     """The message in an error reply (`error.message`, `message` or `detail`, as servers differ), else all of it."""
-    body = _json(reply)
     if not isinstance(body, dict):
         return reply.text
-    error = body.get("error", body)
+    error = _error(body) or body
     message = error.get("message") or error.get("detail") if isinstance(error, dict) else error
     return message if isinstance(message, str) else json.dumps(message or body)
 

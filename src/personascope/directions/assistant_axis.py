@@ -14,7 +14,7 @@ from personascope.directions.options import AxisOptions
 from personascope.directions.quality import Quality, axis_quality, role_intervals
 from personascope.directions.spaces import SAE, axis_spaces, slug
 from personascope.formats.role_matrix import load_role_matrix
-from personascope.formats.tables import load_all_npz, load_npz, save_npz, write_csv
+from personascope.formats.tables import json_array, load_metadata, load_npz, save_npz, write_csv
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def write_assistant_axis(
     axes = {SAE: space_axis(matrix.features, matrix.role_names, options, features, loaded, seed)}
     described: dict[str, np.ndarray] = {}
     if residual is not None:
-        described = {name: array for name, array in load_all_npz(residual).items() if name == "metadata"}
+        described = {"metadata": json_array(load_metadata(residual))}
         vectors = load_role_matrix(residual)
         (layers,) = load_npz(residual, "layers")
         for i, (layer, space) in enumerate(zip(layers.tolist(), axis_spaces(layers.tolist())[1:], strict=True)):

@@ -2,7 +2,8 @@
 
 Per token ``z = sae.encode(h)`` at the SAE's own hook point and in its own dtype; mean and max over the
 selected tokens, sums in float32 (methods: SAE features). Batches are right-padded and carry no attention
-mask: in a causal model no token sees what stands to its right.
+mask: in a causal model no token sees what stands to its right. Where only later tokens are pooled, keys and values of
+the prefix that sequences share are computed once (`models.prefixes`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from torch import Tensor
 from personascope.errors import UserError
 from personascope.formats.features import Pooled
 from personascope.models.hookpoints import HookPoint, decoder_layers, run_to
+from personascope.models.prefixes import Node, can_share, extended, prefix_tree, repeated
 from personascope.models.saes import LoadedSAE, encode_blocks
 from personascope.models.spans import Message, encode_conversation, locate_spans
 
@@ -31,6 +33,15 @@ class Item:
     @property
     def n_selected(self) -> int:
         return sum(end - start for start, end in self.ranges)
+
+    @property
+    def shareable(self) -> int:
+        """Tokens in front of the first that is pooled over; the last token is never among them."""
+        return min([start for start, _ in self.ranges] + [len(self.ids) - 1])
+
+    def after(self, prefix: int) -> "Item":
+        """What follows the first `prefix` tokens."""
+        return Item(self.ids[prefix:], [(start - prefix, end - prefix) for start, end in self.ranges])
 
 
 @dataclass(frozen=True)
@@ -56,11 +67,36 @@ def make_item(tokenizer: Any, messages: Sequence[Message], selection: str, conte
 
 def extract(model: Any, sae: LoadedSAE, items: Sequence[Item], options: ExtractOptions) -> list[Pooled]:
     """Pooled features and residual means of every item, in order. Sorted by length inside, so pads are few."""
+    tree = Node(members=list(range(len(items))))
+    if can_share(model):
+        tree = prefix_tree([item.ids for item in items], [item.shareable for item in items], options.batch_tokens)
     results: list[Pooled | None] = [None] * len(items)
-    for batch in batches_by_tokens([len(item.ids) for item in items], options.batch_tokens):
-        for index, pooled in zip(batch, _extract_batch(model, sae, [items[i] for i in batch], options), strict=True):
-            results[index] = pooled
+    for index, pooled in _extract_node(model, sae, items, options, tree):
+        results[index] = pooled
     return [pooled for pooled in results if pooled is not None]
+
+
+@torch.inference_mode()
+def _extract_node(
+    model: Any, sae: LoadedSAE, items: Sequence[Item], options: ExtractOptions, node: Node, cache: Any = None
+) -> Iterator[tuple[int, Pooled]]:
+    """(index, pooled) of all sequences that start with a node's prefix, whose keys and values `cache` holds."""
+    rest = {i: items[i].after(node.end) for i in node.members}
+    for batch in batches_by_tokens([len(item.ids) for item in rest.values()], options.batch_tokens):
+        members = [node.members[i] for i in batch]
+        yield from zip(members, _extract_batch(model, sae, [rest[i] for i in members], options, cache), strict=True)
+    for child in node.children:
+        first = child
+        while not first.members:
+            first = first.children[0]
+        ids = items[first.members[0]].ids[node.end : child.end]
+        longer = extended(model, cache, ids, _points(sae, options))
+        yield from _extract_node(model, sae, items, options, child, longer)
+
+
+def _points(sae: LoadedSAE, options: ExtractOptions) -> set[HookPoint]:
+    """Where the model is read."""
+    return {HookPoint(layer, "resid_post") for layer in options.residual_layers} | {sae.point}
 
 
 def batches_by_tokens(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
@@ -75,20 +111,19 @@ def batches_by_tokens(lengths: Sequence[int], budget: int) -> Iterator[list[int]
         yield batch
 
 
-@torch.inference_mode()
-def _extract_batch(model: Any, sae: LoadedSAE, items: list[Item], options: ExtractOptions) -> list[Pooled]:
-    points = {HookPoint(layer, "resid_post") for layer in options.residual_layers} | {sae.point}
+def _extract_batch(model: Any, sae: LoadedSAE, items: list[Item], options: ExtractOptions, cache: Any) -> list[Pooled]:
     device = model.get_input_embeddings().weight.device
     ids = torch.zeros(len(items), max(len(item.ids) for item in items), dtype=torch.long)
     for row, item in enumerate(items):
         ids[row, : len(item.ids)] = torch.tensor(item.ids)
-    selected = run_to(model, ids.to(device), points, [item.ranges for item in items])
+    ranges, means = [item.ranges for item in items], _points(sae, options) - {sae.point}
+    before = None if cache is None else repeated(cache, len(items))
+    selected = run_to(model, ids.to(device), {sae.point}, ranges, means, before)
     counts = [item.n_selected for item in items]
     sums, peaks = _encode_pooled(sae, selected[sae.point], counts, options.chunk_tokens)
-    residuals = [
-        torch.stack([_mean(rows) for rows in selected[HookPoint(layer, "resid_post")].split(counts)])
-        for layer in options.residual_layers
-    ]
+    if sae.point.site == "resid_post" and sae.point.layer in options.residual_layers:
+        selected[sae.point] = torch.stack([_mean(rows) for rows in selected[sae.point].split(counts)])
+    residuals = [selected[HookPoint(layer, "resid_post")].to(device) for layer in options.residual_layers]
     stacked = torch.stack(residuals, dim=1).cpu() if residuals else torch.zeros(len(items), 0, ids.shape[1])
     return _to_sparse(counts, sums, peaks, stacked)
 

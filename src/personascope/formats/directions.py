@@ -80,6 +80,16 @@ def save_directions(path: str | Path, directions: Directions) -> None:
         save_file(tensors, temporary, metadata={KEY: encode_metadata(metadata).decode()})
 
 
+def save_pt(path: str | Path, directions: Directions) -> None:
+    """Write {name: tensor} for torch.load, atomically: plain float32 tensors [d_model] where there is one layer, else
+    [n_layers, d_model]. Such a file says nothing of itself."""
+    import torch
+
+    rows = {name: vector[0] if len(vector) == 1 else vector for name, vector in directions.vectors.items()}
+    with atomic_path(path) as temporary:
+        torch.save({name: torch.tensor(row, dtype=torch.float32) for name, row in rows.items()}, temporary)
+
+
 def load_directions(
     path: str | Path,
     *,

@@ -50,6 +50,16 @@ class Prompt:
     system_prompt: str
 
     @property
+    def key(self) -> str:
+        """What tells the row from all others of an experiment: its seed is made of it."""
+        return f"{self.role}/{self.prompt_index}/{self.question.id}"
+
+    @property
+    def keys(self) -> dict[str, str | int]:
+        """What is written with the row, beside role, prompt_index and question_id, to tell it from others."""
+        return {}
+
+    @property
     def messages(self) -> list[dict[str, str]]:
         """System turn (left out when the instruction is empty) and user turn."""
         system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []

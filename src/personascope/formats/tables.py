@@ -102,6 +102,12 @@ def json_array(metadata: dict[str, Any]) -> np.ndarray:
     return np.array(encode_metadata(metadata).decode(), np.str_)
 
 
+def load_metadata(path: str | Path) -> dict[str, Any]:
+    """What `json_array` has written into an .npz as `metadata`; empty where there is none."""
+    with _readable_npz(path) as data:
+        return json.loads(str(data["metadata"])) if "metadata" in data.files else {}
+
+
 def lists(offsets: np.ndarray, values: np.ndarray) -> "pa.ListArray":
     """Compressed sparse rows as a column of lists."""
     import pyarrow as pa

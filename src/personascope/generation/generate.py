@@ -2,7 +2,8 @@
 
 Rows come in the order of `roles.build_prompts` (variant outer, question inner) and carry ``role``,
 ``system_prompt, prompt_index, question_id, question, response, conversation`` and
-``response_token_ids, finish_reason, seed``.
+``response_token_ids, finish_reason, seed, prompt_exact`` (false where a server made the prompt with a template of
+its own; ``reasoning`` beside it where the server gives some).
 """
 
 import hashlib
@@ -19,8 +20,7 @@ Row = dict[str, Any]
 
 def row_seed(seed: int, prompt: Prompt) -> int:
     """31-bit seed of one row: a hash of the experiment's seed, role, variant and question."""
-    key = f"{seed}/{prompt.role}/{prompt.prompt_index}/{prompt.question.id}"
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4]) >> 1
+    return int.from_bytes(hashlib.sha256(f"{seed}/{prompt.key}".encode()).digest()[:4]) >> 1
 
 
 def build_requests(
@@ -36,15 +36,23 @@ def build_requests(
                 f"role {prompt.role}, variant {prompt.prompt_index}, question {prompt.question.id}: the prompt has "
                 f"{len(ids)} tokens, generation.max_model_len is {max_model_len}; shorten it or raise the limit"
             )
-        requests.append(Request(ids, row_seed(seed, prompt), min(max_tokens, room)))
+        requests.append(Request(ids, row_seed(seed, prompt), min(max_tokens, room), prompt.messages))
     return requests
+
+
+def text_of(tokenizer: Any, completion: Completion) -> str:
+    """A completion's answer as text: the server's own where its ids were made from it, else its ids decoded."""
+    if completion.text is not None:
+        return completion.text
+    return tokenizer.decode(completion.token_ids, skip_special_tokens=True)
 
 
 def response_row(tokenizer: Any, prompt: Prompt, request: Request, completion: Completion) -> Row:
     """The output row of one finished response."""
-    text = tokenizer.decode(completion.token_ids, skip_special_tokens=True)
-    return {
+    text = text_of(tokenizer, completion)
+    row = {
         "role": prompt.role,
+        **prompt.keys,
         "system_prompt": prompt.system_prompt,
         "prompt_index": prompt.prompt_index,
         "question_id": prompt.question.id,
@@ -54,7 +62,9 @@ def response_row(tokenizer: Any, prompt: Prompt, request: Request, completion: C
         "response_token_ids": completion.token_ids,
         "finish_reason": completion.finish_reason,
         "seed": request.seed,
+        "prompt_exact": completion.prompt_exact,
     }
+    return row if completion.reasoning is None else row | {"reasoning": completion.reasoning}
 
 
 def generate(

@@ -12,6 +12,7 @@ from typing import Any
 from personascope.backends import Backend, Completion, Request, Sampling
 from personascope.errors import UserError
 from personascope.formats.conversations import Simulation, simulation_user_turns
+from personascope.generation.generate import text_of
 from personascope.models.spans import Message, prompt_ids
 
 # finish(samples' requests) -> completions, in order: the backend, or what the store has of it.
@@ -40,10 +41,10 @@ def simulate(
                     f"simulation {script.name}, user turn {turn}: the conversation has {len(ids)} tokens, "
                     f"generation.max_model_len is {max_model_len}; shorten the script or raise the limit"
                 )
-            requests.append(Request(ids, turn_seed(seed, sample, turn), min(max_tokens, max_model_len - len(ids))))
+            room = min(max_tokens, max_model_len - len(ids))
+            requests.append(Request(ids, turn_seed(seed, sample, turn), room, [*messages]))
         for messages, completion in zip(conversations, finish(requests), strict=True):
-            answer = tokenizer.decode(completion.token_ids, skip_special_tokens=True)
-            messages.append({"role": "assistant", "content": answer})
+            messages.append({"role": "assistant", "content": text_of(tokenizer, completion)})
     return conversations
 
 

@@ -5,11 +5,12 @@ Layer convention: layer k is the OUTPUT of decoder block k, counted from 0 (SAEL
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, cat, nn
 
 from personascope.errors import UserError
@@ -87,28 +88,61 @@ def decoder_layers(model: Any) -> nn.ModuleList:
     return (preferred or lists)[0][1]
 
 
-class _Stop(Exception):
+class Reached(Exception):
     """Ends a forward pass: nothing behind the last hooked layer is needed."""
 
 
+Ranges = list[list[tuple[int, int]]]  # of each row of a batch, the half-open token ranges that are selected
+
+
 def run_to(
-    model: Any, ids: Tensor, points: set[HookPoint], ranges: list[list[tuple[int, int]]]
+    model: Any,
+    ids: Tensor,
+    points: set[HookPoint],
+    ranges: Ranges,
+    means: Set[HookPoint] = frozenset(),
+    cache: Any = None,
 ) -> dict[HookPoint, Tensor]:
-    """Run the model up to the last point; the selected tokens' activations [n_selected, d] at each point."""
+    """Run the model up to the last point; the selected tokens' activations [n_selected, d] at each of `points`.
+
+    At a point that is only among `means` it is their mean, float32 [rows, d] (0 where a row selects none), so that no
+    layer's tokens outlive it. cache: keys and values of a prefix that all rows share, which `ids` and `ranges` leave
+    out; the tokens of `ids` are added to it.
+    """
     captured: dict[HookPoint, Tensor] = {}
+    wanted, weights = points | means, mean_weights([ranges], ids)
 
     def capture(point: HookPoint, activation: Tensor) -> None:
-        rows = [activation[row, start:end] for row, spans in enumerate(ranges) for start, end in spans]
-        captured[point] = cat(rows) if rows else activation[0, :0]
-        if len(captured) == len(points):
-            raise _Stop
+        if point in points:
+            rows = [activation[row, start:end] for row, spans in enumerate(ranges) for start, end in spans]
+            captured[point] = cat(rows) if rows else activation[0, :0]
+        else:
+            captured[point] = weighted_means(weights, activation)[:, 0]
+        if len(captured) == len(wanted):
+            raise Reached
 
-    with hooks(model, points, capture):
+    with hooks(model, wanted, capture):
         try:
-            model.base_model(input_ids=ids, use_cache=False)
-        except _Stop:
+            model.base_model(input_ids=ids, past_key_values=cache, use_cache=cache is not None)
+        except Reached:
             return captured
-    raise RuntimeError(f"hook points {points - captured.keys()} were not reached")
+    raise RuntimeError(f"hook points {wanted - captured.keys()} were not reached")
+
+
+def mean_weights(selections: Sequence[Ranges], ids: Tensor) -> Tensor:
+    """float32 [rows, selections, tokens] that makes a selection's mean of a row's tokens; 0 where it selects none."""
+    weights = torch.zeros(len(ids), len(selections), ids.shape[1])
+    for i, ranges in enumerate(selections):
+        for row, spans in enumerate(ranges):
+            count = sum(end - start for start, end in spans)
+            for start, end in spans:
+                weights[row, i, start:end] = 1 / count if count else 0
+    return weights.to(ids.device)
+
+
+def weighted_means(weights: Tensor, activation: Tensor) -> Tensor:
+    """float32 [rows, selections, d] of an activation [rows, tokens, d]."""
+    return torch.bmm(weights.to(activation.device), activation.float())
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from personascope.backends import ENDPOINTS
 from personascope.directions import options as axis_options
 from personascope.directions.spaces import axis_spaces, figure_files
 from personascope.drift.options import DriftOptions
@@ -70,17 +71,18 @@ class Experiment(SteeringFiles):
         if bool(config["sae"]["path"]) == bool(config["sae"]["release"] and config["sae"]["id"]):
             raise UserError("config, sae: give either `path` (a local SAE) or `release` and `id`")
         generation = config["generation"]
-        if generation["backend"] == "openai" and "base_url" not in generation["backend_options"]:
-            raise UserError("config, generation.backend_options.base_url: the backend openai needs it")
+        if generation["backend"] in ENDPOINTS and "base_url" not in generation["backend_options"]:
+            raise UserError(
+                f"config, generation.backend_options.base_url: the backend {generation['backend']} needs it"
+            )
         engine_gpus = generation["backend_options"].get("tensor_parallel_size", 1)
         if self.gpus and engine_gpus > self.gpus:
             key = "generation.backend_options.tensor_parallel_size"
             raise UserError(f"config, {key}: {engine_gpus} GPUs, but model.gpus is {self.gpus}")
         self._check_analyses()
+        self.check_judges()
         _ = self.persona_vectors, self.role_filter, self.trait_results, self.decompositions, self.traces
         _ = self.monitor_directions(), self.steering, self.causal
-        if self.traits:
-            _ = self.trait_judge
 
     def _check_analyses(self) -> None:
         kept = self.config["extraction"]["residual_layers"]

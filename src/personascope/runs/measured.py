@@ -72,10 +72,15 @@ def _tail(path: Path) -> list[str]:
 
 
 def mean_response(files: list[Path], max_tokens: int) -> float | None:
-    """Mean tokens of the responses in some files; None without any, or where an earlier, lower limit has cut them."""
+    """Mean tokens of the responses in some files; None without any, or where an earlier, lower limit has cut them.
+
+    Imported responses do not count: nothing has made their token ids.
+    """
     lengths, cut = [], 0
     for path in _some(files):
         for row in iter_jsonl(path):
+            if row["response_token_ids"] is None:
+                continue
             lengths.append(min(len(row["response_token_ids"]), max_tokens))
             cut = max(cut, lengths[-1] if row["finish_reason"] == "length" else 0)
     return sum(lengths) / len(lengths) if lengths and (cut in (0, max_tokens)) else None

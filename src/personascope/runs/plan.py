@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from personascope.backends import ENDPOINTS
 from personascope.display.terminal import duration, size, table
 from personascope.runs.counting import (
     RolePrompts,
@@ -32,7 +33,7 @@ from personascope.runs.measured import (
 )
 
 SIMULATED = {"simulate": "simulations", "simulate_references": "references"}  # rules and their blocks in config
-HOSTED = ("generate", "extract", "extract_conversation", *SIMULATED)  # these share a loaded model
+HOSTED = ("generate", "extract", "extract_conversation", *SIMULATED, "causal")  # these share a loaded model
 MODEL_RULES = (*HOSTED, "train_sae")
 # Where nothing was measured: active features a response and a token, and bytes of one in the files.
 FEATURES_A_RESPONSE, FEATURES_A_TOKEN, FEATURE_BYTES = 1000, 64, 8
@@ -82,7 +83,7 @@ def plan(targets: Sequence[str], configfiles: Sequence[str], profile: str | None
     }
     result["hours"] = _hours(result, whole.settings, given)
     result["disk"] = _disk(left, texts, tokens)
-    if config["generation"]["backend"] == "openai":
+    if config["generation"]["backend"] in ENDPOINTS:
         result["api"] = _api(tokens, given)
     return result
 

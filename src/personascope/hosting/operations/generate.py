@@ -1,18 +1,28 @@
 """The responses of one role: those that the store lacks are generated, and all are written in row order."""
 
 import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from personascope.backends import Backend, Sampling, make_backend
+from personascope.backends import ENDPOINTS, Backend, Sampling, make_backend, steered
 from personascope.formats.files import content_key, write_jsonl
-from personascope.formats.roles import build_prompts, questions_for, read_questions, read_role, select_questions
-from personascope.generation.generate import build_requests, generate
+from personascope.formats.roles import (
+    Prompt,
+    build_prompts,
+    questions_for,
+    read_questions,
+    read_role,
+    select_questions,
+)
+from personascope.generation.generate import Row, build_requests, generate
 from personascope.hosting.loaded import Loaded
 from personascope.hosting.operations._model import ModelRequest, identity, model, tokenizer
 from personascope.hosting.progress import Progress, Report
-from personascope.hosting.store import response_log
+from personascope.hosting.store import RecordLog, response_log
 from personascope.models.loading import stop_ids
+from personascope.models.steering import Intervention
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +42,18 @@ class EngineRequest(ModelRequest):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request(EngineRequest):
-    """Files of the role and of the questions, which of them, and the output."""
+class TextRequest(EngineRequest):
+    """responses: the output."""
+
+    responses: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request(TextRequest):
+    """Files of the role and of the questions, and which of them."""
 
     role_file: str
     questions_file: str
-    responses: str
     questions: str | int | list[int]
     question_mode: str
     variants: list[int]
@@ -51,27 +67,56 @@ def run(loaded: Loaded, report: Report, request: Request) -> None:
         shared = select_questions(read_questions(request.questions_file), request.questions)
     questions = questions_for(role, request.question_mode, shared)
     prompts = build_prompts(role, request.variants, questions, request.model_name)
-    known_tokenizer = tokenizer(loaded, request.spec)
+    respond(loaded, report, request, prompts, response_log(request.store, request.model_name, role.name))
+
+
+def respond(
+    loaded: Loaded,
+    report: Report,
+    request: TextRequest,
+    prompts: Sequence[Prompt],
+    records: RecordLog,
+    interventions: Sequence[Intervention] = (),
+    steering: Any = None,
+) -> None:
+    """Write the responses to prompts of one role, trait or sweep; each is in the store as soon as it is finished.
+
+    interventions: what the model is steered by, and steering: what decides them, which belongs into the store's keys.
+    """
+    known_tokenizer, name = tokenizer(loaded, request.spec), prompts[0].role
     limits = {"seed": request.seed, "max_tokens": request.max_tokens, "max_model_len": request.max_model_len}
     asked = build_requests(known_tokenizer, prompts, **limits)
-    common = common_key(loaded, request)
+    common = common_key(loaded, request) + ([steering] if interventions else [])
     keys = [
         content_key([common, asdict(one), prompt.role, prompt.prompt_index, prompt.question.id, prompt.messages])
         for prompt, one in zip(prompts, asked, strict=True)
     ]
-    records = response_log(request.store, request.model_name, role.name)
     done = records.keys()
     missing = [i for i, key in enumerate(keys) if key not in done]
-    report(f"{role.name}: {len(keys)} responses, {len(keys) - len(missing)} of them in the store")
+    report(f"{name}: {len(keys)} responses, {len(keys) - len(missing)} of them in the store")
     if missing:
-        progress = Progress(report, role.name, len(missing))
+        progress = Progress(report, name, len(missing))
         rows = ([prompts[i] for i in missing], [asked[i] for i in missing], sampling_of(request))
         with records.writer() as append:
-            for index, row in generate(known_tokenizer, engine(loaded, request), *rows):
+            backend = steered(engine(loaded, request), interventions)
+            for index, row in generate(known_tokenizer, backend, *rows):
                 append(keys[missing[index]], row)
                 progress.add(len(row["response_token_ids"]))
-    write_jsonl(request.responses, (records.read(key) for key in keys))
+    odd: Counter[str] = Counter()
+    write_jsonl(request.responses, _counted((records.read(key) for key in keys), odd))
     records.touch()
+    for oddity, count in odd.items():
+        report(f"{name}: {count} of {len(keys)} responses {oddity}")
+
+
+def _counted(rows: Iterator[Row], odd: Counter[str]) -> Iterator[Row]:
+    """The same rows, while `odd` counts those that are empty, or ended for a reason that only the server knows."""
+    for row in rows:
+        if not row["response"].strip():
+            odd["are empty"] += 1
+        if row["finish_reason"] not in ("stop", "length"):
+            odd[f"ended with finish_reason {row['finish_reason']!r}"] += 1
+        yield row
 
 
 def sampling_of(request: EngineRequest) -> Sampling:
@@ -99,7 +144,7 @@ def _make_engine(loaded: Loaded, request: EngineRequest) -> Backend:
     stops = stop_ids(spec, tokenizer(loaded, spec))
     if name == "transformers":
         return make_backend(name, model(loaded, spec), stops, **options)
-    if name == "openai":
+    if name in ENDPOINTS:
         served = {"model": spec.id} | options
         return make_backend(name, served.pop("model"), stops, tokenizer=tokenizer(loaded, spec), **served)
     given: dict[str, Any] = {"revision": spec.revision, "dtype": spec.dtype}
