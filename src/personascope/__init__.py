@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from personascope.drift.options import DriftOptions
     from personascope.drift.result_file import load_run
     from personascope.drift.tables import tables
+    from personascope.extraction.reader import ResidualReader, load_responses
     from personascope.formats.conversations import read_conversation
+    from personascope.formats.directions import load_directions, save_directions, save_pt
     from personascope.formats.role_matrix import load_role_matrix
     from personascope.formats.tokens import read_activations
     from personascope.models.spans import encode_conversation, message_spans
@@ -23,28 +25,38 @@ __version__ = "0.1.0"
 _MODULES = {
     "AxisOptions": "directions.options",
     "DriftOptions": "drift.options",
+    "ResidualReader": "extraction.reader",
     "analyze": "drift.analysis",
     "assistant_axis": "directions.axis",
     "encode_conversation": "models.spans",
+    "load_directions": "formats.directions",
+    "load_responses": "extraction.reader",
     "load_role_matrix": "formats.role_matrix",
     "load_run": "drift.result_file",
     "message_spans": "models.spans",
     "read_activations": "formats.tokens",
     "read_conversation": "formats.conversations",
+    "save_directions": "formats.directions",
+    "save_pt": "formats.directions",
     "tables": "drift.tables",
 }
 __all__ = [
     "AxisOptions",
     "DriftOptions",
+    "ResidualReader",
     "__version__",
     "analyze",
     "assistant_axis",
     "encode_conversation",
+    "load_directions",
+    "load_responses",
     "load_role_matrix",
     "load_run",
     "message_spans",
     "read_activations",
     "read_conversation",
+    "save_directions",
+    "save_pt",
     "tables",
 ]
 

@@ -1,4 +1,4 @@
-"""The command `personascope`: plan a run, watch it, sum it up; roles, dense features and the store."""
+"""The command `personascope`: plan a run, watch it, sum it up; talk with the model; roles, features and the store."""
 
 import argparse
 import json
@@ -66,6 +66,13 @@ def _status(arguments: argparse.Namespace) -> None:
     _print(result, status.show(result), as_json=arguments.json)
 
 
+def _chat(arguments: argparse.Namespace) -> None:
+    from personascope.runs.chat import chat
+
+    logging.getLogger().setLevel(logging.WARNING)
+    chat(arguments)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="personascope", description=__doc__)
@@ -96,6 +103,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     store.set_defaults(run=_store)
     _add_plan(commands)
+    _add_chat(commands)
 
     watch = commands.add_parser("status", help="what the run here has done, is doing, and what failed")
     watch.set_defaults(run=_status)
@@ -143,6 +151,43 @@ def _add_plan(commands: Any) -> None:
         parser.add_argument(f"--price-{name}", type=float, metavar="PRICE", help=meaning)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=_plan)
+
+
+def _layers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def _add_chat(commands: Any) -> None:
+    parser = commands.add_parser("chat", help="talk with the local model: each token's projections, and steering")
+    add = parser.add_argument
+    add(
+        "--monitor",
+        default="",
+        metavar="NAMES",
+        help="directions: axis,paternalism,role:pirate or names of --directions",
+    )
+    add("--layer", type=_layers, metavar="K[,K]", help="where they are read (default: nearest to 0.65 of the depth)")
+    add("--experiment", metavar="NAME", help="whose model and directions (default: that of the run started last)")
+    add(
+        "--configfile", nargs="+", action="extend", default=[], metavar="FILE", help="overlays that describe it instead"
+    )
+    add("--model", metavar="ID", help="another model: a folder or a Hugging Face id")
+    add("--dtype", choices=["float32", "bfloat16", "float16"])
+    add("--device", help="auto, cpu, cuda, ...")
+    add("--directions", nargs="+", action="extend", default=[], metavar="[NAME=]FILE", help="further directions")
+    add("--steer", action="append", default=[], metavar="NAME:C@K", help="add a direction, for example axis:-0.1@15")
+    add("--cap", action="append", default=[], metavar="NAME:LOW:HIGH@K", help="keep a projection between two bounds")
+    units = "of --steer: the mean norm of the residual stream at the layer, or raw (default: residual_norm)"
+    add("--steer-units", choices=["residual_norm", "raw"], default="residual_norm", help=units)
+    add("--system", default="", metavar="TEXT", help="system turn")
+    add("--seed", type=int, default=0)
+    add("--temperature", type=float)
+    add("--top-p", type=float)
+    add("--max-tokens", type=int, help="the most tokens of an answer")
+    add("--say", action="append", default=[], metavar="TEXT", help="send this and end; may be repeated")
+    add("--json", action="store_true", help="one JSON object a token, of prompt and answer")
+    add("--save", metavar="FILE", help="save the conversation, after each answer, as drift reads it")
+    parser.set_defaults(run=_chat)
 
 
 def main() -> None:

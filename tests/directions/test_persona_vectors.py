@@ -21,7 +21,7 @@ METADATA = {"model": "some/Model", "weights": "sha256:1", "layer_convention": "x
 
 
 class Case:
-    """Responses of four roles with means of their own [role, variant, question, layer, d], as earlier stages write them."""
+    """Responses [role, variant, question, layer, d] of roles with means of their own, as earlier stages write them."""
 
     def __init__(self, folder: Path, variants: int = VARIANTS, noise: float = 1.0):
         rng = np.random.default_rng(5)

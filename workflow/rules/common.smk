@@ -14,6 +14,7 @@ from personascope.runs.code_hash import code_hash
 from personascope.runs.experiment import read_experiment
 from personascope.runs.integrity import note_times, set_aside_damaged
 from personascope.runs.status import note_run
+from personascope.runs.traits import JUDGE_KEYS, LABELED
 
 with open(workflow.source_path("../schemas/config.schema.yaml")) as schema:
     try:
@@ -54,10 +55,18 @@ def analysis_matrix(wildcards):
     return E.matrix_file(wildcards.analysis)
 
 
+def decomposed_file(wildcards):
+    """The file of a direction that is decomposed."""
+    return E.direction_file("decompose", E.decomposed[wildcards.direction])
+
+
 wildcard_constraints:
     question_mode="general|role_specific",
     role=r"[A-Za-z0-9][A-Za-z0-9_-]*",
     conversation=r"[A-Za-z0-9][A-Za-z0-9._-]*",
     script=r"[A-Za-z0-9][A-Za-z0-9._-]*",
+    direction=r"[A-Za-z0-9][A-Za-z0-9_-]*",
     analysis=r"[A-Za-z0-9][A-Za-z0-9_-]*",
+    judge=r"[A-Za-z0-9][A-Za-z0-9_-]*",
+    trait=r"[A-Za-z0-9][A-Za-z0-9_-]*",
     table="|".join(VALIDATION_TABLES),

@@ -202,3 +202,103 @@ rule plot_persona_vectors:
         code=code_hash("directions.figures.personas"),
     script:
         "../scripts/plot_persona_vectors.py"
+
+
+rule decomposition_targets:
+    """A direction at the SAE's layer, its contrast of features where means are kept, and random ones of both kinds."""
+    input:
+        direction=decomposed_file,
+        features=f"<out>/features/<cell>/{E.roles[0]}.parquet",
+        matrix="<out>/aggregated/<cell>/mean/per_role.npz",
+        sums=[f"<out>/block_sums/<cell>/{role}.npz" for role in E.roles],
+    output:
+        targets="<out>/decomposition/<cell>/{direction}.targets.npz",
+    log:
+        "<log>/decomposition_targets/<cell>/{direction}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    resources:
+        mem_mb=scaled(E.targets_mb),
+        runtime=scaled(30),
+    params:
+        roles=E.roles,
+        name=lambda wildcards: E.decomposed[wildcards.direction],
+        how=lambda wildcards: E.direction_options(E.decomposed[wildcards.direction]),
+        options=config["axis"],
+        seed=config["drift"]["uncertainty"]["seed"],
+        code=code_hash("directions.decompose"),
+    script:
+        "../scripts/decomposition_targets.py"
+
+
+rule decompose:
+    """A direction in SAE features beside random directions: a table and a figure."""
+    input:
+        targets="<out>/decomposition/<cell>/{direction}.targets.npz",
+        fit="<out>/decomposition/<cell>/{direction}.fit.npz",
+    output:
+        table="<out>/decomposition/<cell>/{direction}.csv",
+        png=report(
+            "<out>/decomposition/<cell>/{direction}.png",
+            caption="../report/decompose.rst",
+            category="6. Directions",
+            labels={"kind": "in SAE features", "direction": "{direction}"},
+        ),
+        svg="<out>/decomposition/<cell>/{direction}.svg",
+    log:
+        "<log>/decompose/<cell>/{direction}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    resources:
+        mem_mb=scaled(1000),
+        runtime=scaled(10),
+    params:
+        name=lambda wildcards: E.decomposed[wildcards.direction],
+        subtitle=E.subtitle,
+        code=code_hash("directions.figures.decomposition"),
+    script:
+        "../scripts/decompose.py"
+
+
+# The roles' vectors from the responses that a judge finds in the role, where that is asked for.
+if E.role_filter_judge:
+
+    rule filter_roles:
+        """The role matrices of the responses that are fully in the role, and how far that moves the axis."""
+        input:
+            responses=E.responses,
+            judgements=E.role_judgements,
+            worth=f"<out>/judgements/{E.role_filter_judge}/worth.json",
+            features=[f"<out>/features/<cell>/{role}.parquet" for role in E.roles],
+            residuals=[f"<out>/features/<cell>/{role}.residuals.parquet" for role in E.roles],
+            mean="<out>/aggregated/<cell>/mean/per_role.npz",
+            residual=branch(
+                config["extraction"]["residual_layers"],
+                then="<out>/aggregated/<cell>/residual/per_role.npz",
+                otherwise=[],
+            ),
+        output:
+            **E.filtered_matrices,
+            table="<out>/filtered/<cell>/role_filter.csv",
+            axis_cosine="<out>/filtered/<cell>/axis_cosine.csv",
+        log:
+            "<log>/filter_roles/<cell>.log",
+        benchmark:
+            "<bench>/filter_roles/<cell>.tsv"
+        conda:
+            "../../envs/analysis.yaml"
+        resources:
+            mem_mb=scaled(2000),
+            runtime=scaled(30),
+        params:
+            roles=E.roles,
+            judged=E.judged_roles,
+            judge=E.role_filter_judge,
+            options={
+                key: config["aggregation"]["role_filter"][key]
+                for key in ("adherence", "min_count")
+            },
+            axis=config["axis"],
+            code=code_hash("directions.role_filter"),
+        script:
+            "../scripts/filter_roles.py"

@@ -61,6 +61,7 @@ rule drift_conversation:
         matrix=analysis_matrix,
         reference="<out>/reference/<cell>/{analysis}.npz",
         null="<out>/null/<cell>/{analysis}.npz",
+        causal=lambda wildcards: E.causal_test(wildcards.analysis, wildcards.conversation),
     output:
         conversation="<out>/drift/<cell>/{analysis}/{conversation}/conversation.json",
         summary="<out>/drift/<cell>/{analysis}/{conversation}/summary.json",
@@ -79,6 +80,62 @@ rule drift_conversation:
         code=code_hash("hosting.operations.drift_conversation"),
     script:
         "../scripts/ask_host.py"
+
+
+rule causal:
+    """The causal test, through the model host: the features of a transition set back, on its own tokens and in new text."""
+    input:
+        E.model_files,
+        E.sae_files,
+        tokens="<out>/tokens/<model>_<sae>/{conversation}.parquet",
+        matrix=analysis_matrix,
+        axes="<out>/axis/<cell>/axis.npz",
+    output:
+        causal="<out>/causal/<cell>/{analysis}/{conversation}.json",
+        samples="<out>/causal/<cell>/{analysis}/{conversation}.samples.jsonl",
+    log:
+        "<log>/causal/<cell>/{analysis}/{conversation}.log",
+    benchmark:
+        "<bench>/causal/<cell>/{analysis}/{conversation}.tsv"
+    conda:
+        "../../envs/extraction.yaml"
+    resources:
+        mem_mb=scaled(E.model_mb),
+        runtime=scaled(E.causal_minutes),
+        gpu=E.gpus,
+    params:
+        **E.causal_params,
+        options=lambda wildcards: E.analysis_options(wildcards.analysis),
+        text_code=code_hash("generation.regenerate", "backends.local", "models.interventions"),
+        code=code_hash("hosting.operations.causal"),
+    script:
+        "../scripts/ask_host.py"
+
+
+rule plot_causal:
+    """The causal test as a figure."""
+    input:
+        causal="<out>/causal/<cell>/{analysis}/{conversation}.json",
+    output:
+        png=report(
+            "<out>/causal/<cell>/{analysis}/{conversation}.png",
+            caption="../report/causal.rst",
+            category="3. Conversations",
+            subcategory="{conversation}",
+            labels={"analysis": "{analysis}", "kind": "causal test"},
+        ),
+        svg="<out>/causal/<cell>/{analysis}/{conversation}.svg",
+    log:
+        "<log>/plot_causal/<cell>/{analysis}/{conversation}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=code_hash("drift.pages.causal"),
+    script:
+        "../scripts/plot_causal.py"
 
 
 rule linear_split:

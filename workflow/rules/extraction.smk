@@ -76,6 +76,30 @@ rule project_decoder:
         "../scripts/project_decoder.py"
 
 
+rule fit_decoder:
+    """A direction and random ones as sums of few decoder rows of the SAE; the model is not loaded."""
+    input:
+        E.sae_files,
+        targets="<out>/decomposition/<cell>/{direction}.targets.npz",
+    output:
+        fit="<out>/decomposition/<cell>/{direction}.fit.npz",
+    log:
+        "<log>/fit_decoder/<cell>/{direction}.log",
+    benchmark:
+        "<bench>/fit_decoder/<cell>/{direction}.tsv"
+    conda:
+        "../../envs/extraction.yaml"
+    threads: 4
+    resources:
+        mem_mb=scaled(E.fit_mb),
+        runtime=scaled(60),
+    params:
+        sae=E.activation_params["sae"],
+        code=code_hash("extraction.fit_decoder"),
+    script:
+        "../scripts/fit_decoder.py"
+
+
 # One that another experiment has trained is used as it is: its responses are not these.
 if not E.trained_elsewhere:
 

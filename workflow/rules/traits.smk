@@ -51,38 +51,6 @@ rule extract_trait:
         "../scripts/ask_host.py"
 
 
-if E.trait_judged:
-
-    rule judge_trait:
-        """How far each response of one trait shows it, and how coherent it is, as the judge of the traits says."""
-        input:
-            E.model_files,
-            judged="<out>/trait_responses/<model>/{trait}.jsonl",
-            rubric=f"{config['traits']['folder']}/{{trait}}.json",
-            coherence="resources/judge/coherence.txt",
-        output:
-            judgements=E.trait_judged["judgements"],
-        log:
-            "<log>/judge_trait/<model>/{trait}.log",
-        benchmark:
-            "<bench>/judge_trait/<model>/{trait}.tsv"
-        conda:
-            "../../envs/generation.yaml"
-        resources:
-            mem_mb=scaled(E.model_mb),
-            runtime=scaled(E.trait_minutes),
-            gpu=E.gpus,
-        params:
-            **E.judge_params(E.trait_judge),
-            host="model",
-            operation="judge",
-            judge=E.trait_judge,
-            metrics=["trait", "coherence"],
-            code=code_hash("hosting.operations.judge"),
-        script:
-            "../scripts/ask_host.py"
-
-
 rule trait_vectors:
     """The vectors of one trait, of all layers and three readings, from the responses that pass the filter."""
     input:

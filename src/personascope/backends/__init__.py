@@ -90,3 +90,15 @@ def make_backend(name: str, *args: Any, **options: Any) -> Backend:
         return factory(*args, **options)
     except ModuleNotFoundError as error:
         raise UserError(f"generation.backend: {name} needs the package {error.name}, not installed here") from None
+
+
+def steered(backend: Backend, interventions: Sequence[Any]) -> Backend:
+    """The engine with interventions (`models.interventions`) on the model; UserError where it has none to reach."""
+    if not interventions:
+        return backend
+    steer = getattr(backend, "steered", None)
+    if steer is None:
+        raise UserError(
+            f"{type(backend).__name__} cannot be steered: its model runs elsewhere; use the backend transformers"
+        )
+    return steer(interventions)

@@ -12,6 +12,7 @@ from transformers.cache_utils import DynamicLayer
 from personascope.backends import Completion, Request, Sampling
 from personascope.backends.sampling import sample
 from personascope.models.hookpoints import decoder_layers
+from personascope.models.steering import Intervention, Steering
 
 COMPACT_BELOW = 0.85
 MIN_SHARED = 16
@@ -61,6 +62,7 @@ class _Rows:
     positions: Tensor  # their position ids
     seeds: Tensor
     limits: Tensor
+    prompts: Tensor  # tokens of each row's prompt
 
     def keep(self, alive: Tensor) -> "_Rows":
         return _Rows(*(getattr(self, f.name)[alive] for f in fields(self)))
@@ -72,13 +74,29 @@ class TransformersBackend:
     `batch_size` rows at a time; rows that finish early are dropped from the batch, and a prefix that several
     prompts of a batch share (the instruction of a role) is computed once. Sampling noise depends on a row's
     seed alone, so what else is in the batch does not matter (beyond the rounding of the forward pass).
+
+    interventions: changes of the activations (`models.interventions`), at work during this engine's own forward passes
+    alone; `steering` counts the tokens that they change.
     """
 
-    def __init__(self, model: Any, stop_ids: Sequence[int], *, batch_size: int = 64):
+    def __init__(
+        self,
+        model: Any,
+        stop_ids: Sequence[int],
+        *,
+        batch_size: int = 64,
+        interventions: Sequence[Intervention] = (),
+    ):
         self.model = model
+        self.steering = Steering(model, interventions)
         self.batch_size = batch_size
         self.device = next(model.parameters()).device
         self.stop_ids = torch.tensor(sorted(stop_ids), device=self.device)
+
+    def steered(self, interventions: Sequence[Intervention]) -> "TransformersBackend":
+        """The same engine with these interventions in place of its own."""
+        stops = self.stop_ids.tolist()
+        return TransformersBackend(self.model, stops, batch_size=self.batch_size, interventions=interventions)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
         # Lexicographic order puts shared prefixes side by side; within a role the lengths are alike too.
@@ -95,6 +113,7 @@ class TransformersBackend:
         seen = rows.mask.shape[1] - max(r.max_tokens for r in batch)
         step = 0
         while True:
+            self.steering.place(rows.prompts, alive=rows.index >= 0)
             logits = self._forward(rows.ids, rows.mask[:, : seen + step], rows.positions, cache)
             chosen = sample(logits, rows.seeds, step, sampling)
             step += 1
@@ -118,14 +137,16 @@ class TransformersBackend:
 
     def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Cache) -> Tensor:
         """Logits [rows, vocabulary] of the last token of each row."""
-        return self.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
+        # Hooked for this pass alone: what runs between two steps, and after rows that nobody asks for, is not steered.
+        with self.steering.on():
+            return self.model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
 
     def _prefill_shared(self, batch: list[Request]) -> tuple[_Rows, Cache]:
         """Compute each shared prefix once and hand its cache to its rows.
@@ -143,17 +164,21 @@ class TransformersBackend:
         cache = Cache(layers=[PreallocatedLayer(capacity) for _ in decoder_layers(self.model)])
         if width:
             positions = (prefix_mask.cumsum(-1) - 1).clamp(min=0)
+            # A prefix ends before the last token of its prompts.
+            self.steering.place(prefix_mask.sum(-1) + 2)
             self._forward(prefix_ids, prefix_mask, positions, cache)
             keep_rows(cache, owner)
         seen = torch.cat([prefix_mask[owner], suffix_mask], dim=1)
         mask = torch.cat([seen, seen.new_ones(len(batch), new)], dim=1)
+        order = [i for members, _ in groups for i in members]
         return _Rows(
-            index=torch.tensor([i for members, _ in groups for i in members], device=self.device),
+            index=torch.tensor(order, device=self.device),
             mask=mask,
             ids=suffix_ids,
             positions=(seen.cumsum(-1) - 1).clamp(min=0)[:, width:],
-            seeds=torch.tensor([batch[i].seed for members, _ in groups for i in members], device=self.device),
-            limits=torch.tensor([batch[i].max_tokens for members, _ in groups for i in members], device=self.device),
+            seeds=torch.tensor([batch[i].seed for i in order], device=self.device),
+            limits=torch.tensor([batch[i].max_tokens for i in order], device=self.device),
+            prompts=torch.tensor([len(batch[i].prompt_ids) for i in order], device=self.device),
         ), cache
 
     def _groups(self, batch: list[Request]) -> list[tuple[list[int], int]]:

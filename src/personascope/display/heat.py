@@ -24,6 +24,19 @@ def heat_steps(values: np.ndarray, limit: float) -> np.ndarray:
     return (np.sign(scaled) * np.ceil(np.abs(scaled) * HEAT_STEPS)).astype(int)
 
 
+def step_class(step: int) -> str:
+    """The class of a step in a page: p1 to p10 above zero, n1 to n10 below, z at zero."""
+    return f"p{step}" if step > 0 else f"n{-step}" if step < 0 else "z"
+
+
+def step_styles(scope: str) -> str:
+    """The styles of the steps; in `scope` those below zero are underlined too, for eyes and printers without colors."""
+    steps = range(-HEAT_STEPS, HEAT_STEPS + 1)
+    below = ", ".join(f"{scope} .{step_class(step)}" for step in steps if step < 0)
+    colors = "".join(f".{step_class(step)} {{ background: {heat_color(step)}; }}\n" for step in steps)
+    return f"{colors}{below} {{ box-shadow: inset 0 -2px #c2570c; }}\n"
+
+
 def heat_color(step: int) -> str:
     """The color of a step as #rrggbb: orange below zero, white at zero, blue above."""
     return to_hex(HEAT_MAP(0.5 + 0.5 * step / HEAT_STEPS))

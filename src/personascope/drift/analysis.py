@@ -62,7 +62,7 @@ def analyze_in(
     descriptions: Mapping[int, Mapping[str, str | None]] | None = None,
 ) -> DriftResult:
     """`analyze` in a role space made once for many conversations."""
-    _check_activations(activations, roles)
+    check_activations(activations, roles)
     turns = turn_scores(activations, roles, options)
     transitions = transitions_of(turns, roles, options)
     selected = select_transition(transitions, activations.n_turns, options)
@@ -111,7 +111,8 @@ def analyze_in(
     )
 
 
-def _check_activations(activations: TokenActivations, roles: RoleSpace) -> None:
+def check_activations(activations: TokenActivations, roles: RoleSpace) -> None:
+    """UserError where activations are not finite, or of another SAE than the role matrix."""
     if (width := roles.space.shape[1]) != activations.width:
         raise UserError(f"activations have {activations.width} features, the role matrix {width}; use the same SAE")
     if not np.isfinite(activations.values).all():

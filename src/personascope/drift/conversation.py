@@ -58,9 +58,11 @@ def write_run(
     options: DriftOptions,
     outputs: dict[str, str],
     references: pd.DataFrame = NO_TABLE,
+    causal: dict[str, Any] | None = None,
 ) -> None:
     """Write the files of a run, {conversation, summary, ui_bundle, result: path}; where there is no result, its reason
-    stands in each of them. references: role, q25, median, q75 of the roles' own scores, for the figures."""
+    stands in each of them. references: role, q25, median, q75 of the roles' own scores, for the figures; causal: what
+    the summary says of the causal test, where there was one."""
     conversation, result = case.metadata["conversation"], case.result
     run, timestamp = _run(case.metadata, analysis), datetime.now(UTC).isoformat()
     write_json(outputs["conversation"], run.conversation)
@@ -69,6 +71,7 @@ def write_run(
     else:
         content = summary(result, run, timestamp)
         content |= {"status": "ok", "error": None, "overview": overview(result, case.metadata)}
+        content |= {} if causal is None else {"causal": causal}
         write_json(outputs["summary"], content)
         write_json(outputs["ui_bundle"], ui_bundle(result, roles, run_meta(run, options)))
     name, messages = conversation["name"], conversation["messages"]

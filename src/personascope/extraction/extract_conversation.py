@@ -126,7 +126,7 @@ def _token_blocks(
     token_id = torch.tensor(conversation.encoded.ids)[position]
     for start in range(0, len(position), options.chunk_tokens):
         chunk = slice(start, start + options.chunk_tokens)
-        offsets, indices, values = _sparse(sae, at_sae[chunk])
+        offsets, indices, values = sparse_rows(sae, at_sae[chunk])
         n = len(position[chunk])
         residuals = torch.stack([h[chunk].float() for h in layers], 1).cpu() if layers else torch.zeros(n, 0, 0)
         yield TokenBlock(
@@ -141,7 +141,7 @@ def _token_blocks(
         )
 
 
-def _sparse(sae: LoadedSAE, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def sparse_rows(sae: LoadedSAE, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Compressed sparse rows of z = sae.encode(tokens): offsets int64 [n + 1], indices int32, values float32."""
     rows, columns, values = [], [], []
     for block, z in encode_blocks(sae, tokens):

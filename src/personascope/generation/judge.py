@@ -143,12 +143,13 @@ def number_probabilities(tree: NumberTree, chosen: Tensor, digit_mass: Tensor) -
 class LocalJudge:
     """A model of this process as the judge; see `Judge`.
 
+    opening: what its answer is made to begin with ("The score is "), for models that would not begin with a number;
     batch_tokens: tokens of a forward pass at most (one prompt at least). What the prompts of a batch have in common
     at their start (the rubric) is computed once.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, batch_tokens: int = BATCH_TOKENS):
-        self.model, self.tokenizer, self.batch_tokens = model, tokenizer, batch_tokens
+    def __init__(self, model: Any, tokenizer: Any, *, opening: str = "", batch_tokens: int = BATCH_TOKENS):
+        self.model, self.tokenizer, self.opening, self.batch_tokens = model, tokenizer, opening, batch_tokens
         self.device = next(model.parameters()).device
         self.config = model.config.get_text_config()
         kinds = set(getattr(self.config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
@@ -158,7 +159,7 @@ class LocalJudge:
 
     def judge(self, prompts: Sequence[str], top: int) -> Iterator[tuple[int, Judgement]]:
         tree = self.tree(top)
-        asked = [judge_prompt_ids(self.tokenizer, prompt) for prompt in prompts]
+        asked = [judge_prompt_ids(self.tokenizer, prompt, self.opening) for prompt in prompts]
         limit = context_length(self.config)
         room = limit - max(tree.depths) if limit else None
         fitting = []
@@ -175,7 +176,7 @@ class LocalJudge:
     def tree(self, top: int) -> NumberTree:
         """The numbers 0..top as this tokenizer writes them."""
         if top not in self._trees:
-            self._trees[top] = number_tree(self.tokenizer, top)
+            self._trees[top] = number_tree(self.tokenizer, top, self.opening)
         return self._trees[top]
 
     def _batches(self, asked: list[tuple[int, list[int]]], nodes: int) -> Iterator[list[tuple[int, list[int]]]]:
@@ -212,7 +213,7 @@ class LocalJudge:
             inputs |= {"use_cache": False}
         keys = torch.cat([torch.arange(shared, device=self.device).expand(rows, shared), own], dim=1)
         mask = self._mask(_visible(shared, real, tree.sees().to(self.device)), own, keys)
-        logits = self.model(**inputs, attention_mask=mask, logits_to_keep=n + 1).logits.float()
+        logits = self.model(**inputs, attention_mask=mask, use_cache=shared > 0, logits_to_keep=n + 1).logits.float()
         norm = logits.logsumexp(-1)
         after = torch.tensor(tree.parents, device=self.device) + 1  # row 0 is the prompt's last token
         chosen = logits[:, after, nodes[0]] - norm[:, after]

@@ -7,30 +7,25 @@ from personascope.errors import UserError
 from personascope.formats.files import read_json
 
 PLACEHOLDERS = ("question", "answer")
-COHERENCE = (
-    "Rate how well the answer below holds together as text. Judge only the writing: whether its sentences are whole, "
-    "follow from each other, stay with the question's subject and do not repeat themselves or fall apart. Whether "
-    "what it says is right, kind or wise does not count, nor in whose voice it is written.\n\n"
-    "Question put to the model:\n<question>\n{question}\n</question>\n\n"
-    "The model's answer:\n<answer>\n{answer}\n</answer>\n\n"
-    "Scale, a whole number from 0 to 100:\n"
-    "0 - no sense can be made of it.\n"
-    "50 - the sense is there, but gaps, loops or broken sentences get in its way.\n"
-    "100 - it reads as one clear and complete piece.\n\n"
-    "Reply with the number and nothing else."
-)
 SCALE_LINE = re.compile(r"\W{0,3}\d+\W")
 
 
 def read_rubric(path: str | Path) -> str:
-    """The `eval_prompt` of a role or trait file; UserError where a judge could not work with it."""
-    data = read_json(path)
-    rubric = data.get("eval_prompt") if isinstance(data, dict) else None
+    """The `eval_prompt` of a role or trait file, or the whole of a text file; UserError where no judge could use it."""
+    path = Path(path)
+    if path.suffix == ".json":
+        data = read_json(path)
+        rubric = data.get("eval_prompt") if isinstance(data, dict) else None
+    else:
+        try:
+            rubric = path.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: cannot be read: {error}") from None
     if not isinstance(rubric, str) or not rubric.strip():
         raise UserError(f'{path}: has no "eval_prompt", which a judge needs; add one with {{question}} and {{answer}}')
     if missing := [name for name in PLACEHOLDERS if f"{{{name}}}" not in rubric]:
-        raise UserError(f'{path}: "eval_prompt" has no {{{missing[0]}}}, so a judge would not see it')
-    return rubric
+        raise UserError(f"{path}: the prompt for judges has no {{{missing[0]}}}, so a judge would not see it")
+    return rubric.strip()
 
 
 def fill(rubric: str, question: str, answer: str) -> str:

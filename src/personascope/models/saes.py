@@ -21,6 +21,11 @@ THRESHOLDS: dict[str, Callable[[Any], Tensor]] = {
     "StandardSAE": lambda sae: torch.zeros_like(sae.b_enc),
     "JumpReLUSAE": lambda sae: sae.threshold.clamp(min=0),
 }
+# By what an SAE that normalizes each token divides it, and multiplies what it reconstructs.
+INPUT_SCALES: dict[str, Callable[[Tensor], Tensor]] = {
+    "constant_norm_rescale": lambda x: x.norm(dim=-1, keepdim=True) / x.shape[-1] ** 0.5,
+    "layer_norm": lambda x: x.std(dim=-1, keepdim=True),
+}
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,12 @@ class LoadedSAE:
     @property
     def device(self) -> torch.device:
         return self.sae.W_enc.device
+
+    def directions(self, features: Tensor) -> Tensor:
+        """What a unit of each of these features adds to the reconstruction, [k, d_in]."""
+        rows = self.sae.W_dec[features]
+        scaled = getattr(self.sae.cfg, "rescale_acts_by_decoder_norm", False)
+        return rows / rows.norm(dim=-1, keepdim=True) if scaled else rows
 
 
 def load_sae(spec: SAESpec, device: str | torch.device = "cpu") -> LoadedSAE:
@@ -94,6 +105,19 @@ def encode_blocks(sae: LoadedSAE, tokens: Tensor) -> Iterator[tuple[slice, Tenso
         columns = slice(start, start + BLOCK_FEATURES)
         z = (x @ sae.sae.W_enc[:, columns]).add_(sae.sae.b_enc[columns])
         yield columns, z.mul_(z > floor[columns]).float()
+
+
+def encode_features(sae: LoadedSAE, tokens: Tensor, features: Tensor) -> tuple[Tensor, Tensor | None]:
+    """z of some features, float32 [..., k], for tokens [..., d_in]; and the factor [..., 1] by which each token's
+    reconstruction is scaled where the SAE normalizes its inputs (None: 1)."""
+    tokens = tokens.to(sae.device, sae.dtype)
+    scale = INPUT_SCALES.get(sae.sae.cfg.normalize_activations, lambda x: None)(tokens)
+    threshold = THRESHOLDS.get(type(sae.sae).__name__)
+    if threshold is None or not isinstance(sae.sae.activation_fn, torch.nn.ReLU):
+        return sae.sae.encode(tokens)[..., features].float(), scale
+    x = sae.sae.process_sae_in(tokens)
+    z = x @ sae.sae.W_enc[:, features] + sae.sae.b_enc[features]
+    return (z * (z > threshold(sae.sae)[features])).float(), scale
 
 
 def check_fit(sae: LoadedSAE, model: Any) -> None:

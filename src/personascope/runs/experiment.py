@@ -23,6 +23,7 @@ from personascope.formats.roles import (
 )
 from personascope.runs.config import checked_config
 from personascope.runs.conversations import find_all
+from personascope.runs.names import MODEL_SPEC
 from personascope.runs.needs import EMBEDDED, in_json
 from personascope.runs.steering import SteeringFiles
 
@@ -79,6 +80,7 @@ class Experiment(SteeringFiles):
             key = "generation.backend_options.tensor_parallel_size"
             raise UserError(f"config, {key}: {engine_gpus} GPUs, but model.gpus is {self.gpus}")
         self._check_analyses()
+        self.check_judges()
         _ = self.persona_vectors, self.role_filter, self.trait_results, self.decompositions, self.traces
         _ = self.monitor_directions(), self.steering, self.causal
 
@@ -230,7 +232,7 @@ class Experiment(SteeringFiles):
     # ---- for the commands -------------------------------------------------------------------------------------------
 
     def settings(self, results: str) -> dict[str, Any]:
-        """What `personascope status` wants to know of a run; results: the folder of the experiment's results."""
+        """What the commands want to know of a run; results: the folder of the experiment's results."""
         return {
             "experiment": self.name,
             "model": self.model,
@@ -241,4 +243,8 @@ class Experiment(SteeringFiles):
             "analyses": self.analyses,
             "results": results,
             "store": self.config["store"],
+            # What `personascope chat` needs.
+            "model_spec": self.spec("model", *MODEL_SPEC, "device", "device_map"),
+            "sampling": self.spec("generation", "temperature", "top_p", "max_tokens"),
+            "directions": self.config["directions"],
         }

@@ -4,10 +4,12 @@ from functools import cached_property
 from typing import Any
 
 from personascope.errors import UserError
-from personascope.runs.traits import TraitFiles
+from personascope.runs.sweeps import SweepFiles
+
+SUFFIXES = (".json", ".png")  # of a causal test
 
 
-class SteeringFiles(TraitFiles):
+class SteeringFiles(SweepFiles):
     """The files of monitor, steering and causal test, and whether their configuration is right."""
 
     # ---- monitor ----------------------------------------------------------------------------------------------------
@@ -26,36 +28,71 @@ class SteeringFiles(TraitFiles):
         names = self.config["monitor"]["directions"]
         return {name: self.direction_file("monitor.directions", name) for name in names}
 
+    @property
+    def monitor_params(self) -> dict[str, Any]:
+        """What defines a trace, beside the files of its directions."""
+        block, imported = self.config["monitor"], self.config["directions"]
+        how = {
+            name: {key: value for key, value in imported[name].items() if key != "file"}
+            for name in block["directions"]
+            if name in imported
+        }
+        return {"names": block["directions"], "how": how, "layers": block["layers"]}
+
     @cached_property
     def traces(self) -> list[str]:
         suffixes = (".parquet", ".html", ".png")
+        if self.monitored and not self.config["monitor"]["directions"]:
+            raise UserError("config, monitor.directions: conversations are monitored, but no direction is named")
         return [f"<out>/traces/<cell>/{name}{suffix}" for name in self.monitored for suffix in suffixes]
-
-    # ---- steering ---------------------------------------------------------------------------------------------------
-
-    @property
-    def sweeps(self) -> list[str]:
-        return list(self.config["steering"]["sweeps"])
-
-    def sweep(self, name: str) -> dict[str, Any]:
-        """The block of a named sweep."""
-        return self.config["steering"]["sweeps"][name]
-
-    @cached_property
-    def steering(self) -> list[str]:
-        made = [f"<out>/steering/<cell>/{name}/dose_response.{kind}" for name in self.sweeps for kind in ("csv", "png")]
-        capped = self.config["steering"]["capping"]["percentiles"]
-        return made + (["<out>/steering/<cell>/capping/capping.csv"] if capped else [])
 
     # ---- causal test ------------------------------------------------------------------------------------------------
 
     @cached_property
-    def causal(self) -> list[str]:
-        """One verdict a conversation and analysis that is validated."""
+    def validated(self) -> list[tuple[str, str]]:
+        """(analysis, conversation) of each causal test; UserError with the key that is wrong."""
         block = self.config["drift"]["causal"]
         names = list(self.conversations) if block["conversations"] == "all" else block["conversations"]
         if unknown := sorted(set(names) - set(self.conversations)):
             raise UserError(f"config, drift.causal.conversations: {unknown[0]} is no conversation of this experiment")
         if unknown := sorted(set(block["analyses"]) - set(self.analyses)):
             raise UserError(f"config, drift.causal.analyses: {unknown[0]} is no analysis of this experiment")
-        return [f"<out>/causal/<cell>/{name}/{talk}.json" for name in block["analyses"] for talk in names]
+        for name in block["analyses"]:
+            if self.analysis_options(name)["space"] != "sae":
+                raise UserError(
+                    f"config, drift.causal.analyses: {name} has no features to patch; its space is residual"
+                )
+        kept = self.config["extraction"]["residual_layers"]
+        if block["analyses"] and not kept:
+            raise UserError("config, drift.causal: it reads residual axes; name layers in extraction.residual_layers")
+        if missing := sorted(set(block["read_layers"]) - set(kept)):
+            raise UserError(
+                f"config, drift.causal.read_layers: {missing[0]} is not among extraction.residual_layers {kept}"
+            )
+        return [(name, talk) for name in block["analyses"] for talk in names]
+
+    @cached_property
+    def causal(self) -> list[str]:
+        """A verdict and its figure for each of them."""
+        return [f"<out>/causal/<cell>/{name}/{talk}{suffix}" for name, talk in self.validated for suffix in SUFFIXES]
+
+    def causal_test(self, analysis: str, conversation: str) -> list[str]:
+        """The file of the causal test that a drift run repeats the verdict of; none where it is not asked for."""
+        wanted = (analysis, conversation) in self.validated
+        return [f"<out>/causal/<cell>/{analysis}/{conversation}.json"] if wanted else []
+
+    @property
+    def causal_params(self) -> dict[str, Any]:
+        """What defines a causal test, besides the analysis."""
+        block = self.config["drift"]["causal"]
+        sizes = {key: block[key] for key in ("top", "controls", "seeds", "max_tokens", "read_layers")}
+        sampling = self.spec("generation", "temperature", "top_p", "max_model_len", "seed")
+        named = {"model_name": self.model, "too_long": self.config["drift"]["too_long"]}
+        return self.activation_params | sizes | sampling | named
+
+    @cached_property
+    def causal_minutes(self) -> int:
+        """Of one test: the texts of every arm, and as much reading again."""
+        block = self.config["drift"]["causal"]
+        texts = (3 + 2 * block["controls"]) * block["seeds"]
+        return 2 * self.minutes_of(texts, block["max_tokens"])

@@ -5,8 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from personascope.errors import UserError
+from personascope.formats.files import iter_jsonl
 from personascope.formats.traits import list_traits, read_trait, trait_prompts
+from personascope.runs.names import ENGINE, MODEL_SPEC
 from personascope.runs.needs import Needs
+
+# Responses whose label is known by construction: what judges are worth.
+LABELED = "resources/judge/labelled.jsonl"
+JUDGE_KEYS = ("model", "backend", "engine", "opening", "samples", "max_model_len")
+RUBRICS_OF = {"adherence": "roles", "trait": "traits"}
+DEFAULT = "default"
 
 
 class TraitFiles(Needs):
@@ -61,17 +69,42 @@ class TraitFiles(Needs):
     def judge_params(self, name: str) -> dict[str, Any]:
         """What defines a judge's scores."""
         judge = self.config["judges"][name]
-        model = dict(self.spec("model", "id", "revision", "dtype", "trust_remote_code"))
+        model = self.spec("model", *MODEL_SPEC)
         model |= {key: judge[key] for key in ("revision", "dtype") if judge[key] is not None}
         if judge["model"] is not None:
-            model["id"] = judge["model"]
-        return {"host": "model", "model": model, "backend": judge["backend"], "samples": judge["samples"]}
+            model |= {"id": judge["model"], "revision": judge["revision"]}
+        engine = {key: judge["backend_options"][key] for key in ENGINE if key in judge["backend_options"]}
+        own = {key: judge[key] for key in ("backend", "opening", "samples")}
+        values = {"model": model, "engine": engine, **own, **self.spec("generation", "max_model_len")}
+        return {key: values[key] for key in JUDGE_KEYS}
+
+    def check_judges(self) -> None:
+        """UserError names the key of a judge that cannot work."""
+        for name, judge in self.config["judges"].items():
+            where, served = f"config, judges.{name}", judge["backend"] == "chat"
+            if served and "base_url" not in judge["backend_options"]:
+                raise UserError(f"{where}.backend_options.base_url: the backend chat needs it")
+            if served and judge["opening"]:
+                raise UserError(f"{where}.opening: an answer cannot be begun for a chat endpoint; leave it out")
+            if judge["samples"] and not served:
+                raise UserError(f"{where}.samples: {judge['backend']} gives exact probabilities; leave it out")
 
     @cached_property
     def judgements(self) -> list[str]:
         """What each judge is worth, and where there are two, how far they agree."""
-        worth = [f"<out>/judgements/{name}/worth.json" for name in self.judges]
+        worth = [f"<out>/judgements/{name}/worth.{kind}" for name in self.judges for kind in ("json", "png")]
         return worth + (["<out>/judgements/agreement.csv"] if len(self.judges) > 1 else [])
+
+    @cached_property
+    def labeled_rubrics(self) -> dict[str, list[str]]:
+        """The files of the roles and traits whose answers are labeled; none where those answers are not here."""
+        subjects = {"roles": set[str](), "traits": set[str]()}
+        for row in iter_jsonl(LABELED) if self.judges and Path(LABELED).is_file() else ():
+            if row.get("metric") in RUBRICS_OF:
+                subjects[RUBRICS_OF[row["metric"]]].add(str(row.get("subject")))
+        return {
+            folder: [f"resources/{folder}/{one}.json" for one in sorted(names)] for folder, names in subjects.items()
+        }
 
     @property
     def role_filter_judge(self) -> str | None:
@@ -79,9 +112,27 @@ class TraitFiles(Needs):
         name = self.config["aggregation"]["role_filter"]["judge"]
         return None if name is None else self.judge_named("aggregation.role_filter.judge", name)
 
+    @property
+    def judged_roles(self) -> list[str]:
+        """The roles that are filtered: all but the one without a persona."""
+        return [name for name in self.roles if name.strip().lower() != DEFAULT]
+
+    @property
+    def role_judgements(self) -> list[str]:
+        """What the filter's judge says of them."""
+        folder = f"<out>/judgements/{self.role_filter_judge}/responses/{self.mode}/<model>"
+        return [f"{folder}/{role}.parquet" for role in self.judged_roles]
+
+    @property
+    def filtered_matrices(self) -> dict[str, str]:
+        """{space: role matrix} of the responses that the filter keeps."""
+        spaces = ["mean", "max", "mean_of_max"] + (["residual"] if self.config["extraction"]["residual_layers"] else [])
+        return {space: f"<out>/filtered/<cell>/{space}/per_role.npz" for space in spaces}
+
     @cached_property
     def role_filter(self) -> list[str]:
-        return ["<out>/filtered/<cell>/role_filter.csv"] if self.role_filter_judge else []
+        names = ("role_filter.csv", "axis_cosine.csv")
+        return [f"<out>/filtered/<cell>/{name}" for name in names] if self.role_filter_judge else []
 
     # ---- traits -----------------------------------------------------------------------------------------------------
 
@@ -122,7 +173,7 @@ class TraitFiles(Needs):
     @property
     def trait_judged(self) -> dict[str, str]:
         """What the judge says of a trait's responses, and what that judge is worth; nothing where there is no judge."""
-        if (judge := self.trait_judge) is None or not self.traits:
+        if not self.traits or (judge := self.trait_judge) is None:
             return {}
         judgements = f"<out>/judgements/{judge}/traits/<model>/{{trait}}.parquet"
         return {"judgements": judgements, "worth": f"<out>/judgements/{judge}/worth.json"}
@@ -194,8 +245,38 @@ class TraitFiles(Needs):
         known = ["axis", *(f"trait:{t}" for t in self.traits), "role:NAME", *self.config["directions"]]
         raise UserError(f"config, {key}: no direction {name!r}; there are {', '.join(known)}")
 
+    def direction_options(self, name: str) -> dict[str, Any]:
+        """What config says of a direction from a file of others; empty for one of ours."""
+        block = self.config["directions"].get(name, {})
+        return {key: value for key, value in block.items() if key != "file"}
+
+    # ---- decompositions ---------------------------------------------------------------------------------------------
+
     @cached_property
-    def decompositions(self) -> list[str]:
+    def decomposed(self) -> dict[str, str]:
+        """{name in paths: direction} of those that are decomposed; UserError where one is not known."""
+        names: dict[str, str] = {}
         for name in self.config["decompose"]:
             self.direction_file("decompose", name)
-        return [f"<out>/decomposition/<cell>/{name.replace(':', '-')}.csv" for name in self.config["decompose"]]
+            if names.setdefault(name.replace(":", "-"), name) != name:
+                raise UserError(
+                    f"config, decompose: {name!r} and {names[name.replace(':', '-')]!r} have the same files"
+                )
+        return names
+
+    @cached_property
+    def decompositions(self) -> list[str]:
+        """A table and a figure of each direction in SAE features."""
+        return [f"<out>/decomposition/<cell>/{name}.{kind}" for name in self.decomposed for kind in ("csv", "png")]
+
+    @cached_property
+    def targets_mb(self) -> int:
+        """Memory of what comes before: sums of random parts of the responses, and the block sums of one role."""
+        cells = len(self.config["generation"]["variants"]) * self.config["drift"]["uncertainty"]["blocks"]
+        kept = len(self.config["extraction"]["residual_layers"])
+        return 1000 + round((3 * 8 * 100 * self.d_sae + 3 * 4 * cells * (self.d_sae + kept * self.d_model)) / 1e6)
+
+    @cached_property
+    def fit_mb(self) -> int:
+        """Memory of a fit: the SAE, and what is left of 302 directions along each of its rows, twice."""
+        return self.decoder_mb + round(2 * 302 * 4 * self.d_sae / 1e6)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from personascope.display.heat import HEAT_STEPS, heat_color, heat_limit, heat_steps
+from personascope.display.heat import HEAT_STEPS, heat_limit, heat_steps, step_class, step_styles
 from personascope.display.html import escaped, page
 from personascope.display.text import is_byte_level, whole_characters
 from personascope.drift.pages.tokens import TokenValue, merged_values, shown_value
@@ -80,7 +80,7 @@ def heat_html(
     turns = f'<nav class="soft">Score of each turn: {links or "no assistant turn"}</nav>\n'
     said = f'<p class="flag">{escaped(doubt_line(doubt))}</p>\n' if doubt else ""
     body = said + _verdict(verdict) + _legend(limit, kind) + turns + "<main>\n" + "".join(sections) + "</main>\n"
-    return page(title, STYLE + _colors(), body)
+    return page(title, STYLE + step_styles(".k"), body)
 
 
 def _verdict(verdict: Verdict | None) -> str:
@@ -120,24 +120,12 @@ def _spans(runs: list[tuple[str, list[int]]], values: np.ndarray, limit: float, 
     for (text, pieces), value, step in zip(runs, merged.tolist(), heat_steps(merged, limit).tolist(), strict=True):
         shown = escaped(text).replace("\n", "\u21b5\n")
         more = f", {kind.merged} of the {len(pieces)} tokens of the character" if len(pieces) > 1 else ""
-        parts.append(f'<span class="{_step_class(step)}" title="{name} {value:+.3g}{more}">{shown}</span>')
+        parts.append(f'<span class="{step_class(step)}" title="{name} {value:+.3g}{more}">{shown}</span>')
     return "".join(parts)
 
 
-def _step_class(step: int) -> str:
-    return f"p{step}" if step > 0 else f"n{-step}" if step < 0 else "z"
-
-
-def _colors() -> str:
-    """The styles of the steps; tokens below zero are underlined too, for eyes and printers without colors."""
-    steps = range(-HEAT_STEPS, HEAT_STEPS + 1)
-    below = ", ".join(f".k .{_step_class(step)}" for step in steps if step < 0)
-    colors = "".join(f".{_step_class(step)} {{ background: {heat_color(step)}; }}\n" for step in steps)
-    return f"{colors}{below} {{ box-shadow: inset 0 -2px #c2570c; }}\n"
-
-
 def _legend(limit: float, kind: TokenValue) -> str:
-    swatches = "".join(f'<i class="{_step_class(step)}"></i>' for step in range(-HEAT_STEPS, HEAT_STEPS + 1))
+    swatches = "".join(f'<i class="{step_class(step)}"></i>' for step in range(-HEAT_STEPS, HEAT_STEPS + 1))
     name = kind.label.split(":")[0]
     return f"""<div class="legend">
 <div class="row">{swatches}</div>

@@ -1,7 +1,7 @@
 """One conversation under one analysis, by the analysis host, which keeps role spaces and references. No torch."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from personascope.drift.options import DriftOptions
 from personascope.drift.reference import Reference
 from personascope.drift.result_file import NO_TABLE
 from personascope.errors import UserError
+from personascope.formats.causal import read_causal, short
 from personascope.hosting.loaded import Loaded
 from personascope.hosting.progress import Report
 
@@ -22,14 +23,15 @@ WORKING_MB = 350  # the process itself, and one conversation at work
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Files of the conversation's tokens, the role matrix, the reference and the null (where there are any), the four
-    outputs, the analysis and its options; mem_mb: the memory that the job may take, by which the host keeps what it
+    """Files of the conversation's tokens, the role matrix, the reference, the null and the causal test (where there are
+    any), the four outputs, the analysis and its options; mem_mb: the memory that the job may take, by which the host keeps what it
     loaded."""
 
     tokens: str
     matrix: str
     reference: str | None = None
     null: str | None = None
+    causal: list[str] = field(default_factory=list)
     conversation: str
     summary: str
     ui_bundle: str
@@ -59,7 +61,8 @@ def run(loaded: Loaded, report: Report, request: Request) -> None:
         key = ("quartiles", request.reference, written(request.reference), method)
         quartiles = loaded.once(key, lambda: role_quartiles(reference, method))
     outputs = {name: getattr(request, name) for name in ("conversation", "summary", "ui_bundle", "result")}
-    write_run(case, request.analysis, roles, options, outputs, quartiles)
+    tested = short(read_causal(request.causal[0])) if request.causal else None
+    write_run(case, request.analysis, roles, options, outputs, quartiles, tested)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from personascope.backends import ENDPOINTS, Backend, Sampling, make_backend
+from personascope.backends import ENDPOINTS, Backend, Sampling, make_backend, steered
 from personascope.formats.files import content_key, write_jsonl
 from personascope.formats.roles import (
     Prompt,
@@ -22,6 +22,7 @@ from personascope.hosting.operations._model import ModelRequest, identity, model
 from personascope.hosting.progress import Progress, Report
 from personascope.hosting.store import RecordLog, response_log
 from personascope.models.loading import stop_ids
+from personascope.models.steering import Intervention
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +71,22 @@ def run(loaded: Loaded, report: Report, request: Request) -> None:
 
 
 def respond(
-    loaded: Loaded, report: Report, request: TextRequest, prompts: Sequence[Prompt], records: RecordLog
+    loaded: Loaded,
+    report: Report,
+    request: TextRequest,
+    prompts: Sequence[Prompt],
+    records: RecordLog,
+    interventions: Sequence[Intervention] = (),
+    steering: Any = None,
 ) -> None:
-    """Write the responses to prompts of one role or trait; each is in the store as soon as it is finished."""
+    """Write the responses to prompts of one role, trait or sweep; each is in the store as soon as it is finished.
+
+    interventions: what the model is steered by, and steering: what decides them, which belongs into the store's keys.
+    """
     known_tokenizer, name = tokenizer(loaded, request.spec), prompts[0].role
     limits = {"seed": request.seed, "max_tokens": request.max_tokens, "max_model_len": request.max_model_len}
     asked = build_requests(known_tokenizer, prompts, **limits)
-    common = common_key(loaded, request)
+    common = common_key(loaded, request) + ([steering] if interventions else [])
     keys = [
         content_key([common, asdict(one), prompt.role, prompt.prompt_index, prompt.question.id, prompt.messages])
         for prompt, one in zip(prompts, asked, strict=True)
@@ -88,7 +98,8 @@ def respond(
         progress = Progress(report, name, len(missing))
         rows = ([prompts[i] for i in missing], [asked[i] for i in missing], sampling_of(request))
         with records.writer() as append:
-            for index, row in generate(known_tokenizer, engine(loaded, request), *rows):
+            backend = steered(engine(loaded, request), interventions)
+            for index, row in generate(known_tokenizer, backend, *rows):
                 append(keys[missing[index]], row)
                 progress.add(len(row["response_token_ids"]))
     odd: Counter[str] = Counter()

@@ -1,0 +1,1 @@
+"""What steering does: sweeps as dose and response, and capping, from their tables."""

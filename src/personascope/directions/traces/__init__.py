@@ -1,0 +1,1 @@
+"""Figures and pages of traces: what the tokens of a conversation project on directions."""

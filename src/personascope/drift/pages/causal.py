@@ -1,0 +1,104 @@
+"""The causal test as a figure: what each arm does to the turn's own tokens, and to new text, with intervals."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from personascope.display.figure import (
+    BLACK,
+    BLUE,
+    GREY,
+    ORANGE,
+    PALE_GREY,
+    finish,
+    font_text,
+    message_figure,
+    save_figure,
+)
+from personascope.display.paper import PAGE, PAPER_DPI, paper_axes, paper_figure, paper_style
+from personascope.formats.causal import read_causal
+
+ROW, HEAD = 0.22, 0.8  # inches: an arm, and what else the panels need
+ARMS = {
+    "features": "top features, set back",
+    "fell": "  of them: those that fell",
+    "rose": "  of them: those that rose",
+    "matched": "matched features",
+    "random_direction": "random direction",
+    "largest_change": "largest changes",
+}
+SPREAD = 0.5  # of a row, over which the draws of a control are spread
+UNIT = "toward the assistant (standard deviations of tokens)"
+
+
+@paper_style
+def causal_figure(content: Mapping[str, Any]) -> Figure:
+    """Direct effect at later layers, total effect on new text, and the divergence of the next token, an arm a row."""
+    title = f"Causal test: {font_text(content['conversation'], 50)}, {font_text(content['analysis'], 24)}"
+    if content["verdict"] is None:
+        return message_figure(f"No causal test: {content['reason']}.", title)
+    rows = {arm: [row for row in content["direct"] if row["arm"] == arm] for arm in ARMS}
+    places = {arm: float(i) for i, arm in enumerate(arm for arm, found in rows.items() if found)}
+    step, seeds = content["transition"], content["seeds_needed"]
+    subtitle = f"{content['verdict']} (turn {step['prev_turn']} to {step['turn']}, {seeds['used']} seeds): {content['reason']}."
+    notes = [
+        "Bars: 95 % intervals, of direct effects over the turn's tokens, of total effects over paired seeds. A dot a draw. "
+        f"Dashed: {content['fall']['relevant_share']:.0%} of the transition's fall; dotted: all of it.",
+        *content["notes"],
+    ]
+    figure = paper_figure(PAGE, HEAD + ROW * len(places), title, subtitle, notes)
+    grid = figure.add_gridspec(1, 3, width_ratios=(1, 1, 0.7))
+    panels = [paper_axes(figure, grid[0, i]) for i in range(3)]
+    _draw(panels[0], content["direct"], "reading", places)
+    _draw(panels[1], content["total"], "reading", places)
+    _draw(panels[2], content["direct"], "kl", places)
+    panels[0].set_title("Direct: the same tokens, later layers", fontsize=7.5, loc="left")
+    panels[1].set_title("Total: written anew, read without hooks", fontsize=7.5, loc="left")
+    panels[2].set_title("Next token, direct", fontsize=7.5, loc="left")
+    for ax in panels[:2]:
+        ax.axvline(content["fall"]["relevant"], color=GREY, linewidth=0.8, linestyle=(0, (3, 2)), zorder=0)
+        ax.axvline(max(content["fall"]["reading"], 0), color=GREY, linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
+        ax.set_xlabel(UNIT)
+    panels[2].set_xlabel("KL (nats)")
+    _name_rows(panels, places)
+    if not content["layers"]["direct"]:
+        panels[0].text(0.5, 0.5, "no later layer is kept", ha="center", transform=panels[0].transAxes, color=GREY)
+    return finish(figure)
+
+
+def _draw(ax: Axes, rows: list[dict[str, Any]], name: str, places: Mapping[str, float]) -> None:
+    """The effects of one reading, each draw in the row of its arm."""
+    ax.axvline(0, color=BLACK, linewidth=0.6, zorder=0)
+    for arm, place in places.items():
+        found = [row["effects"].get(name) for row in rows if row["arm"] == arm]
+        color = ORANGE if arm in ("features", "fell", "rose") else BLUE
+        for i, effect in enumerate(found):
+            if effect is None:
+                continue
+            y = place + (SPREAD * (i / (len(found) - 1) - 0.5) if len(found) > 1 else 0)
+            if effect["low"] is not None:
+                ax.hlines(y, effect["low"], effect["high"], color=color, linewidth=1.4 if arm == "features" else 0.8)
+            ax.plot(
+                effect["mean"],
+                y,
+                "D" if arm == "features" else "o",
+                color=color,
+                markersize=4 if color == ORANGE else 2.5,
+            )
+
+
+def _name_rows(panels: list[Axes], places: Mapping[str, float]) -> None:
+    for i, ax in enumerate(panels):
+        ax.set_ylim(max(places.values()) + 0.6, -0.6)
+        ax.set_yticks(list(places.values()), [ARMS[arm] for arm in places] if i == 0 else [])
+        ax.tick_params(axis="y", length=0, labelcolor=BLACK)
+        ax.spines["left"].set_visible(False)
+        ax.grid(axis="x", color=PALE_GREY, linewidth=0.4, zorder=0)
+        ax.set_axisbelow(True)
+
+
+def plot_causal(causal: str, png: str, svg: str) -> None:
+    """From the test's JSON to its figure."""
+    save_figure(causal_figure(read_causal(causal)), png, svg, dpi=PAPER_DPI)
