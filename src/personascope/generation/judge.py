@@ -205,12 +205,7 @@ class LocalJudge:
         own = torch.cat([real.cumsum(-1) - 1 + shared, lengths - 1 + depths], dim=1).clamp(min=0)
         inputs: dict[str, Any] = {"input_ids": torch.cat([ids, nodes], dim=1), "position_ids": own}
         if shared:
-            inputs |= {
-                "past_key_values": self._prefix(prompts[0][:shared], shared + width + n, rows),
-                "use_cache": True,
-            }
-        else:
-            inputs |= {"use_cache": False}
+            inputs["past_key_values"] = self._prefix(prompts[0][:shared], shared + width + n, rows)
         keys = torch.cat([torch.arange(shared, device=self.device).expand(rows, shared), own], dim=1)
         mask = self._mask(_visible(shared, real, tree.sees().to(self.device)), own, keys)
         logits = self.model(**inputs, attention_mask=mask, use_cache=shared > 0, logits_to_keep=n + 1).logits.float()
