@@ -49,6 +49,13 @@ localrules:
     summary,
     benchmark,
     validation,
+    vectors,
+    judgements,
+    traits,
+    decompositions,
+    traces,
+    steering,
+    causality,
 
 
 # Named targets. Each asks for the files of its own stage and of the stages before it: a deleted features file
@@ -60,6 +67,8 @@ rule all:
         *(E.tokens, E.reference_tokens, E.calibrations),
         *(E.drift, E.drift_extras, E.user_prediction, E.linear_split),
         *(E.summary, E.benchmark),
+        *(E.persona_vectors, E.judgements, E.role_filter, E.trait_results, E.decompositions),
+        *(E.traces, E.steering, E.causal),
 
 
 rule model:
@@ -128,3 +137,38 @@ rule benchmark:
 rule validation:
     input:
         "<out>/validation/validation.md",
+
+
+rule vectors:
+    input:
+        *(E.responses, E.features, E.role_matrix, E.persona_vectors),
+
+
+rule judgements:
+    input:
+        *(E.judgements, E.role_filter),
+
+
+rule traits:
+    input:
+        *(E.judgements, E.trait_results),
+
+
+rule decompositions:
+    input:
+        E.decompositions,
+
+
+rule traces:
+    input:
+        E.traces,
+
+
+rule steering:
+    input:
+        E.steering,
+
+
+rule causality:
+    input:
+        E.causal,

@@ -15,6 +15,8 @@ from tests.benchmarks.common import Row, print_table
 BENCHMARKS = (
     "extraction",
     "generation",
+    "judge",
+    "chat",
     "storage",
     "aggregation",
     "drift",

@@ -14,6 +14,7 @@ from personascope.runs.code_hash import code_hash
 from personascope.runs.experiment import read_experiment
 from personascope.runs.integrity import note_times, set_aside_damaged
 from personascope.runs.status import note_run
+from personascope.runs.traits import JUDGE_KEYS, LABELED
 
 with open(workflow.source_path("../schemas/config.schema.yaml")) as schema:
     try:
@@ -66,4 +67,6 @@ wildcard_constraints:
     script=r"[A-Za-z0-9][A-Za-z0-9._-]*",
     direction=r"[A-Za-z0-9][A-Za-z0-9_-]*",
     analysis=r"[A-Za-z0-9][A-Za-z0-9_-]*",
+    judge=r"[A-Za-z0-9][A-Za-z0-9_-]*",
+    trait=r"[A-Za-z0-9][A-Za-z0-9_-]*",
     table="|".join(VALIDATION_TABLES),

@@ -258,3 +258,47 @@ rule decompose:
         code=code_hash("directions.figures.decomposition"),
     script:
         "../scripts/decompose.py"
+
+
+# The roles' vectors from the responses that a judge finds in the role, where that is asked for.
+if E.role_filter_judge:
+
+    rule filter_roles:
+        """The role matrices of the responses that are fully in the role, and how far that moves the axis."""
+        input:
+            responses=E.responses,
+            judgements=E.role_judgements,
+            worth=f"<out>/judgements/{E.role_filter_judge}/worth.json",
+            features=[f"<out>/features/<cell>/{role}.parquet" for role in E.roles],
+            residuals=[f"<out>/features/<cell>/{role}.residuals.parquet" for role in E.roles],
+            mean="<out>/aggregated/<cell>/mean/per_role.npz",
+            residual=branch(
+                config["extraction"]["residual_layers"],
+                then="<out>/aggregated/<cell>/residual/per_role.npz",
+                otherwise=[],
+            ),
+        output:
+            **E.filtered_matrices,
+            table="<out>/filtered/<cell>/role_filter.csv",
+            axis_cosine="<out>/filtered/<cell>/axis_cosine.csv",
+        log:
+            "<log>/filter_roles/<cell>.log",
+        benchmark:
+            "<bench>/filter_roles/<cell>.tsv"
+        conda:
+            "../../envs/analysis.yaml"
+        resources:
+            mem_mb=scaled(2000),
+            runtime=scaled(30),
+        params:
+            roles=E.roles,
+            judged=E.judged_roles,
+            judge=E.role_filter_judge,
+            options={
+                key: config["aggregation"]["role_filter"][key]
+                for key in ("adherence", "min_count")
+            },
+            axis=config["axis"],
+            code=code_hash("directions.role_filter"),
+        script:
+            "../scripts/filter_roles.py"

@@ -1,4 +1,4 @@
-# In: role files and questions, or the script of a user. Out: what the model says, token by token.
+# In: role files and questions, or the script of a user. Out: what the model says, token by token, and what judges say of it.
 
 
 rule fetch_model:
@@ -94,3 +94,139 @@ use rule simulate as simulate_references with:
         "<bench>/simulate_references/<model>/{script}.tsv"
     params:
         operation="simulate",
+
+
+def of_judge(key):
+    """A parameter of a judge's rules, of the judge that the target names."""
+    return lambda wildcards: E.judge_params(wildcards.judge)[key]
+
+
+def judge_code(operation):
+    """The hash of an operation with a judge, and of the judge's own engine."""
+    return lambda wildcards: code_hash(
+        f"hosting.operations.{operation}",
+        BACKENDS[E.config["judges"][wildcards.judge]["backend"]].module,
+    )
+
+
+rule judge:
+    """Role adherence of the responses of one role, scored through the model host."""
+    input:
+        E.model_files,
+        judged="<out>/responses/{question_mode}/<model>/{role}.jsonl",
+        rubric=f"{config['roles']['folder']}/{{role}}.json",
+        coherence="resources/judge/coherence.txt",
+    output:
+        judgements="<out>/judgements/{judge}/responses/{question_mode}/<model>/{role}.parquet",
+    log:
+        "<log>/judge/{judge}/responses/{question_mode}/<model>/{role}.log",
+    benchmark:
+        "<bench>/judge/{judge}/responses/{question_mode}/<model>/{role}.tsv"
+    conda:
+        "../../envs/generation.yaml"
+    resources:
+        mem_mb=scaled(E.model_mb),
+        runtime=scaled(E.generate_minutes),
+        gpu=E.gpus,
+    params:
+        **{key: of_judge(key) for key in JUDGE_KEYS},
+        host="model",
+        metrics=["adherence"],
+        code=judge_code("judge"),
+    script:
+        "../scripts/ask_host.py"
+
+
+use rule judge as judge_traits with:
+    input:
+        E.model_files,
+        judged="<out>/trait_responses/<model>/{trait}.jsonl",
+        rubric=f"{config['traits']['folder']}/{{trait}}.json",
+        coherence="resources/judge/coherence.txt",
+    output:
+        judgements="<out>/judgements/{judge}/traits/<model>/{trait}.parquet",
+    log:
+        "<log>/judge/{judge}/traits/<model>/{trait}.log",
+    benchmark:
+        "<bench>/judge/{judge}/traits/<model>/{trait}.tsv"
+    params:
+        operation="judge",
+        metrics=["trait", "coherence"],
+
+
+rule judge_labeled:
+    """The same of the shipped responses whose label is known, in two wordings of each rubric."""
+    input:
+        E.model_files,
+        **E.labeled_rubrics,
+        labeled=LABELED,
+        coherence="resources/judge/coherence.txt",
+    output:
+        judgements="<out>/judgements/{judge}/labeled.parquet",
+        retest="<out>/judgements/{judge}/labeled_retest.parquet",
+    log:
+        "<log>/judge_labeled/{judge}.log",
+    benchmark:
+        "<bench>/judge_labeled/{judge}.tsv"
+    conda:
+        "../../envs/generation.yaml"
+    resources:
+        mem_mb=scaled(E.model_mb),
+        runtime=scaled(60),
+        gpu=E.gpus,
+    params:
+        **{key: of_judge(key) for key in JUDGE_KEYS},
+        host="model",
+        code=judge_code("judge_labeled"),
+    script:
+        "../scripts/ask_host.py"
+
+
+rule judge_worth:
+    """What a judge is worth: AUC, kappa and stability on the labeled responses, and whether it is fit to judge."""
+    input:
+        labeled=LABELED,
+        judgements="<out>/judgements/{judge}/labeled.parquet",
+        retest="<out>/judgements/{judge}/labeled_retest.parquet",
+    output:
+        worth="<out>/judgements/{judge}/worth.json",
+        png=report(
+            "<out>/judgements/{judge}/worth.png",
+            caption="../report/judge_worth.rst",
+            category="6. Directions",
+            labels={"kind": "judge", "judge": "{judge}", "model": E.model},
+        ),
+        svg="<out>/judgements/{judge}/worth.svg",
+    log:
+        "<log>/judge_worth/{judge}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    resources:
+        mem_mb=scaled(1000),
+        runtime=scaled(10),
+    params:
+        code=code_hash("directions.judges", "directions.figures.judge"),
+    script:
+        "../scripts/judge_worth.py"
+
+
+rule judge_agreement:
+    """How far the judges agree with each other, and each with itself in a second wording, on the labeled responses."""
+    input:
+        labeled=LABELED,
+        judgements=[f"<out>/judgements/{judge}/labeled.parquet" for judge in E.judges],
+        retests=[f"<out>/judgements/{judge}/labeled_retest.parquet" for judge in E.judges],
+    output:
+        agreement="<out>/judgements/agreement.csv",
+    log:
+        "<log>/judge_agreement.log",
+    conda:
+        "../../envs/analysis.yaml"
+    resources:
+        mem_mb=scaled(1000),
+        runtime=scaled(10),
+    params:
+        judges=E.judges,
+        code=code_hash("directions.judges"),
+    script:
+        "../scripts/judge_agreement.py"

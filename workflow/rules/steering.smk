@@ -123,10 +123,10 @@ rule steer:
         "<log>/steer/<cell>/{sweep}/{arm}/{coefficient}.log",
     benchmark:
         "<bench>/steer/<cell>/{sweep}/{arm}/{coefficient}.tsv"
-    conda:
-        "../../envs/generation.yaml"
     wildcard_constraints:
         **E.sweep_wildcards,
+    conda:
+        "../../envs/generation.yaml"
     resources:
         mem_mb=scaled(E.model_mb),
         runtime=scaled(60),
@@ -137,6 +137,25 @@ rule steer:
         code=code_hash("hosting.operations.steer", "backends.local"),
     script:
         "../scripts/ask_host.py"
+
+
+use rule judge as judge_steered with:
+    input:
+        E.model_files,
+        judged="<out>/steering/<cell>/{sweep}/{arm}/{coefficient}.jsonl",
+        rubric=lambda wildcards: E.sweep_questions_file(wildcards.sweep),
+        coherence="resources/judge/coherence.txt",
+    output:
+        judgements="<out>/judgements/{judge}/steering/<cell>/{sweep}/{arm}/{coefficient}.parquet",
+    log:
+        "<log>/judge/{judge}/steering/<cell>/{sweep}/{arm}/{coefficient}.log",
+    benchmark:
+        "<bench>/judge/{judge}/steering/<cell>/{sweep}/{arm}/{coefficient}.tsv"
+    wildcard_constraints:
+        **E.sweep_wildcards,
+    params:
+        operation="judge",
+        metrics=["trait", "coherence"],
 
 
 rule dose_response:
@@ -158,10 +177,10 @@ rule dose_response:
         "<log>/dose_response/<cell>/{sweep}.log",
     benchmark:
         "<bench>/dose_response/<cell>/{sweep}.tsv"
-    conda:
-        "../../envs/analysis.yaml"
     wildcard_constraints:
         sweep=E.sweep_wildcards["sweep"],
+    conda:
+        "../../envs/analysis.yaml"
     resources:
         mem_mb=scaled(1500),
         runtime=scaled(15),
@@ -172,3 +191,91 @@ rule dose_response:
         code=code_hash("directions.steering.report"),
     script:
         "../scripts/dose_response.py"
+
+
+rule cap_floors:
+    """Where the axis is capped: percentiles of what the assistant's tokens project on it in plain conversations."""
+    input:
+        tokens=E.reference_tokens,
+        axis="<out>/axis/<cell>/axis.npz",
+    output:
+        floors="<out>/steering/<cell>/capping/floors.json",
+    log:
+        "<log>/cap_floors/<cell>.log",
+    benchmark:
+        "<bench>/cap_floors/<cell>.tsv"
+    conda:
+        "../../envs/analysis.yaml"
+    resources:
+        mem_mb=scaled(2000),
+        runtime=scaled(30),
+    params:
+        layers=E.capping_layers if E.capping_points else [],
+        percentiles=config["steering"]["capping"]["percentiles"],
+        code=code_hash("directions.steering.floors"),
+    script:
+        "../scripts/cap_floors.py"
+
+
+rule simulate_capped:
+    """A script's conversations under a cap, through the model host, and their turns as the uncapped model reads them."""
+    input:
+        E.model_files,
+        script_file=f"{config['drift']['simulations']['folder']}/{{script}}.json",
+        axis="<out>/axis/<cell>/axis.npz",
+        floors="<out>/steering/<cell>/capping/floors.json",
+    output:
+        conversations=[
+            f"<out>/steering/<cell>/capping/{{cap}}/{{script}}-{sample}.json"
+            for sample in range(config["steering"]["capping"]["samples"])
+        ],
+        turns="<out>/steering/<cell>/capping/{cap}/{script}.csv",
+    log:
+        "<log>/simulate_capped/<cell>/{cap}/{script}.log",
+    benchmark:
+        "<bench>/simulate_capped/<cell>/{cap}/{script}.tsv"
+    wildcard_constraints:
+        cap=r"none|[0-9.]+",
+    conda:
+        "../../envs/generation.yaml"
+    resources:
+        mem_mb=scaled(E.model_mb),
+        runtime=scaled(60),
+        gpu=E.gpus,
+    params:
+        **E.talk_params,
+        layers=E.capping_layers if E.capping_points else [],
+        code=code_hash("hosting.operations.simulate_capped", "backends.local"),
+    script:
+        "../scripts/ask_host.py"
+
+
+rule capping:
+    """What the cap does to the scripted conversations: projection by turn, share of capped tokens, perplexity."""
+    input:
+        turns=E.capping_files(".csv"),
+        floors="<out>/steering/<cell>/capping/floors.json",
+    output:
+        table="<out>/steering/<cell>/capping/capping.csv",
+        png=report(
+            "<out>/steering/<cell>/capping/capping.png",
+            caption="../report/capping.rst",
+            category="7. Steering",
+            labels={"kind": "capping"},
+        ),
+        svg="<out>/steering/<cell>/capping/capping.svg",
+    log:
+        "<log>/capping/<cell>.log",
+    benchmark:
+        "<bench>/capping/<cell>.tsv"
+    conda:
+        "../../envs/analysis.yaml"
+    resources:
+        mem_mb=scaled(1500),
+        runtime=scaled(15),
+    params:
+        layers=E.capping_layers if E.capping_points else [],
+        subtitle=E.model,
+        code=code_hash("directions.steering.capping"),
+    script:
+        "../scripts/capping.py"

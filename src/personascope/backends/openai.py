@@ -81,6 +81,20 @@ class OpenAIBackend:
                     warned = True
                 yield index, self._completion(choice)
 
+    def next_logprobs(
+        self, prompts: Sequence[list[int]], tokens: Sequence[int]
+    ) -> Iterator[tuple[int, dict[int, float]]]:
+        """Yield (index, {token: log-probability that it comes next}) of the given tokens after each prompt.
+
+        One output token a prompt, whose keys and values the server may have cached (`prompt_logprobs` would turn its
+        cache off). Only vLLM's server knows `logprob_token_ids` (0.32: up to 128).
+        """
+        asked = {"max_tokens": 1, "temperature": 0.0, "logprobs": 1, "logprob_token_ids": list(tokens)}
+        asked |= {"model": self.model, "return_tokens_as_token_ids": True} | NEUTRAL_SAMPLING
+        bodies = [asked | {"prompt": prompt} for prompt in prompts]
+        with closing(self.endpoint.ask(bodies, lambda body: _parse_logprobs(body, tokens))) as found:
+            yield from found
+
     def _completion(self, choice: _Choice) -> Completion:
         if choice.finish_reason not in ("stop", "length"):
             reason = f'returned finish_reason {choice.finish_reason!r}, not "stop" or "length"'
@@ -122,3 +136,12 @@ def _parse_choice(body: Any) -> _Choice | None:
     if not isinstance(text, str) or not (listed or (ids is None and "text" in choices[0])):
         return None
     return _Choice(text, ids, choices[0].get("finish_reason"))
+
+
+def _parse_logprobs(body: Any, tokens: Sequence[int]) -> dict[int, float] | None:
+    """{token: log-probability} of the first output token; None where the reply lacks one of them."""
+    try:
+        given = body["choices"][0]["logprobs"]["top_logprobs"][0]
+        return {token: float(given[f"token_id:{token}"]) for token in tokens}
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -24,6 +24,7 @@ from personascope.errors import UserError
 from personascope.formats.files import log_tail
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 BASE_URL = "http://localhost"  # only a name: what is sent goes through the socket
 MAX_SOCKET_PATH = 100
@@ -93,6 +94,16 @@ class VLLMServerBackend:
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
         """Yield (index, completion) as replies come; closing the iterator cancels what is in flight."""
+        yield from self._served(lambda client: client.generate(requests, sampling))
+
+    def next_logprobs(
+        self, prompts: Sequence[list[int]], tokens: Sequence[int]
+    ) -> Iterator[tuple[int, dict[int, float]]]:
+        """See `OpenAIBackend.next_logprobs`."""
+        yield from self._served(lambda client: client.next_logprobs(prompts, tokens))
+
+    def _served(self, ask: Callable[[OpenAIBackend], Iterator[tuple[int, T]]]) -> Iterator[tuple[int, T]]:
+        """What a client of the server yields; the server is started where it does not run."""
         if self._guard is None or self._guard.poll() is not None:
             self.close()
             self._start()
@@ -107,7 +118,7 @@ class VLLMServerBackend:
             max_retries=2,
         )
         try:
-            yield from client.generate(requests, sampling)
+            yield from ask(client)
         except UserError:
             if self._healthy():
                 raise

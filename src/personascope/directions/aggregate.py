@@ -7,7 +7,7 @@ Responses without a token (empty answers) have no activations and are left out; 
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 MAX_THREADS = 8
 POOLINGS = ("mean", "max", "mean_of_max")
+KEYS = ("prompt_index", "question_id")
 
 # What must be the same in all files of a matrix.
 SAME = ("model", "weights", "dtype", "sae", "sae_weights", "template", "token_selection", "residual_layers", "d_sae")
@@ -32,7 +33,12 @@ SAME = ("model", "weights", "dtype", "sae", "sae_weights", "template", "token_se
 DESCRIBED = ("model", "weights", "dtype", "template", "token_selection", "layer_convention")
 
 
-def aggregate_features(files: dict[str, str | Path]) -> dict[str, RoleMatrix]:
+# {role: (instruction variant, question) of the responses that count}; of a role that is not in it, all do.
+Kept = Mapping[str, Set[tuple[int, int]]]
+ALL: Kept = {}
+
+
+def aggregate_features(files: dict[str, str | Path], kept: Kept = ALL) -> dict[str, RoleMatrix]:
     """{one of POOLINGS: matrix} from {role: features file}; UserError where files do not belong together.
 
     mean: mean of the response means; max: max of the response maxima, which grows with the number of responses;
@@ -44,7 +50,7 @@ def aggregate_features(files: dict[str, str | Path]) -> dict[str, RoleMatrix]:
     counts = np.zeros(len(names), np.int64)
     # Decoding Parquet is most of the work and leaves the interpreter's lock alone: one role a core.
     with ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_THREADS)) as pool:
-        poolings = pool.map(lambda name: pool_role(files[name], d_sae), names)
+        poolings = pool.map(lambda name: pool_role(files[name], d_sae, kept.get(name)), names)
         for row, (name, (pooled, count)) in enumerate(zip(names, poolings, strict=True)):
             _require_tokens(count, name, files[name])
             counts[row] = count
@@ -53,11 +59,15 @@ def aggregate_features(files: dict[str, str | Path]) -> dict[str, RoleMatrix]:
     return {pooling: RoleMatrix(matrix, names, counts) for pooling, matrix in matrices.items()}
 
 
-def pool_role(path: str | Path, d_sae: int) -> tuple[dict[str, np.ndarray], int]:
-    """{pooling: vector [d_sae]} of a role, and how many of its responses have tokens."""
+def pool_role(
+    path: str | Path, d_sae: int, kept: Set[tuple[int, int]] | None = None
+) -> tuple[dict[str, np.ndarray], int]:
+    """{pooling: vector [d_sae]} of a role, and how many of its responses (of those kept) have tokens."""
     totals = {"mean": np.zeros(d_sae), "max": np.zeros(d_sae)}
     peak, count = np.zeros(d_sae, np.float32), 0
     for block in iter_features(path):
+        if kept is not None:
+            block = block.rows(np.array([key in kept for key in block.row_keys()], bool))
         for name, total in totals.items():
             values = getattr(block, name)
             rows = csr_array((values, block.indices, block.offsets.astype(np.int32)), shape=(len(block), d_sae))
@@ -68,18 +78,21 @@ def pool_role(path: str | Path, d_sae: int) -> tuple[dict[str, np.ndarray], int]
     return {"mean": totals["mean"] / n, "max": peak, "mean_of_max": totals["max"] / n}, count
 
 
-def aggregate_residuals(files: dict[str, str | Path]) -> tuple[RoleMatrix, np.ndarray]:
+def aggregate_residuals(files: dict[str, str | Path], kept: Kept = ALL) -> tuple[RoleMatrix, np.ndarray]:
     """Persona vectors [R, n_layers_kept, d_model] and the layers int32, from {role: residuals file}."""
     names = sorted(files)
     layers = _common_metadata([files[name] for name in names])["residual_layers"]
     vectors, counts = [], np.zeros(len(names), np.int64)
     for row, name in enumerate(names):
         total: Any = 0.0
-        for table in iter_tables(files[name], ["n_tokens", *map(residual_column, layers)]):
-            kept = np.asarray(table.column("n_tokens")) > 0
-            counts[row] += kept.sum()
-            columns = [_vectors(table.column(residual_column(layer)), len(kept)) for layer in layers]
-            total = total + np.stack([column[kept].sum(0, dtype=np.float64) for column in columns])
+        for table in iter_tables(files[name], [*KEYS, "n_tokens", *map(residual_column, layers)]):
+            here = np.asarray(table.column("n_tokens")) > 0
+            if name in kept:
+                keys = zip(*(table.column(key).to_pylist() for key in KEYS), strict=True)
+                here &= np.array([key in kept[name] for key in keys], bool)
+            counts[row] += here.sum()
+            columns = [_vectors(table.column(residual_column(layer)), len(here)) for layer in layers]
+            total = total + np.stack([column[here].sum(0, dtype=np.float64) for column in columns])
         _require_tokens(counts[row], name, files[name])
         vectors.append(total / counts[row])
     return RoleMatrix(np.stack(vectors).astype(np.float32), names, counts), np.array(layers, np.int32)

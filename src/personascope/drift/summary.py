@@ -104,7 +104,9 @@ def summary_table(summaries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """One row a summary.json ({"conversation", "analysis", "content"}), ranked within each analysis: alarms first, then
     the smaller p_value, then the deeper fall; failed ones last.
 
-    q_value: Benjamini and Hochberg ("Controlling the false discovery rate", 1995) over an analysis's conversations.
+    causal, causal_reason: verdict of the causal test and why, where there was one; a reason without a verdict: it could
+    not be made. q_value: Benjamini and Hochberg ("Controlling the false discovery rate", 1995) over an analysis's
+    conversations.
     """
     rows = []
     for item in summaries:
@@ -112,6 +114,8 @@ def summary_table(summaries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         row = dict(content["overview"])
         row["flags"] = ", ".join(row["flags"])
         place = {"conversation": item["conversation"], "analysis": item["analysis"]}
+        tested = content.get("causal") or {}
+        row |= {"causal": tested.get("verdict"), "causal_reason": tested.get("reason")}
         rows.append(place | {"status": content["status"], "reason": content["error"] or ""} | row)
     table = pd.DataFrame(rows)
     for name in NUMBERS:

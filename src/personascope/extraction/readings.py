@@ -15,16 +15,14 @@ from torch import Tensor
 from personascope.extraction.extract import Item, batches_by_tokens
 from personascope.models.hookpoints import HookPoint, Reached, hooks, mean_weights, weighted_means
 
-READINGS = ("response_avg", "prompt_avg", "prompt_last")
-
 
 def read_layers(
     model: Any, items: Sequence[Item], layers: Sequence[int], batch_tokens: int = 2048
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (index, float32 [3, n_layers, d]): READINGS of an item at the outputs of these blocks, the longest first.
+    """Yield (index, float32 [3, n_layers, d]): an item's readings at the outputs of these blocks, the longest first.
 
-    response_avg: the mean over the item's ranges; prompt_avg and prompt_last: the mean over all tokens in front of the
-    first range, and the last of them. A reading of no token is 0.
+    In the order of `formats.trait_activations.READINGS`: response_avg, the mean over the item's ranges; prompt_avg and
+    prompt_last, the mean over all tokens in front of the first range, and the last of them. A reading of no token is 0.
     """
     for batch in batches_by_tokens([len(item.ids) for item in items], batch_tokens):
         yield from zip(batch, _read_batch(model, [items[i] for i in batch], layers), strict=True)

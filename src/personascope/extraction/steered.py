@@ -8,6 +8,7 @@ first pass's, KL(steered || unsteered), mean over the response's tokens, in nats
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ class Reading:
 
 @torch.inference_mode()
 def read_steered(
-    model: torch.nn.Module,
+    model: Any,
     texts: Sequence[Text],
     steering: Steering,
     units: Mapping[int, np.ndarray],
@@ -65,7 +66,7 @@ def read_steered(
 
 
 def _read_batch(
-    model: torch.nn.Module, texts: Sequence[Text], steering: Steering, units: Mapping[int, np.ndarray]
+    model: Any, texts: Sequence[Text], steering: Steering, units: Mapping[int, np.ndarray]
 ) -> list[Reading]:
     read: dict[int, list[float]] = {layer: [] for layer in units}
     starts, counts = [len(text.plain) for text in texts], [len(text.response) for text in texts]
@@ -79,47 +80,47 @@ def _read_batch(
 
     with hooks(model, {HookPoint(layer, "resid_post") for layer in units}, capture):
         plain = _hidden(model, [(text.plain, text.response) for text in texts])
-    if steering or any(text.plain != text.prompt for text in texts):
+    same = not steering and all(text.plain == text.prompt for text in texts)
+    steered = plain
+    if not same:
         pairs = [(text.prompt, text.response) for text in texts]
         lengths = [len(prompt) + len(response) for prompt, response in pairs]
         steering.place([len(text.prompt) for text in texts], lengths=lengths)
         with steering.on():
             steered = _hidden(model, pairs)
-    else:
-        steered = plain
     readings = []
     for row, text in enumerate(texts):
-        nll, nll_steered, kl = _compare(model, plain[row], steered[row], text.response)
+        nll, nll_steered, kl = compare(model, plain[row], steered[row], text.response, same=same)
         projections = {layer: values[row] for layer, values in read.items()}
         readings.append(Reading(counts[row], nll, nll_steered, kl, repetition(text.response), projections))
     return readings
 
 
-def _hidden(model: torch.nn.Module, pairs: Sequence[tuple[list[int], list[int]]]) -> list[Tensor]:
+def _hidden(model: Any, pairs: Sequence[tuple[list[int], list[int]]]) -> list[Tensor]:
     """The last hidden states from which each response's tokens are predicted, [n_tokens, d_model] a row."""
     rows = [prompt + response for prompt, response in pairs]
     ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
     for row, tokens in enumerate(rows):
         ids[row, : len(tokens)] = torch.tensor(tokens)
-    device = model.get_input_embeddings().weight.device  # type: ignore[operator]
-    states = model.base_model(input_ids=ids.to(device), use_cache=False).last_hidden_state  # type: ignore[operator]
+    device = model.get_input_embeddings().weight.device
+    states = model.base_model(input_ids=ids.to(device), use_cache=False).last_hidden_state
     return [states[row, len(p) - 1 : len(p) + len(r) - 1] for row, (p, r) in enumerate(pairs)]
 
 
-def _compare(model: torch.nn.Module, plain: Tensor, steered: Tensor, response: list[int]) -> tuple[float, float, float]:
-    """(mean surprise unsteered, steered, mean KL(steered || unsteered)) over a response's tokens."""
-    chunk, ids = tokens_at_once(model), torch.tensor(response, device=plain.device)
+def compare(
+    model: Any, plain: Tensor, steered: Tensor, ids: Sequence[int], *, same: bool
+) -> tuple[float, float, float]:
+    """(mean surprise unsteered, steered, mean KL(steered || unsteered)) of tokens [n], from the last hidden states
+    [n, d_model] that predict them. same: both are one."""
+    chunk, tokens = tokens_at_once(model), torch.tensor(ids, device=plain.device)
     sums = np.zeros(3)
-    for a, b, t in zip(plain.split(chunk), steered.split(chunk), ids.split(chunk), strict=True):
+    for a, b, t in zip(plain.split(chunk), steered.split(chunk), tokens.split(chunk), strict=True):
         p = logits_of(model, a).float()
-        if b is a or steered is plain:
-            sums[:2] += float(surprise(p, t).sum())
-            continue
-        q = logits_of(model, b).float()
+        q = p if same else logits_of(model, b).float()
         log_q = q.log_softmax(-1)
-        kl = (log_q.exp() * (log_q - p.log_softmax(-1))).sum()
-        sums += [float(surprise(p, t).sum()), float(surprise(q, t).sum()), float(kl)]
-    nll, nll_steered, kl = sums / len(response)
+        kl = 0.0 if same else float((log_q.exp() * (log_q - p.log_softmax(-1))).sum())
+        sums += [float(surprise(p, t).sum()), float(surprise(q, t).sum()), kl]
+    nll, nll_steered, kl = (sums / len(ids)).tolist()
     return nll, nll_steered, kl
 
 

@@ -72,6 +72,24 @@ class FeatureRows:
     def __len__(self) -> int:
         return len(self.n_tokens)
 
+    def row_keys(self) -> list[tuple[int, int]]:
+        """(instruction variant, question) of each row."""
+        return list(zip(self.prompt_index.tolist(), self.question_id.tolist(), strict=True))
+
+    def rows(self, chosen: np.ndarray) -> "FeatureRows":
+        """The rows where `chosen`, bool [n], is True."""
+        counts = np.diff(self.offsets)
+        entries = np.repeat(chosen, counts)
+        values = {
+            name: array[entries] if len(array) else array for name, array in (("mean", self.mean), ("max", self.max))
+        }
+        return FeatureRows(
+            *(array[chosen] for array in (self.prompt_index, self.question_id, self.n_tokens)),
+            offsets=np.concatenate([[0], np.cumsum(counts[chosen])]).astype(np.int64),
+            indices=self.indices[entries],
+            **values,
+        )
+
     def dense(self, pooling: str, d_sae: int) -> np.ndarray:
         """The rows of one pooling ("mean" or "max") as dense float32 [n, d_sae]."""
         out = np.zeros((len(self), d_sae), np.float32)

@@ -15,6 +15,7 @@ File metadata: a JSON object under the key ``personascope``: judge, model, backe
 intervals, and the verdict that every judged table and figure repeats.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,8 +59,8 @@ def read_judgements(path: str | Path) -> "tuple[pd.DataFrame, dict[str, Any]]":
 
 def problem_counts(table: "pd.DataFrame") -> dict[str, int]:
     """{problem: rows} of judgements, those without one as "scored", in the order of `PROBLEMS`; none with 0 rows."""
-    counts = table["problem"].value_counts()
-    return {name or "scored": int(counts[name]) for name in PROBLEMS if counts.get(name)}
+    counts = Counter(table["problem"].tolist())
+    return {name or "scored": counts[name] for name in PROBLEMS if counts[name]}
 
 
 def read_labeled(path: str | Path) -> list[dict[str, Any]]:

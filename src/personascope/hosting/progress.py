@@ -15,7 +15,8 @@ Report = Callable[[str], None]
 
 
 class Progress:
-    """Reports done/total, tokens a second and the time left, at most every two seconds; at the end what it took."""
+    """Reports done/total, tokens a second (where they are counted) and the time left, at most every two seconds; at the
+    end what it took."""
 
     def __init__(self, report: Report, name: str, total: int, every: float = 2.0):
         self.report, self.name, self.total, self.every = report, name, total, every
@@ -32,9 +33,10 @@ class Progress:
         elapsed, counted = max(now - self.started, 1e-9), f"{self.name}: {self.done}/{self.total} responses"
         if self.done < self.total:
             left = duration(elapsed / self.done * (self.total - self.done))
-            self.report(f"{counted}, {self.tokens / elapsed:.0f} tokens/s, {left} left")
+            speed = f"{self.tokens / elapsed:.0f} tokens/s, " if self.tokens else ""
+            self.report(f"{counted}, {speed}{left} left")
         else:
-            self.report(f"{counted}, {took(self.tokens, elapsed)}")
+            self.report(f"{counted}, {took(self.tokens, elapsed) if self.tokens else f'{elapsed:.1f} s'}")
 
 
 def took(tokens: int, seconds: float) -> str:

@@ -40,6 +40,7 @@ def sizes(config: dict[str, Any]) -> dict[str, Any]:
         "device": config["model"]["device"],
         "device_map": config["model"]["device_map"],
         "backend_options": config["generation"]["backend_options"],
+        "judge_options": {name: judge["backend_options"] for name, judge in config["judges"].items()},
         "batch_tokens": config["extraction"]["batch_tokens"],
         "chunk_tokens": config["extraction"]["chunk_tokens"],
     }

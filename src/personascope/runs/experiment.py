@@ -80,10 +80,9 @@ class Experiment(SteeringFiles):
             key = "generation.backend_options.tensor_parallel_size"
             raise UserError(f"config, {key}: {engine_gpus} GPUs, but model.gpus is {self.gpus}")
         self._check_analyses()
+        self.check_judges()
         _ = self.persona_vectors, self.role_filter, self.trait_results, self.decompositions, self.traces
         _ = self.monitor_directions(), self.steering, self.causal
-        if self.traits:
-            _ = self.trait_judge
 
     def _check_analyses(self) -> None:
         kept = self.config["extraction"]["residual_layers"]

@@ -13,7 +13,7 @@ from personascope.runs.names import Names
 EMBEDDED = "SmolLM2-135M-Instruct"
 EMBEDDED_LAYERS = 30
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-UNKNOWN_BILLIONS, UNKNOWN_D_SAE, UNKNOWN_D_MODEL = 8.0, 65536, 8192
+UNKNOWN_BILLIONS, UNKNOWN_D_SAE, UNKNOWN_D_MODEL, UNKNOWN_LAYERS = 8.0, 65536, 8192, 80
 # A GPU of 2023 generates some 30,000 tokens/s for each billion parameters, a few cores 10; reading is 4 times as fast.
 GPU_RATE, CPU_RATE, READING = 30_000, 10, 4
 ANALYSIS_MB = 500  # a drift job without the arrays that the host keeps: the process, and one conversation at work
@@ -50,11 +50,12 @@ class Needs(Names):
     def extract_minutes(self) -> int:
         return self._minutes(READING)
 
-    def _minutes(self, speed: int, most_tokens: int | None = None) -> int:
-        """Of a job that generates so many tokens (those of a role, where none are given), or reads them `speed` times
-        as fast."""
-        if most_tokens is None:
-            most_tokens = self.prompts * self.config["generation"]["max_tokens"]
+    def _minutes(self, speed: int) -> int:
+        return self.minutes_of(self.prompts, self.config["generation"]["max_tokens"], speed)
+
+    def minutes_of(self, responses: int, tokens: int, speed: int = 1) -> int:
+        """Minutes for so many responses of at most so many tokens; speed: READING where they are only read."""
+        most_tokens = responses * tokens
         return 5 + round(most_tokens * self.billions / (speed * (GPU_RATE if self.gpus else CPU_RATE)) / 60)
 
     @cached_property
@@ -110,6 +111,14 @@ class Needs(Names):
         if found is None:
             raise UserError(f"config, {key}: how many layers the model has is not known here; set model.layers")
         return found
+
+    @cached_property
+    def known_layers(self) -> int:
+        """Decoder blocks of the model, or a guess."""
+        try:
+            return self.need_layers("model.layers")
+        except UserError:
+            return UNKNOWN_LAYERS
 
     @cached_property
     def d_model(self) -> int:

@@ -95,4 +95,4 @@ class SteeringFiles(SweepFiles):
         """Of one test: the texts of every arm, and as much reading again."""
         block = self.config["drift"]["causal"]
         texts = (3 + 2 * block["controls"]) * block["seeds"]
-        return 2 * self._minutes(1, texts * block["max_tokens"])
+        return 2 * self.minutes_of(texts, block["max_tokens"])

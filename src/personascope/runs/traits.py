@@ -5,7 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from personascope.errors import UserError
+from personascope.formats.files import iter_jsonl
+from personascope.formats.traits import list_traits, read_trait, trait_prompts
+from personascope.runs.names import ENGINE, MODEL_SPEC
 from personascope.runs.needs import Needs
+
+# Responses whose label is known by construction: what judges are worth.
+LABELED = "resources/judge/labelled.jsonl"
+JUDGE_KEYS = ("model", "backend", "engine", "opening", "samples", "max_model_len")
+RUBRICS_OF = {"adherence": "roles", "trait": "traits"}
+DEFAULT = "default"
 
 
 class TraitFiles(Needs):
@@ -60,17 +69,42 @@ class TraitFiles(Needs):
     def judge_params(self, name: str) -> dict[str, Any]:
         """What defines a judge's scores."""
         judge = self.config["judges"][name]
-        model = dict(self.spec("model", "id", "revision", "dtype", "trust_remote_code"))
+        model = self.spec("model", *MODEL_SPEC)
         model |= {key: judge[key] for key in ("revision", "dtype") if judge[key] is not None}
         if judge["model"] is not None:
-            model["id"] = judge["model"]
-        return {"host": "model", "model": model, "backend": judge["backend"], "samples": judge["samples"]}
+            model |= {"id": judge["model"], "revision": judge["revision"]}
+        engine = {key: judge["backend_options"][key] for key in ENGINE if key in judge["backend_options"]}
+        own = {key: judge[key] for key in ("backend", "opening", "samples")}
+        values = {"model": model, "engine": engine, **own, **self.spec("generation", "max_model_len")}
+        return {key: values[key] for key in JUDGE_KEYS}
+
+    def check_judges(self) -> None:
+        """UserError names the key of a judge that cannot work."""
+        for name, judge in self.config["judges"].items():
+            where, served = f"config, judges.{name}", judge["backend"] == "chat"
+            if served and "base_url" not in judge["backend_options"]:
+                raise UserError(f"{where}.backend_options.base_url: the backend chat needs it")
+            if served and judge["opening"]:
+                raise UserError(f"{where}.opening: an answer cannot be begun for a chat endpoint; leave it out")
+            if judge["samples"] and not served:
+                raise UserError(f"{where}.samples: {judge['backend']} gives exact probabilities; leave it out")
 
     @cached_property
     def judgements(self) -> list[str]:
         """What each judge is worth, and where there are two, how far they agree."""
-        worth = [f"<out>/judgements/{name}/worth.json" for name in self.judges]
+        worth = [f"<out>/judgements/{name}/worth.{kind}" for name in self.judges for kind in ("json", "png")]
         return worth + (["<out>/judgements/agreement.csv"] if len(self.judges) > 1 else [])
+
+    @cached_property
+    def labeled_rubrics(self) -> dict[str, list[str]]:
+        """The files of the roles and traits whose answers are labeled; none where those answers are not here."""
+        subjects = {"roles": set[str](), "traits": set[str]()}
+        for row in iter_jsonl(LABELED) if self.judges and Path(LABELED).is_file() else ():
+            if row.get("metric") in RUBRICS_OF:
+                subjects[RUBRICS_OF[row["metric"]]].add(str(row.get("subject")))
+        return {
+            folder: [f"resources/{folder}/{one}.json" for one in sorted(names)] for folder, names in subjects.items()
+        }
 
     @property
     def role_filter_judge(self) -> str | None:
@@ -78,26 +112,102 @@ class TraitFiles(Needs):
         name = self.config["aggregation"]["role_filter"]["judge"]
         return None if name is None else self.judge_named("aggregation.role_filter.judge", name)
 
+    @property
+    def judged_roles(self) -> list[str]:
+        """The roles that are filtered: all but the one without a persona."""
+        return [name for name in self.roles if name.strip().lower() != DEFAULT]
+
+    @property
+    def role_judgements(self) -> list[str]:
+        """What the filter's judge says of them."""
+        folder = f"<out>/judgements/{self.role_filter_judge}/responses/{self.mode}/<model>"
+        return [f"{folder}/{role}.parquet" for role in self.judged_roles]
+
+    @property
+    def filtered_matrices(self) -> dict[str, str]:
+        """{space: role matrix} of the responses that the filter keeps."""
+        spaces = ["mean", "max", "mean_of_max"] + (["residual"] if self.config["extraction"]["residual_layers"] else [])
+        return {space: f"<out>/filtered/<cell>/{space}/per_role.npz" for space in spaces}
+
     @cached_property
     def role_filter(self) -> list[str]:
-        return ["<out>/filtered/<cell>/role_filter.csv"] if self.role_filter_judge else []
+        names = ("role_filter.csv", "axis_cosine.csv")
+        return [f"<out>/filtered/<cell>/{name}" for name in names] if self.role_filter_judge else []
 
     # ---- traits -----------------------------------------------------------------------------------------------------
 
     @cached_property
     def traits(self) -> list[str]:
-        """Names of the traits; UserError where one has no file."""
-        folder, wanted = Path(self.config["traits"]["folder"]), self.config["traits"]["select"]
-        there = sorted(path.stem for path in folder.glob("*.json"))
-        if wanted == "all":
-            return there
-        if missing := sorted(set(wanted) - set(there)):
+        """Names of the traits; UserError where one has no file, or not the pairs and questions asked for."""
+        return sorted(self._trait_prompts)
+
+    @cached_property
+    def _trait_prompts(self) -> dict[str, int]:
+        """{trait: its prompts}; every file is read and checked."""
+        block = self.config["traits"]
+        folder, wanted = Path(block["folder"]), block["select"]
+        there = list_traits(folder) if wanted else []
+        if wanted != "all" and (missing := sorted(set(wanted) - set(there))):
             raise UserError(f"config, traits.select: no file in {folder} for {', '.join(missing)}")
-        return sorted(wanted)
+        asked = [block[key] for key in ("pairs", "questions", "evaluation_questions", "samples")]
+        prompts = {}
+        for name in there if wanted == "all" else wanted:
+            trait = read_trait(folder / f"{name}.json")
+            if self.trait_judge and not trait.eval_prompt:
+                raise UserError(f'{folder / name}.json: no "eval_prompt", which the judge of traits needs')
+            prompts[name] = len(trait_prompts(trait, *asked))
+        return prompts
 
     @property
-    def trait_judge(self) -> str:
-        return self.judge_named("traits.judge", self.config["traits"]["judge"])
+    def trait_judge(self) -> str | None:
+        """The judge of the traits' responses; None where there is none and nothing is filtered by one."""
+        block = self.config["traits"]
+        if block["filter"] == "none" and block["judge"] is None and not self.judges:
+            return None
+        if not self.judges:
+            raise UserError(
+                "config, traits.judge: it needs a judge; name one under `judges`, or set traits.filter: none"
+            )
+        return self.judge_named("traits.judge", block["judge"])
+
+    @property
+    def trait_judged(self) -> dict[str, str]:
+        """What the judge says of a trait's responses, and what that judge is worth; nothing where there is no judge."""
+        if not self.traits or (judge := self.trait_judge) is None:
+            return {}
+        judgements = f"<out>/judgements/{judge}/traits/<model>/{{trait}}.parquet"
+        return {"judgements": judgements, "worth": f"<out>/judgements/{judge}/worth.json"}
+
+    @property
+    def trait_neighbors(self) -> dict[str, str]:
+        """What the traits' vectors are compared with: axis and role vectors, where residuals of roles are kept."""
+        if not self.config["extraction"]["residual_layers"] or not self.has_axis:
+            return {}
+        matrix = "<out>/aggregated/<cell>/residual/per_role.npz"
+        return {"axis": "<out>/axis/<cell>/axis.npz", "roles": matrix}
+
+    @property
+    def has_axis(self) -> bool:
+        """Whether the axis's anchors are among the roles, and others beside them."""
+        there = {name.strip().lower() for name in self.roles}
+        anchors = {name.strip().lower() for name in self.config["axis"]["anchor"]}
+        return anchors <= there and bool(there - anchors - {"default"})
+
+    @property
+    def trait_filter(self) -> dict[str, Any]:
+        """Which couples of responses make a trait's vectors."""
+        block = self.config["traits"]
+        return {"filter": block["filter"], "threshold": block["threshold"], "coherence": block["coherence"]}
+
+    @cached_property
+    def trait_minutes(self) -> int:
+        return self.minutes_of(max(self._trait_prompts.values(), default=0), self.trait_params["max_tokens"])
+
+    @cached_property
+    def trait_mb(self) -> int:
+        """Memory of a job with the activations of one trait: one reading of all rows and layers, and room."""
+        rows = max(self._trait_prompts.values(), default=0)
+        return 1000 + round(1.5 * 4 * rows * self.known_layers * self.d_model / 1e6)
 
     @property
     def trait_params(self) -> dict[str, Any]:
@@ -108,12 +218,15 @@ class TraitFiles(Needs):
 
     @cached_property
     def trait_vectors(self) -> list[str]:
-        return [f"<out>/traits/<model>/{name}/vectors.safetensors" for name in self.traits]
+        return self._of_traits("vectors.safetensors", "vectors.pt")
 
     @cached_property
     def trait_results(self) -> list[str]:
-        evaluated = [f"<out>/traits/<model>/{name}/evaluation.json" for name in self.traits]
+        evaluated = self._of_traits("evaluation.json", "evaluation.png")
         return self.trait_vectors + evaluated + (["<out>/traits/<model>/traits.png"] if self.traits else [])
+
+    def _of_traits(self, *names: str) -> list[str]:
+        return [f"<out>/traits/<model>/{trait}/{name}" for trait in self.traits for name in names]
 
     # ---- directions by name -----------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -18,6 +19,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "orthogonal": {"color": ORANGE, "marker": "s", "markersize": 2.5, "linestyle": (0, (4, 2))},
     "random": {"color": GREY, "linewidth": 0.7, "marker": ".", "markersize": 2},
     "prompt": {"color": BLACK, "linestyle": ":", "linewidth": 1},
+    "star": {"color": BLACK, "linestyle": "none", "marker": "*", "markersize": 7},
 }
 LABELS = {
     "direction": "along the direction",
@@ -28,9 +30,9 @@ LABELS = {
 PANELS = {
     "trait": ("Judged trait", "change, points"),
     "coherence": ("Judged coherence", "points"),
-    "kl": ("Distance from the unsteered model", "KL, nats a token"),
-    "nll": ("Perplexity of the text, unsteered model", "perplexity"),
-    "repetition": ("Repetition", "share of repeated 4-grams"),
+    "kl": ("KL from the unsteered model", "nats a token"),
+    "nll": ("Perplexity, unsteered model", "perplexity"),
+    "repetition": ("Repeated 4-grams", "share"),
 }
 
 
@@ -57,8 +59,13 @@ def dose_figure(table: pd.DataFrame, equal: pd.DataFrame, summary: dict[str, Any
         else:
             _draw_measure(ax, table[table["measure"] == panel], panel, summary)
     arms = list(dict.fromkeys(_family(arm) for arm in table["arm"] if arm != "none"))
-    handles = [Line2D([], [], **STYLES[arm], label=LABELS[arm]) for arm in STYLES if arm in arms]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    handles: list[Any] = [Line2D([], [], **STYLES[arm], label=LABELS[arm]) for arm in STYLES if arm in arms]
+    if "prompt" in arms:
+        dotted = handles.pop()
+        handles.append((dotted, Line2D([], [], **STYLES["star"])))
+    labels = [LABELS[arm] for arm in STYLES if arm in arms]
+    pairs = {tuple: HandlerTuple(ndivide=None)}
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(handles), handler_map=pairs)
     return finish(figure)
 
 
@@ -84,7 +91,7 @@ def _layers(layers: list[int]) -> str:
 def _heading(panel: str, summary: dict[str, Any]) -> tuple[str, str, str]:
     """Title, note and name of the y axis."""
     if panel == "equal":
-        return "At equal distance", f"effect where it is meant, by KL; {_short(summary['primary'])}", "effect"
+        return f"At equal KL, {_short(summary['primary'])}", "hollow: negative coefficients", "change where meant"
     if panel.startswith("projection_"):
         return f"Projection at {_short(panel)}", "re-read without hooks", "change"
     return PANELS[panel][0], "", PANELS[panel][1]
@@ -111,6 +118,8 @@ def _draw_measure(ax: Axes, table: pd.DataFrame, measure: str, summary: dict[str
         ax.plot(x, y, **STYLES[_family(arm)], zorder=3 if arm == "direction" else 2)
         if arm == "direction":
             ax.fill_between(x, low, high, color=BLUE, alpha=0.15, linewidth=0)
+    if measure == "repetition":
+        ax.set_ylim(0, min(1, 1.1 * float(table["high"].max()) or 1))
     if changes:
         ax.axhline(0, color=GREY, linewidth=0.5, zorder=1)
     if measure == "nll":
@@ -134,9 +143,9 @@ def _draw_equal(ax: Axes, table: pd.DataFrame, summary: dict[str, Any]) -> None:
                 ax.plot(x, y, **STYLES[family] | filled, zorder=3 if arm == "direction" else 2)
     if "prompt" in kl.index.get_level_values(0):
         sign = summary["prompt_sign"]
-        ax.plot(kl["prompt", 0.0], sign * effect["prompt", 0.0], marker="*", markersize=8, color=BLACK, zorder=4)
+        ax.plot(kl["prompt", 0.0], sign * effect["prompt", 0.0], **STYLES["star"], zorder=4)
     ax.axhline(0, color=GREY, linewidth=0.5, zorder=1)
-    ax.set_xlabel("KL, nats a token (hollow: negative coefficients)")
+    ax.set_xlabel("KL, nats a token")
 
 
 def _sentence(summary: dict[str, Any]) -> str:
@@ -147,5 +156,6 @@ def _sentence(summary: dict[str, Any]) -> str:
         what = "the judged trait" if row["measure"] == "trait" else f"the projection at {_short(row['measure'])}"
         said += f" Inverted U: {what} is largest at {row['peak']:g} and less at {row['largest']:g}."
     if not turned:
-        said += " No inverted U is shown by these points."
+        few = "cannot be seen with one coefficient a side" if not summary["turning_points"] else "is not shown"
+        said += f" An inverted U {few}."
     return said

@@ -36,7 +36,7 @@ summary {{ cursor: pointer; margin: 0.6rem 0; }}
 h1 {{ font-size: 1.7rem; }}
 h2 {{ margin-top: 2rem; font-size: 1.3rem; }}
 """
-TITLES = ("Is the axis good enough?", "What was flagged?", "What not to conclude")
+TITLES = ("Is the axis good enough?", "What was flagged?", "Do its features cause it?", "What not to conclude")
 AXIS_HEADS = {
     "space": "space",
     "cos_diff_pc1": "cos(diff, pc1)",
@@ -64,9 +64,10 @@ class Findings:
 
     @property
     def sections(self) -> list[tuple[str, list[str]]]:
-        """(title, sentences) of the findings, in their order."""
-        parts = (axis_lines(self.agreement), flagged_lines(self.summary, self.nulls))
-        return list(zip(TITLES, [*parts, cautions(self.agreement, self.summary, self.nulls)], strict=True))
+        """(title, sentences) of the findings, in their order; without a causal test nothing is said of it."""
+        parts = (axis_lines(self.agreement), flagged_lines(self.summary, self.nulls), causal_lines(self.summary))
+        parts = (*parts, cautions(self.agreement, self.summary, self.nulls))
+        return [(title, lines) for title, lines in zip(TITLES, parts, strict=True) if lines]
 
 
 def axis_lines(agreement: pd.DataFrame) -> list[str]:
@@ -122,6 +123,17 @@ def _discoveries(part: pd.DataFrame, null: Mapping[str, Any]) -> str:
     return f"; with the share of false ones among them held at {share(null['alpha'])} (q): {found}"
 
 
+def causal_lines(summary: pd.DataFrame) -> list[str]:
+    """A sentence a causal test; none where there was none."""
+    if not len(summary) or "causal_reason" not in summary:
+        return []
+    tested = summary.loc[summary["causal_reason"].notna()].to_dict("records")
+    return [
+        f"{row['analysis']}: {row['conversation']}: {text_of(row['causal']) or 'not tested'}: {row['causal_reason']}."
+        for row in tested
+    ]
+
+
 def cautions(agreement: pd.DataFrame, summary: pd.DataFrame, nulls: Nulls) -> list[str]:
     """What a reader might conclude and should not: always, and by what was found."""
     lines = []
@@ -146,6 +158,8 @@ def cautions(agreement: pd.DataFrame, summary: pd.DataFrame, nulls: Nulls) -> li
         lines.append("Scores and percentiles of an analysis without a test say nothing of when drift began.")
     if parts:
         lines.append("The features of a transition say what the score is made of, not what caused the text.")
+    if causal_lines(summary):
+        lines.append("A verdict of the causal test holds for that transition, model and SAE, and for its layers alone.")
     return lines
 
 
@@ -181,10 +195,10 @@ def _float(value: Any) -> float:
 
 def findings_html(findings: Findings, pictures: str = "", links: Links | None = None) -> str:
     """The page. pictures: HTML of the flagged runs' figures; links: folders of runs that have some, from the page."""
-    axis, flagged, cautious = (_section(title, lines) for title, lines in findings.sections)
+    axis, flagged, *others = (_section(title, lines) for title, lines in findings.sections)
     body = [axis, _axis_table(findings.agreement), _projections(findings.projections), flagged]
     body.append(_flagged_table(findings.summary, links or {}))
-    body += [_rates(findings.nulls), _detection(findings.summary), cautious]
+    body += [_rates(findings.nulls), _detection(findings.summary), *others]
     body.append(f"<h2>Figures of what was flagged</h2>\n{pictures}" if pictures else "")
     return page("Findings", STYLE, "".join(body), script=SORT, pictures=True)
 

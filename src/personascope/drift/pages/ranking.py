@@ -50,11 +50,12 @@ COLUMNS = {
     "n_tokens": "tokens",
     "confound_verdict": "confounds",
     "effect_strength": "effect",
+    "causal": "causal test",
     "nearest_role_end": "nearest role at the end",
     "flags": "flags",
 }
 WHOLE = ("alarm_turn", "onset", "largest_drop_turn", "n_turns", "n_tokens")
-TEXTS = ("conversation", "confound_verdict", "effect_strength", "nearest_role_end", "flags")
+TEXTS = ("conversation", "confound_verdict", "effect_strength", "causal", "nearest_role_end", "flags")
 FAILED = ("conversation", "analysis", "status", "reason")
 LINKS = {
     "token_heat.html": "tokens",
@@ -259,19 +260,25 @@ def rates_html(null: Mapping[str, Any]) -> str:
 
 def _ranking_table(analysis: str, part: pd.DataFrame, links: Links) -> str:
     linked = any(name == analysis for name, _ in links)
+    columns = [name for name in COLUMNS if name != "causal" or is_tested(part)]
     heads = [("rank", False), ("conversation", True), *([("look at", True)] if linked else [])]
-    heads += [(label, column in TEXTS) for column, label in COLUMNS.items() if column != "conversation"]
+    heads += [(COLUMNS[name], name in TEXTS) for name in columns if name != "conversation"]
     rows = []
     for rank, row in enumerate(part.to_dict("records"), 1):
         look = [_links(links.get((analysis, str(row["conversation"]))))] if linked else []
-        rows.append(_row(rank, row, look))
+        rows.append(_row(rank, row, look, columns))
     return table([*heads, ("metadata", True)], rows, sortable=True)
 
 
-def _row(rank: int, row: dict[Any, Any], look: list[str]) -> tuple[str, list[str]]:
+def is_tested(part: pd.DataFrame) -> bool:
+    """Whether one of the conversations has a verdict of the causal test."""
+    return "causal" in part and bool(part["causal"].notna().any())
+
+
+def _row(rank: int, row: dict[Any, Any], look: list[str], columns: Sequence[str]) -> tuple[str, list[str]]:
     """The class of a row, and its cells."""
     cells = [cell(str(rank)), cell(text_of(row["conversation"]), text=True), *look]
-    for column in COLUMNS:
+    for column in columns:
         value = row.get(column)
         if column in TEXTS:
             cells += [] if column == "conversation" else [cell(text_of(value), text=True)]

@@ -1,17 +1,21 @@
 """Conversations of the model with a scripted user, all samples of a script at once."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from personascope import backends
-from personascope.formats.conversations import read_simulation
+from personascope.backends import steered
+from personascope.formats.conversations import Simulation, read_simulation
 from personascope.formats.files import content_key, write_json
 from personascope.generation.simulate import simulate
 from personascope.hosting.loaded import Loaded
 from personascope.hosting.operations._model import tokenizer
 from personascope.hosting.operations.generate import EngineRequest, common_key, engine, sampling_of
 from personascope.hosting.progress import Progress, Report
-from personascope.hosting.store import response_log
+from personascope.hosting.store import RecordLog, response_log
+from personascope.models.steering import Intervention
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +29,23 @@ class Request(EngineRequest):
 def run(loaded: Loaded, report: Report, request: Request) -> None:
     """Write one conversation a sample; each answer is in the store as soon as it is finished."""
     script = read_simulation(request.script_file)
-    samples = len(request.conversations)
-    common = common_key(loaded, request)
     records = response_log(request.store, request.model_name, f"simulate.{script.name}")
+    talk(loaded, report, request, script, records)
+
+
+def talk(
+    loaded: Loaded,
+    report: Report,
+    request: Request,
+    script: Simulation,
+    records: RecordLog,
+    interventions: Sequence[Intervention] = (),
+    steering: Any = None,
+) -> None:
+    """The same for a script that is read. interventions: what the model is steered by, and steering: what decides
+    them, which belongs into the store's keys."""
+    samples = len(request.conversations)
+    common = common_key(loaded, request) + ([steering] if interventions else [])
     done, exact = records.keys(), set[bool]()
     progress = Progress(report, script.name, samples * len(script.user_turns))
     with records.writer() as append:
@@ -37,7 +55,8 @@ def run(loaded: Loaded, report: Report, request: Request) -> None:
             keys = [content_key([common, asdict(one)]) for one in asked]
             missing = [i for i, key in enumerate(keys) if key not in done]
             if missing:
-                texts = engine(loaded, request).generate([asked[i] for i in missing], sampling_of(request))
+                backend = steered(engine(loaded, request), interventions)
+                texts = backend.generate([asked[i] for i in missing], sampling_of(request))
                 for i, completion in texts:
                     append(keys[missing[i]], asdict(completion))
                     done.add(keys[missing[i]])
