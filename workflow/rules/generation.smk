@@ -177,6 +177,7 @@ rule judge_labeled:
     params:
         **{key: of_judge(key) for key in JUDGE_KEYS},
         host="model",
+        select=lambda wildcards: config["judges"][wildcards.judge]["labeled"],
         code=judge_code("judge_labeled"),
     script:
         "../scripts/ask_host.py"

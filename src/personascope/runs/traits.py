@@ -7,6 +7,7 @@ from typing import Any
 from personascope.errors import UserError
 from personascope.formats.files import iter_jsonl
 from personascope.formats.traits import list_traits, read_trait, trait_prompts
+from personascope.generation.rubrics import read_rubric
 from personascope.runs.names import ENGINE, MODEL_SPEC
 from personascope.runs.needs import Needs
 
@@ -80,6 +81,8 @@ class TraitFiles(Needs):
 
     def check_judges(self) -> None:
         """UserError names the key of a judge that cannot work."""
+        for role in self.judged_roles if self.role_filter_judge else ():
+            read_rubric(Path(self.config["roles"]["folder"]) / f"{role}.json")
         for name, judge in self.config["judges"].items():
             where, served = f"config, judges.{name}", judge["backend"] == "chat"
             if served and "base_url" not in judge["backend_options"]:
