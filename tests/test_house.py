@@ -23,6 +23,7 @@ ROOMS["cli"] = set(ROOMS)
 LIGHT = ["cli", "runs.job", "runs.experiment", "hosting.client", "hosting.host", "directions.aggregate"]
 LIGHT += ["directions.figures.plot", "drift.pages.plot", "drift.pages.ranking", "drift.calibration_report"]
 LIGHT += ["hosting.operations.drift_conversation", "formats.export", "drift.pages.benchmark"]
+LIGHT += ["directions.traits.compare", "directions.traits.report", "directions.traits.vectors"]
 LIGHT += ["drift.validation.tables", "drift.validation.report"]
 HEAVY = ["torch", "transformers", "sae_lens", "vllm", "openai", "snakemake"]
 # What every job of a run imports again, when Snakemake reads the workflow in it, before anything else.

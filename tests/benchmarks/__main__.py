@@ -16,6 +16,7 @@ BENCHMARKS = (
     "extraction",
     "generation",
     "judge",
+    "chat",
     "storage",
     "aggregation",
     "drift",

@@ -105,7 +105,7 @@ class LiveReply(PlainReply):
     def __init__(self, out: TextIO, labels: Sequence[str], depth: int):
         super().__init__(out, labels)
         self.depth = depth
-        self.line, self.used = "", 0
+        self.line: list[tuple[str, float | None]] = []  # what it is made of, and the values
         self.out.write("\x1b[?25l")
 
     @property
@@ -117,20 +117,29 @@ class LiveReply(PlainReply):
         for i, part in enumerate(text.replace("\t", "    ").split("\n")):
             if i:
                 self._break()
-            if self.used + cells(part) > self.width:
-                self._break()
-                part = part.lstrip(" ")
-            while cells(part) > self.width:  # a token longer than a line
-                self.line += painted(part[: self.width // 2], value, self.depth)
-                part = part[self.width // 2 :]
-                self._break()
-            self.line += painted(part, value, self.depth)
-            self.used += cells(part)
+            while self._used() + cells(part) > self.width:
+                if not self.line:  # a token longer than a line
+                    self.line.append((part[: self.width // 2], value))
+                    part = part[self.width // 2 :]
+                self._break(whole_words=not part.startswith(" "))
+                part = part if self.line else part.lstrip(" ")
+            self.line.append((part, value))
         self._draw()
 
-    def _break(self) -> None:
-        self.out.write(f"\r{self.line}\x1b[K\n")
-        self.line, self.used = "", 0
+    def _used(self) -> int:
+        return sum(cells(text) for text, _ in self.line)
+
+    def _painted(self, line: list[tuple[str, float | None]]) -> str:
+        return "".join(painted(text, value, self.depth) for text, value in line)
+
+    def _break(self, whole_words: bool = False) -> None:
+        """End the line; with whole_words, the word that it ends with goes to the next one, if it isn't all of it."""
+        spaces = [i for i, (text, _) in enumerate(self.line) if i and text.startswith(" ")]
+        cut = spaces[-1] if whole_words and spaces else len(self.line)
+        written, self.line = self.line[:cut], self.line[cut:]
+        if self.line:
+            self.line[0] = (self.line[0][0].lstrip(" "), self.line[0][1])
+        self.out.write(f"\r{self._painted(written)}\x1b[K\n")
 
     def _draw(self, back: bool = True) -> None:
         lines = [
@@ -140,7 +149,7 @@ class LiveReply(PlainReply):
         ]
         below = "".join(f"\n{line}\x1b[K" for line in lines)
         up = f"\x1b[{len(lines)}A" if lines and back else ""
-        self.out.write(f"\r{self.line}\x1b[K{below}{up}" + ("\r" if back else "\n"))
+        self.out.write(f"\r{self._painted(self.line)}\x1b[K{below}{up}" + ("\r" if back else "\n"))
         self.out.flush()
 
     def end(self) -> None:

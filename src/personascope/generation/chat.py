@@ -219,7 +219,7 @@ class Chat:
         *,
         generated: bool,
     ) -> Read:
-        piece = self.tokenizer.convert_ids_to_tokens(token)
+        piece = self.tokenizer.convert_ids_to_tokens(token) or ""  # a model may have more tokens than its tokenizer
         return Read(*place[:3], token, piece, text, place[3], *values, generated)
 
 

@@ -17,11 +17,11 @@ PLAIN = (
     (
         "Why does bread go stale faster in the fridge?",
         "The starch in bread slowly turns back into crystals and lets its water go. That happens fastest a little "
-        "above freezing, which is where a fridge is set. At room temperature it is slower; in a freezer it almost stops.",
+        "above freezing, which is where a fridge is set. At room temperature it is slower, and colder still it stops.",
     ),
     (
         "How do I find the median of a list of numbers?",
-        "Sort the list first. If it has an odd number of entries, the median is the one in the middle. If it has an even "
+        "Sort it first. If it has an odd number of entries, the median is the one in the middle. If it has an even "
         "number, take the two in the middle and divide their sum by two. For 3, 5, 8 and 10 this gives 6.5.",
     ),
     (

@@ -86,6 +86,7 @@ class Session:
             settings = experiment_settings(arguments.experiment, arguments.configfile)
         self.sources = Sources(settings, arguments.directions)
         self.arguments, self.save = arguments, arguments.save
+        self.steered: dict[int, list[str]] = {}  # by the index of an answer: how it was steered
         # Mistakes in what is asked for come before the model is loaded.
         directions = dict(self.sources.find(name.strip()) for name in arguments.monitor.split(",") if name.strip())
         self.words = _words(arguments)
@@ -127,6 +128,7 @@ class Session:
             raise _Quit
         elif name == "/new":
             self.chat.restart()
+            self.steered.clear()
         elif name == "/save":
             conversation_name(rest.strip())
             self.save = rest.strip()
@@ -172,6 +174,7 @@ class Session:
         finally:
             if reply is not None:
                 reply.end()
+            self.steered[len(self.chat.messages) - 1] = [f"{word.kind} {word.text}" for word in self.words]
             self._write()
         self._counts()
 
@@ -195,8 +198,12 @@ class Session:
             options = self.chat.options
             how = {"model": self.spec.id, "seed": options.seed, "max_tokens": options.max_tokens}
             how |= asdict(options.sampling) | {"monitor": self.columns}
-            how |= {"steering": [f"{word.kind} {word.text}" for word in self.words]}
-            write_json(self.save, how | {"conversation": self.chat.messages})
+            # Steering may change from answer to answer; what reads conversations leaves this key of a message alone.
+            said = [
+                message | ({"steering": self.steered[i]} if self.steered.get(i) else {})
+                for i, message in enumerate(self.chat.messages)
+            ]
+            write_json(self.save, how | {"conversation": said})
 
     # ---- directions -------------------------------------------------------------------------------------------------
 

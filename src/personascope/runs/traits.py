@@ -167,6 +167,10 @@ class TraitFiles(Needs):
         block = self.config["traits"]
         if block["filter"] == "none" and block["judge"] is None and not self.judges:
             return None
+        if not self.judges:
+            raise UserError(
+                "config, traits.judge: it needs a judge; name one under `judges`, or set traits.filter: none"
+            )
         return self.judge_named("traits.judge", block["judge"])
 
     @property

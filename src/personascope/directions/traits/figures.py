@@ -17,7 +17,7 @@ from personascope.display.figure import BLACK, BLUE, GREY, ORANGE, PALE_BLUE, PA
 from personascope.display.paper import PAGE, panel_heading, panel_heading_height, paper_axes, paper_figure, paper_style
 from personascope.formats.tables import numbers
 
-LINES = {
+LINES: dict[str, tuple[str, str, Any]] = {
     "auc": ("AUC, other questions", BLUE, "-"),
     "split_half": ("split-half reliability", ORANGE, "-"),
     "pair_cosine": ("cosine of the pairs' own vectors", BLACK, "--"),
@@ -212,7 +212,7 @@ def _pairs(ax: Axes, found: Evaluation) -> Heading:
     ax.imshow(cosines, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
     for i, j in np.ndindex(*cosines.shape):
         color = "white" if abs(cosines[i, j]) > 0.6 else BLACK
-        ax.text(j, i, f"{cosines[i, j]:.2f}", ha="center", va="center", color=color, fontsize=6.5)
+        ax.text(j, i, signed(cosines[i, j], ".2f"), ha="center", va="center", color=color, fontsize=6.5)
     for ticks in (ax.set_xticks, ax.set_yticks):
         ticks(range(len(names)), [str(name) for name in names])
     ax.set_xlabel("instruction pair")

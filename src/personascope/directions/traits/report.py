@@ -60,7 +60,7 @@ def write_evaluation(
 
 def summary(rows: TraitRows, found: Evaluation, made: Directions, attrition: pd.DataFrame) -> dict[str, Any]:
     """What evaluation.json says, without the judge."""
-    at = found.layers.set_index("layer").loc[found.selected].to_dict()
+    (at,) = found.layers[found.layers["layer"] == found.selected].to_dict("records")
     told = {name: made.metadata.get(name) for name in ("trait", "label", "polarity", "model", "filter", "pairs")}
     limits = {name: made.metadata[name] for name in ("threshold", "coherence", "layer_convention")}
     tested = rows.evaluation
