@@ -125,7 +125,7 @@ rule judge:
     conda:
         "../../envs/generation.yaml"
     resources:
-        mem_mb=scaled(E.model_mb),
+        mem_mb=lambda wildcards, attempt: attempt * E.judge_mb(wildcards.judge),
         runtime=scaled(E.generate_minutes),
         gpu=E.gpus,
     params:
@@ -171,7 +171,7 @@ rule judge_labeled:
     conda:
         "../../envs/generation.yaml"
     resources:
-        mem_mb=scaled(E.model_mb),
+        mem_mb=lambda wildcards, attempt: attempt * E.judge_mb(wildcards.judge),
         runtime=scaled(60),
         gpu=E.gpus,
     params:
