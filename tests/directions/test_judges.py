@@ -22,7 +22,7 @@ from personascope.directions.judges import (
 )
 from personascope.errors import UserError
 from personascope.formats.files import write_jsonl
-from personascope.formats.judgements import read_labeled, read_worth, verdict, write_judgements
+from personascope.formats.judgements import read_labeled, read_worth, select_labeled, verdict, write_judgements
 
 LABELS = {"trait": [0, 100], "coherence": [0, 100], "adherence": [0, 1, 2, 3]}
 
@@ -176,6 +176,19 @@ def test_judgements_of_other_rows_are_refused(files: dict[str, Path], tmp_path: 
     write_jsonl(files["labeled"], labeled(3))
     with pytest.raises(UserError, match="its rows are not those of"):
         write_worth(**files, output=tmp_path / "worth.json")
+
+
+def test_some_labeled_responses_are_the_same_share_of_each_kind(files: dict[str, Path], tmp_path: Path) -> None:
+    rows = labeled()
+    chosen = select_labeled(rows, 32)
+    kinds = [(rows[i]["metric"], rows[i]["label"]) for i in chosen]
+    assert len(chosen) == 32 and {kinds.count(kind) for kind in kinds} == {4}
+    assert select_labeled(rows, "all") == select_labeled(rows, 500) == list(range(96))
+    for name in ("judgements", "retest"):
+        some = judged(rows, by_label(rows, 0.1)).iloc[chosen]
+        write_judgements(files[name], some, {"judge": "big", "model": "m"})
+    write_worth(**files, output=tmp_path / "worth.json")
+    assert [one["n"] for one in read_worth(tmp_path / "worth.json")["metrics"].values()] == [8, 8, 16]
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,7 @@ def test_labeled_responses_in_two_wordings(folder: Path, server: Server) -> None
     options = {"tiny": {"base_url": server.base_url}}
     files = {"labeled": "labeled.jsonl", "coherence": "coherence.txt", "judgements": "a.parquet", "retest": "b.parquet"}
     many: dict[str, Any] = {
+        "select": "all",
         "roles": [str(folder / "roles/pirate.json")],
         "traits": [str(folder / "traits/deception.json")],
     }

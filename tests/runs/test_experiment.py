@@ -128,6 +128,20 @@ WRONG: dict[str, tuple[Callable[[], dict[str, Any]], list[str]]] = {
         key(drift={"analyses": {"mine": {"transition_pick": "manual"}}}),
         ["drift.analyses.mine.manual_turn"],
     ),
+    "judge-without-url": (key(judges={"api": {"backend": "chat"}}), ["judges.api.backend_options.base_url"]),
+    "judge-of-an-endpoint-with-an-opening": (
+        key(judges={"api": {"backend": "chat", "backend_options": {"base_url": "http://x/v1"}, "opening": "I say "}}),
+        ["judges.api.opening"],
+    ),
+    "judge-exact-and-sampled": (key(judges={"mine": {"samples": 3}}), ["judges.mine.samples", "transformers"]),
+    "judge-not-there": (
+        key(judges={"mine": {}}, aggregation={"role_filter": {"judge": "other"}}),
+        ["aggregation.role_filter.judge", "'other'", "mine"],
+    ),
+    "role-without-a-rubric": (
+        key(judges={"mine": {}}, aggregation={"role_filter": {"judge": "mine"}}),
+        ["resources/roles/assistant.json", "eval_prompt"],
+    ),
     "linear-split-without-layers": (
         key(extraction={"residual_layers": []}, drift={"linear_split": 5}),
         ["drift.linear_split", "extraction.residual_layers"],

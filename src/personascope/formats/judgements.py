@@ -81,6 +81,21 @@ def read_labeled(path: str | Path) -> list[dict[str, Any]]:
     return rows
 
 
+def select_labeled(rows: Sequence[dict[str, Any]], select: str | int) -> list[int]:
+    """Indices of "all" rows, or of about so many: the same share of each metric and label (at least one), spread over
+    the file."""
+    if select == "all" or int(select) >= len(rows):
+        return list(range(len(rows)))
+    strata: dict[tuple[str, float], list[int]] = {}
+    for index, row in enumerate(rows):
+        strata.setdefault((row["metric"], row["label"]), []).append(index)
+    chosen = []
+    for members in strata.values():
+        n = max(round(int(select) * len(members) / len(rows)), 1)
+        chosen += [members[int((i + 0.5) * len(members) / n)] for i in range(n)]
+    return sorted(chosen)
+
+
 def read_worth(path: str | Path) -> dict[str, Any]:
     """A judge's worth.json; UserError where it is none."""
     worth = read_json(path)

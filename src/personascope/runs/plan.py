@@ -36,7 +36,8 @@ from personascope.runs.measured import (
 SIMULATED = {"simulate": "simulations", "simulate_references": "references"}  # rules and their blocks in config
 TRAITS = ("generate_trait", "extract_trait")
 # These share a loaded model.
-HOSTED = ("generate", "extract", "extract_conversation", *SIMULATED, "causal", "monitor", *TRAITS)
+JUDGED = ("judge", "judge_traits", "judge_labeled")
+HOSTED = ("generate", "extract", "extract_conversation", *SIMULATED, "causal", "monitor", *TRAITS, *JUDGED)
 MODEL_RULES = (*HOSTED, "train_sae")
 # Where nothing was measured: active features a response and a token, and bytes of one in the files.
 FEATURES_A_RESPONSE, FEATURES_A_TOKEN, FEATURE_BYTES = 1000, 64, 8

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from personascope.directions.judges import HIGH
+from personascope.directions.judges import HIGH, of_rows
 from personascope.display.figure import BLUE, GREY, ORANGE, save_figure
 from personascope.display.paper import (
     PAPER_DPI,
@@ -32,7 +32,8 @@ def draw_worth(
     (first, described), (second, _) = read_judgements(judgements), read_judgements(retest)
     scores = first["score"].to_numpy(float), second["score"].to_numpy(float)
     title = f"Is {described['judge']} ({Path(described['model']).name}) fit to judge?"
-    save_figure(worth_figure(read_labeled(labeled), *scores, read_worth(worth), title), *paths, dpi=PAPER_DPI)
+    rows = of_rows(read_labeled(labeled), first, labeled, judgements)
+    save_figure(worth_figure(rows, *scores, read_worth(worth), title), *paths, dpi=PAPER_DPI)
 
 
 @paper_style
