@@ -15,6 +15,7 @@ from tests.benchmarks.common import Row, print_table
 BENCHMARKS = (
     "extraction",
     "generation",
+    "steering",
     "storage",
     "aggregation",
     "drift",

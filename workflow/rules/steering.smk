@@ -123,10 +123,10 @@ rule steer:
         "<log>/steer/<cell>/{sweep}/{arm}/{coefficient}.log",
     benchmark:
         "<bench>/steer/<cell>/{sweep}/{arm}/{coefficient}.tsv"
-    conda:
-        "../../envs/generation.yaml"
     wildcard_constraints:
         **E.sweep_wildcards,
+    conda:
+        "../../envs/generation.yaml"
     resources:
         mem_mb=scaled(E.model_mb),
         runtime=scaled(60),
@@ -177,10 +177,10 @@ rule dose_response:
         "<log>/dose_response/<cell>/{sweep}.log",
     benchmark:
         "<bench>/dose_response/<cell>/{sweep}.tsv"
-    conda:
-        "../../envs/analysis.yaml"
     wildcard_constraints:
         sweep=E.sweep_wildcards["sweep"],
+    conda:
+        "../../envs/analysis.yaml"
     resources:
         mem_mb=scaled(1500),
         runtime=scaled(15),
@@ -234,10 +234,10 @@ rule simulate_capped:
         "<log>/simulate_capped/<cell>/{cap}/{script}.log",
     benchmark:
         "<bench>/simulate_capped/<cell>/{cap}/{script}.tsv"
-    conda:
-        "../../envs/generation.yaml"
     wildcard_constraints:
         cap=r"none|[0-9.]+",
+    conda:
+        "../../envs/generation.yaml"
     resources:
         mem_mb=scaled(E.model_mb),
         runtime=scaled(60),
