@@ -50,12 +50,10 @@ class Needs(Names):
     def extract_minutes(self) -> int:
         return self._minutes(READING)
 
-    def _minutes(self, speed: int, most_tokens: int | None = None) -> int:
-        """Of a job that generates so many tokens (those of a role, where none are given), or reads them `speed` times
-        as fast."""
-        if most_tokens is None:
-            most_tokens = self.prompts * self.config["generation"]["max_tokens"]
-        return 5 + round(most_tokens * self.billions / (speed * (GPU_RATE if self.gpus else CPU_RATE)) / 60)
+    def _minutes(self, speed: int, most_tokens: int = 0) -> int:
+        """Of a job that generates so many tokens (0: those of a role), or reads them `speed` times as fast."""
+        tokens = most_tokens or self.prompts * self.config["generation"]["max_tokens"]
+        return 5 + round(tokens * self.billions / (speed * (GPU_RATE if self.gpus else CPU_RATE)) / 60)
 
     @cached_property
     def drift_mb(self) -> int:
