@@ -13,7 +13,7 @@ from personascope.hosting.progress import Report
 
 @dataclass(frozen=True, kw_only=True)
 class Request(JudgeRequest):
-    """labeled, select: see `formats.judgements.read_labeled` and `select_labeled`; roles, traits: files of the subjects;
+    """labeled, select: see `formats.judgements.read_labeled` and `select_labeled`; roles, traits: the subjects' files;
     coherence: that metric's rubric; judgements, retest: the outputs, a row a labeled response."""
 
     labeled: str
