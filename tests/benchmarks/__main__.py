@@ -17,6 +17,7 @@ BENCHMARKS = (
     "generation",
     "judge",
     "chat",
+    "steering",
     "storage",
     "aggregation",
     "drift",

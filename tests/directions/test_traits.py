@@ -370,3 +370,12 @@ def test_traits_side_by_side_with_axis_and_roles(tmp_path: Path) -> None:
     assert cosines["gloom", "role03", 2] == pytest.approx(cosine(own, centered[3]), abs=1e-5)
     assert ("calm", "role03", 1) not in cosines and ("calm", "axis", 0) not in cosines and len(layers) == 3
     assert written["png"].stat().st_size > 10_000
+
+
+def test_a_trait_whose_evaluation_has_no_answer_has_no_numbers_there_and_does_not_fail(tmp_path: Path) -> None:
+    made = case()
+    made.words[[prompt.set == "evaluation" for prompt in made.prompts]] = 0
+    found = evaluate(*_of(made, tmp_path), [0, 1, 2], judged=True)
+    assert all(np.isnan(numbers(found.layers, name)).all() for name in ("auc", "r_within"))
+    assert found.held_out["splits"] == 0 and "4 are needed" in found.held_out["reason"]
+    assert np.isfinite(numbers(found.layers, "split_half")).all()

@@ -101,7 +101,8 @@ def test_vectors_of_cached_responses_stay_what_they_were(model: Path) -> None:
     responses = {role: rows[:FEW] for role, rows in load_responses(CACHE).items()}
     check_fit(expected, str(model), 576, 30)
     # Raw vectors share so much that their cosines would hide a wrong layer; without the mean role they do not.
-    for options, least in (({"batch_tokens": 300}, 0.9999), ({"dtype": "bfloat16"}, 0.99)):
+    tried: list[tuple[dict[str, Any], float]] = [({"batch_tokens": 300}, 0.9999), ({"dtype": "bfloat16"}, 0.99)]
+    for options, least in tried:
         below = [layer - 1 for layer in expected.layers]
         found = ResidualReader(str(model), device="cpu", **options).directions(responses, expected.layers + below)
         here, shifted = (

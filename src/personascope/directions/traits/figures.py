@@ -212,7 +212,7 @@ def _pairs(ax: Axes, found: Evaluation) -> Heading:
     ax.imshow(cosines, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
     for i, j in np.ndindex(*cosines.shape):
         color = "white" if abs(cosines[i, j]) > 0.6 else BLACK
-        ax.text(j, i, signed(cosines[i, j], ".2f"), ha="center", va="center", color=color, fontsize=6.5)
+        ax.text(j, i, signed(float(cosines[i, j]), ".2f"), ha="center", va="center", color=color, fontsize=6.5)
     for ticks in (ax.set_xticks, ax.set_yticks):
         ticks(range(len(names)), [str(name) for name in names])
     ax.set_xlabel("instruction pair")
