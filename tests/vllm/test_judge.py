@@ -35,8 +35,9 @@ def test_scores_are_those_of_the_local_judge(server: VLLMServerBackend, loaded: 
     local = dict(LocalJudge(model(loaded, spec), known, opening=OPENING).judge(prompts, top))
     served = dict(ServerJudge(server, known, opening=OPENING).judge(prompts, top))
     for i in range(len(prompts)):
-        assert local[i].score is not None and served[i].score is not None
-        assert served[i].mass == pytest.approx(local[i].mass, abs=1e-4)
-        assert served[i].score == pytest.approx(local[i].score, abs=1e-3 * top)
+        assert served[i].mass == pytest.approx(local[i].mass, abs=1e-4) and served[i].problem == local[i].problem
+        if local[i].score is not None:  # the rubric asks for more than 3
+            assert served[i].score == pytest.approx(local[i].score, abs=1e-3 * top)
+    assert top == 3 or all(one.score is not None for one in local.values())
     hits, queries = cached(server)
     assert queries > len(prompts) * 200 and hits / queries > (0.5 if top == 3 else 0.85)
