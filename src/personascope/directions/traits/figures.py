@@ -92,7 +92,7 @@ def warning(written: dict[str, Any]) -> str:
             for metric, found in judge["metrics"].items()
             if found.get("auc") is not None and found.get("kappa") is not None
         ]
-        said.append(f"judge {judge['name']}: not fit to judge ({'; '.join(numbers_of)})")
+        said.append(f"judge {judge['name']}: not fit to judge ({'; '.join(numbers_of) or 'not measured'})")
     return "; ".join(said)
 
 
@@ -135,7 +135,7 @@ def _judged(ax: Axes, written: dict[str, Any], found: Evaluation) -> Heading:
     scored = np.isfinite(y)
     if not scored.any():
         ax.set_axis_off()
-        return "Against the judge", "not judged", ""
+        return "Against the judge", "the judge has scored none of them" if written["judge"] else "not judged", ""
     cells = cell_of(numbers(table, "question"), sign)[scored]
     dx, dy = centered(x[scored], y[scored], cells)
     for end, (_, color) in CONDITIONS.items():
