@@ -11,7 +11,7 @@ from matplotlib.text import Text
 
 from personascope.directions.traces.figure import shown_columns, smoothed, trace_figure
 from personascope.directions.traces.page import trace_page
-from personascope.directions.traces.plot import plot_trace
+from personascope.directions.traces.plot import doubts_of, plot_trace
 from personascope.directions.traces.scale import Scale, own_scale, reference_scale, scales_of
 from personascope.formats.files import write_json
 from personascope.formats.tokens import TokenBlock, token_writer, write_failure
@@ -109,7 +109,7 @@ def test_the_figure_has_a_panel_a_direction_at_its_last_layer_and_says_its_scale
     figure = trace_figure(one, scales(one), "Trace of $talk$", {"axis@1": "split half 0.2 < 0.5"})
     texts = [text.get_text() for text in figure.findobj(Text) if isinstance(text, Text)]
     titles = [text for text in texts if "zero is the mean" in text]
-    assert len(titles) == 2 and titles[0].startswith("axis, output of layer 1") and "split half 0.2 < 0.5" in texts
+    assert len(titles) == 2 and titles[0].startswith("axis, layer 1: ") and "split half 0.2 < 0.5" in texts
     assert len(figure.axes) == 3 and figure.get_suptitle() == "Trace of $talk$"
 
 
@@ -183,6 +183,22 @@ def test_a_conversation_that_failed_has_a_figure_and_a_page_that_say_why(tmp_pat
     write_trace(tmp_path / "talk.parquet", empty_trace(COLUMNS), metadata)
     write_json(tmp_path / "scale.json", {"conversations": 0, "tokens": 0, "columns": {}, "norms": {}})
     figures = [tmp_path / "talk.png", tmp_path / "talk.svg"]
-    plot_trace(tmp_path / "talk.parquet", tmp_path / "scale.json", figures, tmp_path / "talk.html")
+    plot_trace(tmp_path / "talk.parquet", tmp_path / "scale.json", {}, figures, tmp_path / "talk.html")
     assert "message 3: no &lt;role&gt;" in (tmp_path / "talk.html").read_text()
     assert all(figure.stat().st_size > 1000 for figure in figures)
+
+
+def test_doubts_about_a_direction_are_of_its_columns(tmp_path: Path) -> None:
+    table = (
+        "space,interpretable,reason\nsae,False,AUC 0.5\nresidual layer 0,False,AUC 0.7 < 0.75\nresidual layer 1,True,\n"
+    )
+    (tmp_path / "agreement.csv").write_text(table)
+    write_json(tmp_path / "evaluation.json", {"doubts": ["few pairs", "r below 0.3"]})
+    evidence = {"axis": str(tmp_path / "agreement.csv"), "trait:calm": str(tmp_path / "evaluation.json")}
+    calm = "do not rely on it: few pairs; r below 0.3"
+    assert doubts_of(COLUMNS, evidence) == {
+        "axis@0": "do not interpret: AUC 0.7 < 0.75",
+        "trait:calm@0": calm,
+        "trait:calm@1": calm,
+    }
+    assert doubts_of(COLUMNS, {}) == {}

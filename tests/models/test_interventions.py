@@ -31,7 +31,7 @@ from personascope.models.interventions import (
     intervene,
 )
 from personascope.models.saes import LoadedSAE
-from personascope.models.steering import Positions
+from personascope.models.steering import POSITIONS
 from tests.models.test_hookpoints import FAMILIES, make
 
 D, D_SAE = 32, 48
@@ -229,8 +229,7 @@ def test_positions_with_padding_on_either_side(tiny_llama: Any) -> None:
     lengths = torch.tensor(whole)[:, None]
     right_mask = (torch.arange(9) < lengths).long()
     left_mask = right_mask.flip(1)
-    positions: Positions
-    for positions, expected in (("all", 20), ("prompt", 9), ("response", 14)):
+    for positions, expected in zip(POSITIONS, (20, 9, 14), strict=True):
         steer = [Add(0, V, positions), Cap(1, V, -0.1, 0.1, positions)]
         alone, counts = [], 0
         for row, prompt in zip(rows, prompts, strict=True):
@@ -254,8 +253,7 @@ def test_positions_with_padding_on_either_side(tiny_llama: Any) -> None:
 def test_which_tokens_positions_are(tiny_llama: Any) -> None:
     """The last token of the prompt belongs to both: the first new token is drawn from it."""
     before = tiny_llama(input_ids=IDS, output_hidden_states=True).hidden_states[2]
-    positions: Positions
-    for positions, changed in (("prompt", range(4)), ("response", range(3, 9)), ("all", range(9))):
+    for positions, changed in zip(POSITIONS, (range(9), range(4), range(3, 9)), strict=True):
         read: list[Tensor] = []
         with (
             intervene(tiny_llama, [Add(1, V, positions)], prompt_lengths=[4, 4]),

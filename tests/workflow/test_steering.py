@@ -25,10 +25,10 @@ def test_sweep_and_capping(workspace: Workspace):
     workspace.snakemake(*targets, "--cores", "2", "--configfile", overlay)
     measures = {point: pd.read_csv(workspace.path / f"{FOLDER}/push/{point}.csv") for point in POINTS}
     infos = {point: json.loads(workspace.read(f"{FOLDER}/push/{point}.json")) for point in POINTS}
-    assert (measures["none/0"]["kl"] == 0).all() and infos["none/0"]["tokens_changed"] == 0
+    assert measures["none/0"]["kl"].tolist() == [0, 0] and infos["none/0"]["tokens_changed"] == 0
     norms = json.loads(workspace.read(f"{FOLDER}/residual_norms.json"))["norms"]
     for point in POINTS[2:]:
-        assert (measures[point]["kl"] > 0.001).all() and infos[point]["tokens_changed"] > 0
+        assert min(measures[point]["kl"].tolist()) > 0.001 and infos[point]["tokens_changed"] > 0
         assert infos[point]["added_norms"]["7"] == pytest.approx(0.5 * norms[7], rel=1e-4)
     assert {"projection_7", "projection_15"} <= set(measures["none/0"].columns)
     table = pd.read_csv(workspace.path / f"{FOLDER}/push/dose_response.csv")

@@ -56,6 +56,7 @@ rule plot_monitor:
     input:
         trace="<out>/traces/<cell>/{conversation}.parquet",
         scale="<out>/traces/<cell>/scale.json",
+        evidence=list(E.monitor_evidence.values()),
     output:
         png=report(
             "<out>/traces/<cell>/{conversation}.png",
@@ -80,6 +81,7 @@ rule plot_monitor:
         mem_mb=1000,
         runtime=10,
     params:
+        names=list(E.monitor_evidence),
         code=code_hash("directions.traces.plot"),
     script:
         "../scripts/plot_monitor.py"

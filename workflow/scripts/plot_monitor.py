@@ -2,5 +2,6 @@ from personascope.directions.traces.plot import plot_trace
 from personascope.runs.job import job
 
 with job(snakemake):
-    figures = [snakemake.output.png, snakemake.output.svg]
-    plot_trace(snakemake.input.trace, snakemake.input.scale, figures, snakemake.output.page)
+    read, written = snakemake.input, snakemake.output
+    evidence = dict(zip(snakemake.params.names, read.evidence, strict=True))
+    plot_trace(read.trace, read.scale, evidence, [written.png, written.svg], written.page)

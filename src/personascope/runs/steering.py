@@ -39,6 +39,13 @@ class SteeringFiles(SweepFiles):
         }
         return {"names": block["directions"], "how": how, "layers": block["layers"]}
 
+    @property
+    def monitor_evidence(self) -> dict[str, str]:
+        """{name: file} of what is known of how good the monitored directions are."""
+        named = {"axis": "<out>/axis/<cell>/agreement.csv"}
+        named |= {f"trait:{trait}": f"<out>/traits/<model>/{trait}/evaluation.json" for trait in self.traits}
+        return {name: file for name, file in named.items() if name in self.config["monitor"]["directions"]}
+
     @cached_property
     def traces(self) -> list[str]:
         suffixes = (".parquet", ".html", ".png")

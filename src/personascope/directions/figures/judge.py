@@ -22,7 +22,7 @@ from personascope.formats.judgements import SCALES, read_judgements, read_labele
 
 PANEL_WIDTH, PANEL_HEIGHT = 2.3, 2.3
 SPREAD = 0.28  # how far the points of one label are spread
-ADHERENCE_LABELS = {0: "declines", 1: "as itself", 2: "in part", 3: "in role"}
+ADHERENCE_LABELS = {0: "0\ndeclines", 1: "1\nitself", 2: "2\nin part", 3: "3\nin role"}
 
 
 def draw_worth(
@@ -52,7 +52,7 @@ def worth_figure(
         warning="" if worth["fit"] else said,
     )
     grid = figure.add_gridspec(1, len(metrics))
-    headings = {metric: (PANEL_WIDTH - 0.2, metric, _numbers(worth["metrics"][metric])) for metric in metrics}
+    headings = {metric: (PANEL_WIDTH - 0.6, metric, _numbers(worth["metrics"][metric])) for metric in metrics}
     height = max(panel_heading_height(*heading) for heading in headings.values())
     for column, metric in enumerate(metrics):
         ax = paper_axes(figure, grid[0, column])
