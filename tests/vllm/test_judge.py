@@ -40,4 +40,5 @@ def test_scores_are_those_of_the_local_judge(server: VLLMServerBackend, loaded: 
             assert served[i].score == pytest.approx(local[i].score, abs=1e-3 * top)
     assert top == 3 or all(one.score is not None for one in local.values())
     hits, queries = cached(server)
-    assert queries > len(prompts) * 200 and hits / queries > (0.5 if top == 3 else 0.85)
+    # Whole blocks alone are cached, of 128 tokens on a CPU: 256 of some 330.
+    assert queries > len(prompts) * 200 and hits / queries > (0.5 if top == 3 else 0.7)
