@@ -33,7 +33,8 @@ from personascope.runs.measured import (
 )
 
 SIMULATED = {"simulate": "simulations", "simulate_references": "references"}  # rules and their blocks in config
-HOSTED = ("generate", "extract", "extract_conversation", *SIMULATED, "causal")  # these share a loaded model
+STEERED = ("residual_norms", "steer", "simulate_capped")
+HOSTED = ("generate", "extract", "extract_conversation", *SIMULATED, "causal", *STEERED)  # these share a loaded model
 MODEL_RULES = (*HOSTED, "train_sae")
 # Where nothing was measured: active features a response and a token, and bytes of one in the files.
 FEATURES_A_RESPONSE, FEATURES_A_TOKEN, FEATURE_BYTES = 1000, 64, 8
