@@ -19,8 +19,8 @@ BOUNDS = (-0.2, 0.3)
 
 def main() -> None:
     import torch
-    from interp_engine import EagerModel, steer
-    from interp_engine.steer import SteerMethod, SteerSpec
+    from interp_engine import EagerModel, steer  # type: ignore[import-not-found]
+    from interp_engine.steer import SteerMethod, SteerSpec  # type: ignore[import-not-found]
 
     model = drawn_llama()
     engine = EagerModel("drawn", hf_model=model, tokenizer=object(), device="cpu")

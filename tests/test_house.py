@@ -23,7 +23,9 @@ ROOMS["cli"] = set(ROOMS)
 LIGHT = ["cli", "runs.job", "runs.experiment", "hosting.client", "hosting.host", "directions.aggregate"]
 LIGHT += ["directions.figures.plot", "drift.pages.plot", "drift.pages.ranking", "drift.calibration_report"]
 LIGHT += ["hosting.operations.drift_conversation", "formats.export", "drift.pages.benchmark"]
+LIGHT += ["directions.traits.compare", "directions.traits.report", "directions.traits.vectors"]
 LIGHT += ["drift.validation.tables", "drift.validation.report"]
+LIGHT += ["directions.figures.personas", "directions.figures.decomposition", "formats.directions"]
 HEAVY = ["torch", "transformers", "sae_lens", "vllm", "openai", "snakemake"]
 # What every job of a run imports again, when Snakemake reads the workflow in it, before anything else.
 PARSED = ["runs.experiment", "runs.code_hash", "runs.integrity", "runs.status", "backends", "drift.validation"]

@@ -11,6 +11,7 @@ from personascope.errors import one_line_errors
 from personascope.formats.export import export_npz
 from personascope.formats.importers import SystemPrompts, import_responses
 from personascope.formats.roles import import_roles
+from personascope.formats.traits import import_traits
 from personascope.hosting.store import prune, usage
 from personascope.runs import costs, plan, status
 
@@ -18,6 +19,10 @@ from personascope.runs import costs, plan, status
 def _import_roles(arguments: argparse.Namespace) -> None:
     roles, questions = import_roles(arguments.source, arguments.destination)
     print(f"{roles} roles and {questions} questions are in {arguments.destination}")
+
+
+def _import_traits(arguments: argparse.Namespace) -> None:
+    print(f"{import_traits(arguments.source, arguments.destination)} traits are in {arguments.destination}")
 
 
 def _import_responses(arguments: argparse.Namespace) -> None:
@@ -84,6 +89,11 @@ def build_parser() -> argparse.ArgumentParser:
     roles.add_argument("source", help="the checkout, or its data folder")
     roles.add_argument("destination", help="folder that gets roles/ and questions.jsonl")
     roles.set_defaults(run=_import_roles)
+
+    traits = commands.add_parser("import-traits", help="bring in trait files of assistant-axis or persona_vectors")
+    traits.add_argument("source", help="the checkout, its data folder, or a folder of trait files")
+    traits.add_argument("destination", help="folder that gets TRAIT.json, for traits.folder")
+    traits.set_defaults(run=_import_traits)
 
     _add_import_responses(commands)
 

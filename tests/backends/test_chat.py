@@ -183,13 +183,14 @@ def test_words_for_the_end(server: Server, word: str | None, kept: str) -> None:
 def test_what_an_answer_is(server: Server) -> None:
     parts = [{"type": "text", "text": "a "}, {"type": "image_url"}, {"type": "text", "text": "b"}]
     assert answer(server, says(parts)).text == "a b"
+    assert answer(server, says("cut \ud83d")).text == "cut \ufffd"
     assert answer(server, says(None, refusal="I can't.")).text == "I can't."
     assert answer(server, says("")) == Completion([], "stop", "", None, False)
     thought = answer(server, says(None, "length", reasoning="Hmm"))
     assert (thought.text, thought.reasoning, thought.finish_reason) == ("", "Hmm", "length")
     assert answer(server, says("x", reasoning_content="Hmm")).reasoning == "Hmm"
     assert answer(server, says(None, "content_filter")).finish_reason == "content_filter"
-    assert len(server.bodies) == 6
+    assert len(server.bodies) == 7
 
 
 @pytest.mark.parametrize(

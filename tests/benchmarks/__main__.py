@@ -15,7 +15,9 @@ from tests.benchmarks.common import Row, print_table
 BENCHMARKS = (
     "extraction",
     "generation",
+    "judge",
     "chat",
+    "steering",
     "storage",
     "aggregation",
     "drift",

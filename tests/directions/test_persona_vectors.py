@@ -89,7 +89,7 @@ def test_components_are_those_of_the_covariance(tmp_path: Path) -> None:
     pca = case.write([2])["pca"].astype({"component": int, "variance_share": float, "coordinate": float})
     vectors = case.responses[:, :, :, 0].mean((1, 2), dtype=np.float64)
     values, axes = np.linalg.eigh(np.cov(vectors.T))
-    assert pca["component"].max() == 3, "four roles span three dimensions"
+    assert max(pca["component"]) == 3, "four roles span three dimensions"
     for k in (1, 2, 3):
         part = pca.loc[pca["component"] == k]
         assert part["variance_share"].iloc[0] == pytest.approx(values[-k] / values.sum(), rel=1e-4)
@@ -142,5 +142,6 @@ def test_figures_say_what_is_raw_and_what_is_noise(tmp_path: Path) -> None:
     noisy = Case(tmp_path, noise=30).write([2])
     assert "do not agree" in words(persona_components(noisy["pca"], noisy["roles"]))
     files = [tmp_path / f"{name}.{kind}" for name in ("cosine", "pca") for kind in ("png", "svg")]
-    draw_persona_figures(*(tmp_path / f"{name}.csv" for name in ("cosine", "pca", "roles")), files)
+    cosine, pca, roles = (tmp_path / f"{name}.csv" for name in ("cosine", "pca", "roles"))
+    draw_persona_figures(cosine, pca, roles, files)
     assert all(path.stat().st_size > 1000 for path in files)

@@ -110,7 +110,9 @@ def test_the_excess_covers_its_truth() -> None:
         made = sweep()
         for table in made.values.values():
             table["projection_7"] += 2 * rng.normal(size=len(table))
-        row = equal_kl(made, "projection_7", seed=seed, draws=200).set_index(["at", "coefficient"]).loc["direction", 1.0]
+        row = (
+            equal_kl(made, "projection_7", seed=seed, draws=200).set_index(["at", "coefficient"]).loc["direction", 1.0]
+        )
         covered.append(row["excess_low"] <= 3 <= row["excess_high"])
     assert np.mean(covered) >= 0.85
 
@@ -153,7 +155,7 @@ def test_report(tmp_path: Path) -> None:
     worth = {"metrics": metrics, "fit": False, "verdict": "not fit to judge"}
     (tmp_path / "worth.json").write_text(json.dumps(worth))
     read = read_sweep(POINTS, *files, judged, str(tmp_path / "worth.json"))
-    outputs = [str(tmp_path / name) for name in ("d.csv", "e.csv", "s.json")]
+    outputs = str(tmp_path / "d.csv"), str(tmp_path / "e.csv"), str(tmp_path / "s.json")
     figures = [str(tmp_path / "d.png"), str(tmp_path / "d.svg")]
     write_dose_response(read, *outputs, figures, seed=0, subtitle="m")
     table = pd.read_csv(outputs[0]).set_index(["arm", "coefficient", "measure"])

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from personascope.directions.traits.compare import write_comparison
 from personascope.directions.traits.evaluation import evaluate, half_weights
 from personascope.directions.traits.nuisances import NUISANCES, nuisances, screen_weights, within
 from personascope.directions.traits.report import write_evaluation
-from personascope.directions.traits.rows import Thresholds, attrition, contrast, couples, keep, read_rows
+from personascope.directions.traits.rows import Thresholds, TraitRows, attrition, contrast, couples, keep, read_rows
 from personascope.directions.traits.statistics import (
     auc_interval,
     cell_of,
@@ -21,6 +22,7 @@ from personascope.directions.traits.vectors import write_trait_vectors
 from personascope.errors import UserError
 from personascope.formats.directions import load_directions
 from personascope.formats.judgements import write_judgements
+from personascope.formats.tables import numbers, read_csv, save_npz
 from personascope.formats.traits import write_trait
 from tests.helpers.trait_cases import Case, case, judgement_table, trait, write_case
 
@@ -81,7 +83,7 @@ def test_a_vector_is_the_difference_of_means_over_the_kept_couples(tmp_path: Pat
     np.testing.assert_allclose(found.vectors["response_avg"], expected, rtol=1e-5, atol=1e-5)
     rows = read_rows(responses, tmp_path / "judged.parquet")
     counts = attrition(rows, couples(rows), LIMITS)
-    assert counts["both coherent"].sum() == len(kept) and counts["generated"].tolist() == [12] * 4
+    assert np.sum(counts["both coherent"]) == len(kept) and counts["generated"].tolist() == [12] * 4
     assert (np.diff(counts.drop(columns="pair").to_numpy(), axis=1) <= 0).all()
 
 
@@ -148,16 +150,18 @@ def test_the_screen_finds_a_planted_direction_of_length_and_no_other(tmp_path: P
     activations = made.activations[:, 0]
     vectors = np.einsum("n,nld->ld", contrast(rows.sign, kept), activations).astype(np.float32)
     found = evaluate(rows, kept, activations, vectors, [0, 1, 2], judged=False)
-    share = found.nuisances.set_index("nuisance")["share"]
-    assert share["length"] > 0.5 and share.drop("length").abs().max() < 0.15
-    assert share["length"] > 3 * found.nuisances.set_index("nuisance")["shuffled"]["length"]
+    share, shuffled = (
+        dict(zip(NUISANCES, numbers(found.nuisances, name), strict=True)) for name in ("share", "shuffled")
+    )
+    assert share["length"] > 0.5 and all(abs(value) < 0.15 for name, value in share.items() if name != "length")
+    assert share["length"] > 3 * shuffled["length"]
     last = found.layers.iloc[2]
     assert last.cosine_adjusted < 0.8 < cosine(vectors[2], made.direction) + 0.5
     without = evaluate(*_of(case(length=0, strength=2), tmp_path / "b"), [0, 1, 2], judged=False)
     assert abs(without.layers.nuisance_share.iloc[2]) < 0.1 and without.layers.cosine_adjusted.iloc[2] > 0.97
 
 
-def _of(made: Case, folder: Path) -> tuple:
+def _of(made: Case, folder: Path) -> tuple[TraitRows, np.ndarray, np.ndarray, np.ndarray]:
     rows = read_rows(write_case(folder, made)[0])
     kept, _ = keep(rows, LIMITS, "none", "x")
     activations = made.activations[:, 0]
@@ -314,3 +318,64 @@ def test_an_unfit_judge_does_not_choose_the_layer_and_the_figure_says_so(tmp_pat
     found = json.loads(outputs["evaluation"].read_text())
     assert found["held_out"]["criterion"] == "separation"
     assert found["judge"]["verdict"].startswith("not fit to judge")
+
+
+def test_traits_side_by_side_with_axis_and_roles(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    layers, d = [0, 1, 2], 24
+    evaluations, tables, vectors = {}, {}, {}
+    made = {name: case(seed, strength=3) for seed, name in enumerate(("calm", "gloom"))}
+    for name, one in made.items():
+        path, _ = made_vectors(tmp_path / name, one, "none", judge=False)
+        figures = {kind: [tmp_path / name / f"{n}.{kind}" for n in ("a", "b")] for kind in ("png", "svg")}
+        files = {n: tmp_path / name / n for n in ("evaluation", "layers", "projections")}
+        write_evaluation(
+            *(tmp_path / name / "gloom.jsonl", tmp_path / name / "gloom.npz", path),
+            judgements=None,
+            worth=None,
+            limits=LIMITS,
+            filter="none",
+            seed=0,
+            subtitle="m",
+            outputs=files | figures,
+        )
+        vectors[name], evaluations[name], tables[name] = path, files["evaluation"], files["layers"]
+    axis = {
+        f"{kind}_residual_layer_{k}": made["calm"].direction.astype(np.float32)
+        for kind in ("diff", "pc1")
+        for k in (1, 2)
+    }
+    metadata = np.array(json.dumps({"model": "m"}))
+    save_npz(tmp_path / "axis.npz", **axis, metadata=metadata)
+    roles = rng.standard_normal((12, 1, d)).astype(np.float32)
+    names = np.array([f"role{i:02}" for i in range(12)])
+    np.savez(tmp_path / "roles.npz", features=roles, role_names=names, layers=np.array([2]), metadata=metadata)
+    written = {name: tmp_path / f"traits.{name}" for name in ("png", "svg")}
+    write_comparison(
+        *(vectors, evaluations, tables),
+        axis=tmp_path / "axis.npz",
+        roles=tmp_path / "roles.npz",
+        subtitle="m",
+        table=tmp_path / "traits.csv",
+        reliability=tmp_path / "reliability.csv",
+        **written,
+    )
+    table = read_csv(tmp_path / "traits.csv").to_dict("records")
+    cosines = {(row["first"], row["second"], row["layer"]): row["cosine"] for row in table}
+    both = [load_directions(vectors[name]).at("response_avg", 1) for name in ("calm", "gloom")]
+    assert cosines["calm", "gloom", 1] == pytest.approx(cosine(*both), abs=1e-6) == cosines["gloom", "calm", 1]
+    assert cosines["calm", "axis", 2] > 0.9 > 0.5 > abs(cosines["gloom", "axis", 2])
+    centered = roles[:, 0] - roles[:, 0].mean(0)
+    own = load_directions(vectors["gloom"]).at("response_avg", 2)
+    assert cosines["gloom", "role03", 2] == pytest.approx(cosine(own, centered[3]), abs=1e-5)
+    assert ("calm", "role03", 1) not in cosines and ("calm", "axis", 0) not in cosines and len(layers) == 3
+    assert written["png"].stat().st_size > 10_000
+
+
+def test_a_trait_whose_evaluation_has_no_answer_has_no_numbers_there_and_does_not_fail(tmp_path: Path) -> None:
+    made = case()
+    made.words[[prompt.set == "evaluation" for prompt in made.prompts]] = 0
+    found = evaluate(*_of(made, tmp_path), [0, 1, 2], judged=True)
+    assert all(np.isnan(numbers(found.layers, name)).all() for name in ("auc", "r_within"))
+    assert found.held_out["splits"] == 0 and "4 are needed" in found.held_out["reason"]
+    assert np.isfinite(numbers(found.layers, "split_half")).all()

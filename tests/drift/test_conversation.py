@@ -15,6 +15,7 @@ from personascope.drift.options import DriftOptions
 from personascope.drift.pages.plot import plot_run
 from personascope.drift.reference import Reference
 from personascope.errors import UserError
+from personascope.formats.causal import SHORT
 from personascope.formats.role_matrix import RoleMatrix
 from personascope.formats.tokens import TokenBlock, token_writer, write_failure
 from personascope.hosting.loaded import Loaded
@@ -111,6 +112,20 @@ def test_a_run_is_written(files: Files, options: dict[str, Any]) -> None:
     tested = options.get("space") != "residual"
     assert ("not_testable" in row["flags"]) != tested and (row["p_value"] is not None) == tested
     assert (row["fall"] is not None) == tested
+
+
+def test_the_summary_repeats_the_causal_test(files: Files) -> None:
+    tested = dict.fromkeys(SHORT) | {"verdict": "underpowered", "reason": "few seeds", "direct": [1, 2]}
+    (files.folder / "causal.json").write_text(json.dumps(tested))
+    request = files.request()
+    request["inputs"]["causal"] = [str(files.folder / "causal.json")]
+    drift_conversation.run(Loaded(), print, parse_request(drift_conversation.Request, request))
+    said = json.loads(Path(files.outputs["summary"]).read_text())["causal"]
+    assert set(said) == set(SHORT) and said["verdict"] == "underpowered"
+    assert "causal" not in files.drift()[0]
+    (files.folder / "causal.json").write_text("{}")
+    with pytest.raises(UserError, match="no causal test"):
+        drift_conversation.run(Loaded(), print, parse_request(drift_conversation.Request, request))
 
 
 def test_an_unread_conversation_says_why_everywhere(files: Files) -> None:

@@ -9,6 +9,8 @@ import pytest
 from scipy.stats import binomtest, false_discovery_control
 
 from personascope.directions.stats import proportion_interval
+from personascope.drift.pages.findings import causal_lines
+from personascope.drift.pages.ranking import ranking_html
 from personascope.drift.summary import detection_table, q_values, read_summaries, summary_table
 from personascope.formats.files import write_json
 from personascope.formats.tables import write_table
@@ -34,6 +36,17 @@ def test_alarms_come_first_then_the_smaller_p_then_the_deeper_fall_and_failures_
     assert made["rank"].tolist() == [1, 2, 3, 4, 5, 6]
     assert made["reason"].tolist() == [""] * 5 + ["no good"] and made["flags"].tolist()[2] == "a, b"
     assert made["fall"].dtype == float and str(made["alarm_turn"].dtype) == "Int64"
+
+
+def test_a_verdict_of_the_causal_test_is_a_column_of_table_and_ranking() -> None:
+    tested = content(p_value=0.3) | {"causal": {"verdict": "underpowered", "reason": "needs more seeds"}}
+    unmade = content(p_value=0.4) | {"causal": {"verdict": None, "reason": "no fall"}}
+    made = table(content(p_value=0.02), tested, unmade)
+    assert made["causal"].fillna("").tolist() == ["", "underpowered", ""]
+    assert made["causal_reason"].fillna("").tolist() == ["", "needs more seeds", "no fall"]
+    assert "underpowered" in ranking_html(made) and "causal test" in ranking_html(made)
+    assert "causal test" not in ranking_html(table(content()))
+    assert [line.split(": ")[1:3] for line in causal_lines(made)] == [["c1", "underpowered"], ["c2", "not tested"]]
 
 
 def test_q_values_are_those_of_benjamini_and_hochberg() -> None:

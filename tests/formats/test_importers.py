@@ -133,7 +133,9 @@ def test_nothing_is_assumed_or_replaced(cache: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     import_responses(cache, tmp_path / "out", model="m", system=NO_SYSTEM)
     before = (tmp_path / "out/responses/general/m/pirate.jsonl").read_bytes()
-    assert "pirate.jsonl is there already" in refusal(system=NO_SYSTEM)
+    assert "is there already; remove it" in refusal(system=NO_SYSTEM)
+    (tmp_path / "out/questions.jsonl").unlink()
+    assert "pirate.jsonl is there already; remove it" in refusal(system=NO_SYSTEM)
     assert (tmp_path / "out/responses/general/m/pirate.jsonl").read_bytes() == before
 
 

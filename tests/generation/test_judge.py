@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ import torch
 
 from personascope.errors import UserError
 from personascope.generation.judge import LocalJudge, expected, judge_prompt_ids, number_tree
-from personascope.generation.rubrics import COHERENCE, fill, read_rubric, reworded
+from personascope.generation.rubrics import fill, read_rubric, reworded
 from tests.models.test_spans import real
 
+COHERENCE = read_rubric(Path(__file__).parents[2] / "resources/judge/coherence.txt")
 PROMPTS = [
     "Rate the answer from 0 to 100.\n<answer>\nArr, the seven seas!\n</answer>",
     "Rate the answer from 0 to 100.\n<answer>\nI am only a language model, and 57 of us say so.\n</answer>",
@@ -66,7 +68,7 @@ def one_pass_a_number(model: Any, tokenizer: Any, prompt: str, numbers: Iterable
         written = tokenizer(str(number), add_special_tokens=False)["input_ids"]
         logp = model(input_ids=torch.tensor([before + written])).logits[0].double().log_softmax(-1)
         start = len(before) - 1
-        p = sum(logp[start + i, token] for i, token in enumerate(written)).exp()
+        p = torch.stack([logp[start + i, token] for i, token in enumerate(written)]).sum().exp()
         result.append(float(p * (1 - logp[-1, digits].exp().sum())))
     return np.array(result)
 
@@ -159,14 +161,18 @@ def test_the_second_wording_turns_the_scale_around() -> None:
     rubric = "Rate {question} {answer}.\n1 pirate?\n\nScale:\n0 - none.\n1 - some.\n2 - all.\n\nReply."
     assert "Scale:\n2 - all.\n1 - some.\n0 - none.\n\nReply." in reworded(rubric)
     assert sorted(reworded("One line {question} {answer}").split("\n"))[-1] == "What follows is a grading task."
-    assert reworded(COHERENCE).index("100 - it reads") < reworded(COHERENCE).index("50 - the sense")
+    assert (
+        reworded(COHERENCE).index("\n100 - ")
+        < reworded(COHERENCE).index("\n50 - ")
+        < reworded(COHERENCE).index("\n0 - ")
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("{}", 'has no "eval_prompt"'),
-        ('{"eval_prompt": "Rate {question}."}', "no {answer}"),
+        ('{"eval_prompt": "Rate {question}."}', "has no {answer}"),
         ('["eval_prompt"]', 'has no "eval_prompt"'),
     ],
 )

@@ -1,7 +1,7 @@
-"""A model whose persona has a known cause: a Llama whose blocks add nothing, so that h is a token's embedding at every layer.
+"""A model whose persona has a known cause: a Llama whose blocks add nothing, so that h is a token's embedding.
 
-Dimension 0 is the persona: letters of ASSISTANT have it at +2, those of PERSONA at -2, and the output layer writes more of
-what it reads there. Dimension 2 goes with it in every letter, and nothing reads it: it is correlated, and no cause.
+Dimension 0 is the persona: letters of ASSISTANT have it at +2, those of PERSONA at -2, and the output layer writes more
+of what it reads there. Dimension 2 goes with it in every letter, and nothing reads it: it is correlated, and no cause.
 Dimension 1 is 1 everywhere, so that the output layer can keep to the letters; the others are noise.
 """
 
@@ -68,8 +68,8 @@ def planted_model(tokenizer: Any, folder: Path) -> str:
 
 
 def planted_sae(folder: Path, seen: Sequence[int] = range(WIDTH)) -> SAESpec:
-    """Features 2 i and 2 i + 1 are the positive and the negative part of dimension i: it rebuilds the dimensions that it
-    has seen, and no other. Read behind block 0."""
+    """Features 2 i and 2 i + 1 are the positive and the negative part of dimension i: it rebuilds the dimensions that
+    it has seen, and no other. Read behind block 0."""
     from sae_lens import StandardSAE, StandardSAEConfig
 
     sae = StandardSAE(StandardSAEConfig(d_in=WIDTH, d_sae=2 * WIDTH, apply_b_dec_to_input=False))
@@ -106,6 +106,8 @@ class Planted:
         RoleMatrix(features, ["assistant", "default", "pirate"], np.full(3, 9)).save(folder / "mean.npz")
         axis = np.eye(WIDTH, dtype=np.float32)[0]
         save_npz(folder / "axis.npz", **{f"diff_residual_layer_{layer}": axis for layer in LAYERS})
+        rows = [f"residual layer {layer},{layer != 2},{'' if layer != 2 else 'AUC 0.7'}" for layer in LAYERS]
+        (folder / "agreement.csv").write_text("\n".join(["space,interpretable,reason", "sae,True,", *rows]) + "\n")
         (folder / f"{NAME}.json").write_text(json.dumps(TALK))
         request = extract_conversation.Request(
             **self.common,
@@ -124,6 +126,7 @@ class Planted:
             tokens=str(self.folder / "tokens.parquet"),
             matrix=str(self.folder / "mean.npz"),
             axes=str(self.folder / "axis.npz"),
+            agreement=str(self.folder / "agreement.csv"),
             causal=str(self.folder / "causal.json"),
             samples=str(self.folder / "samples.jsonl"),
             analysis="default",

@@ -206,7 +206,8 @@ def embedded_model() -> Path:
 
 TARGETS = (
     *("all", "model", "sae", "responses", "features", "role_matrix", "axis", "tokens", "reference", "drift", "summary"),
-    *("splits", "benchmark", "validation"),
+    *("splits", "benchmark", "validation", "vectors", "judgements", "traits", "decompositions", "traces", "steering"),
+    "causality",
 )
 
 

@@ -18,7 +18,8 @@ def planted(chat_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Pl
 
 def test_the_planted_cause_is_supported(planted: Planted) -> None:
     made = planted.test()
-    assert made["verdict"] == "supported" and made["notes"] == []
+    assert made["verdict"] == "supported"
+    assert made["notes"][0] == "The axis of the space residual layer 2 is not to be interpreted: AUC 0.7."
     assert {row["feature_idx"]: row["direction"] for row in made["features"]} == {0: "fell", 1: "rose"}
     # Blocks add nothing, so that the mean of the turn before is restored exactly at the later layers.
     direct = {row["arm"]: row["effects"] for row in made["direct"]}
@@ -72,7 +73,7 @@ def test_the_figure_and_what_the_summary_repeats(planted: Planted, tmp_path: Pat
     made = planted.test()
     png, svg = tmp_path / "causal.png", tmp_path / "causal.svg"
     plot_causal(str(planted.folder / "causal.json"), str(png), str(svg))
-    assert (png.stat().st_size > 10_000 and "supported" in svg.read_text()) or "<svg" in svg.read_text()
+    assert png.stat().st_size > 10_000 and "<svg" in svg.read_text()
     repeated = short(read_causal(planted.folder / "causal.json"))
     assert repeated["verdict"] == made["verdict"] and "direct" not in repeated
 

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from personascope.directions.traits.report import write_evaluation
+from personascope.directions.traits.rows import Thresholds
+from personascope.directions.traits.vectors import write_trait_vectors
 from personascope.errors import UserError
+from personascope.formats.directions import load_directions
 from personascope.formats.files import iter_jsonl, write_json
 from personascope.formats.trait_activations import READINGS, read_trait_activations
 from personascope.hosting.loaded import Loaded
@@ -113,3 +117,36 @@ def test_activations_that_are_damaged_are_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match="not a readable"):
         read_trait_activations(path, "response_avg")
+
+
+@pytest.mark.model
+def test_a_trait_of_the_embedded_model_from_its_file_to_its_evaluation(tmp_path: Path, model: Path) -> None:
+    """Two pairs, four questions each, twelve tokens: a plumbing test, whose vector is worth what it says."""
+    loaded, trait_file = Loaded(), Path(__file__).parents[2] / "resources/traits/paternalism.json"
+    common: dict[str, Any] = {"model": ModelSpec(str(model)), "store": str(tmp_path / "store"), "code": "c"}
+    engine: dict[str, Any] = {"model_name": "m", "backend": "transformers", "engine": {}, "backend_options": {}}
+    engine |= {"temperature": 1.0, "top_p": 1.0, "max_tokens": 12, "max_model_len": 600, "seed": 0}
+    asked: dict[str, Any] = {"pairs": [0, 2], "questions": 4, "evaluation_questions": 4, "samples": 1}
+    responses, activations = tmp_path / "paternalism.jsonl", tmp_path / "paternalism.npz"
+    files: dict[str, Any] = {"trait_file": str(trait_file), "responses": str(responses)}
+    generate_trait.run(loaded, print, generate_trait.Request(**common, **engine, **asked, **files))
+    reading: dict[str, Any] = {"responses": str(responses), "activations": str(activations), "batch_tokens": 1024}
+    extract_trait.run(loaded, print, extract_trait.Request(**common, **reading))
+    judge: dict[str, Any] = {"judgements": None, "worth": None, "filter": "none", "limits": Thresholds()}
+    vectors = tmp_path / "vectors.safetensors"
+    made: dict[str, Any] = {"vectors": vectors, "attrition": tmp_path / "attrition.csv"}
+    write_trait_vectors(trait_file, responses, activations, **judge, **made)
+    found = load_directions(vectors)
+    assert found.layers == list(range(30)) and found.d_model == 576 and found.metadata["kept"] == 8
+    rows = list(iter_jsonl(responses))
+    h, _ = read_trait_activations(activations, "response_avg")
+    ends = [
+        [i for i, row in enumerate(rows) if (row["set"], row["polarity"]) == ("extraction", e)] for e in ("pos", "neg")
+    ]
+    expected = h[ends[0]].mean(0) - h[ends[1]].mean(0)
+    np.testing.assert_allclose(found.vectors["response_avg"], expected, atol=1e-3)
+    figures = {kind: [tmp_path / f"{name}.{kind}" for name in ("evaluation", "screen")] for kind in ("png", "svg")}
+    outputs: dict[str, Any] = {name: tmp_path / name for name in ("evaluation", "layers", "projections")} | figures
+    write_evaluation(responses, activations, vectors, **judge, seed=0, subtitle="m", outputs=outputs)
+    said = json.loads((tmp_path / "evaluation").read_text())
+    assert said["evaluation_rows"] == 2 * 2 * 4 + 4 and said["held_out"]["splits"] == 20 and said["judge"] is None

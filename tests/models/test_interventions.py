@@ -1,5 +1,6 @@
 """Interventions on tiny models, against plain hooks written by the formulas."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -30,6 +31,7 @@ from personascope.models.interventions import (
     intervene,
 )
 from personascope.models.saes import LoadedSAE
+from personascope.models.steering import POSITIONS
 from tests.models.test_hookpoints import FAMILIES, make
 
 D, D_SAE = 32, 48
@@ -227,7 +229,7 @@ def test_positions_with_padding_on_either_side(tiny_llama: Any) -> None:
     lengths = torch.tensor(whole)[:, None]
     right_mask = (torch.arange(9) < lengths).long()
     left_mask = right_mask.flip(1)
-    for positions, expected in (("all", 20), ("prompt", 9), ("response", 14)):
+    for positions, expected in zip(POSITIONS, (20, 9, 14), strict=True):
         steer = [Add(0, V, positions), Cap(1, V, -0.1, 0.1, positions)]
         alone, counts = [], 0
         for row, prompt in zip(rows, prompts, strict=True):
@@ -251,7 +253,7 @@ def test_positions_with_padding_on_either_side(tiny_llama: Any) -> None:
 def test_which_tokens_positions_are(tiny_llama: Any) -> None:
     """The last token of the prompt belongs to both: the first new token is drawn from it."""
     before = tiny_llama(input_ids=IDS, output_hidden_states=True).hidden_states[2]
-    for positions, changed in (("prompt", range(4)), ("response", range(3, 9)), ("all", range(9))):
+    for positions, changed in zip(POSITIONS, (range(9), range(4), range(3, 9)), strict=True):
         read: list[Tensor] = []
         with (
             intervene(tiny_llama, [Add(1, V, positions)], prompt_lengths=[4, 4]),
@@ -356,19 +358,13 @@ def test_it_comes_off(tiny_llama: Any) -> None:
 
 def test_in_half_precision() -> None:
     model = make("llama")
-    half = make_half(model)
+    half = copy.deepcopy(model).to(torch.bfloat16)
     with intervene(half, [Add(1, V[:16]), Cap(1, V[:16], 0.0, 1.0), AblateFeatures(make_sae(d=16), [1, 2, 3])]):
         got = logits(half, IDS % 39)
     with intervene(model, [Add(1, V[:16]), Cap(1, V[:16], 0.0, 1.0), AblateFeatures(make_sae(d=16), [1, 2, 3])]):
         expected = logits(model, IDS % 39)
     assert got.dtype == torch.bfloat16
     assert torch.nn.functional.cosine_similarity(got.float().flatten(), expected.flatten(), dim=0) > 0.99
-
-
-def make_half(model: Any) -> Any:
-    import copy
-
-    return copy.deepcopy(model).to(torch.bfloat16)
 
 
 @pytest.mark.parametrize(

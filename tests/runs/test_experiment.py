@@ -114,6 +114,7 @@ WRONG: dict[str, tuple[Callable[[], dict[str, Any]], list[str]]] = {
     "sae-neither": (key(sae={"path": None}), ["config, sae", "path", "release"]),
     "sae-release-alone": (key(sae={"path": None, "release": "a"}), ["config, sae", "id"]),
     "no-base-url": (key(generation={"backend": "openai"}), ["generation.backend_options.base_url"]),
+    "no-base-url-of-chat": (key(generation={"backend": "chat"}), ["generation.backend_options.base_url", "chat"]),
     "too-few-gpus": (
         key(model={"device": "cuda"}, generation={"backend_options": {"tensor_parallel_size": 4}}),
         ["generation.backend_options.tensor_parallel_size", "4 GPUs", "model.gpus is 1"],
@@ -126,6 +127,20 @@ WRONG: dict[str, tuple[Callable[[], dict[str, Any]], list[str]]] = {
     "drift-manual-without-turn": (
         key(drift={"analyses": {"mine": {"transition_pick": "manual"}}}),
         ["drift.analyses.mine.manual_turn"],
+    ),
+    "judge-without-url": (key(judges={"api": {"backend": "chat"}}), ["judges.api.backend_options.base_url"]),
+    "judge-of-an-endpoint-with-an-opening": (
+        key(judges={"api": {"backend": "chat", "backend_options": {"base_url": "http://x/v1"}, "opening": "I say "}}),
+        ["judges.api.opening"],
+    ),
+    "judge-exact-and-sampled": (key(judges={"mine": {"samples": 3}}), ["judges.mine.samples", "transformers"]),
+    "judge-not-there": (
+        key(judges={"mine": {}}, aggregation={"role_filter": {"judge": "other"}}),
+        ["aggregation.role_filter.judge", "'other'", "mine"],
+    ),
+    "role-without-a-rubric": (
+        key(judges={"mine": {}}, aggregation={"role_filter": {"judge": "mine"}}),
+        ["resources/roles/assistant.json", "eval_prompt"],
     ),
     "linear-split-without-layers": (
         key(extraction={"residual_layers": []}, drift={"linear_split": 5}),
@@ -159,6 +174,29 @@ WRONG: dict[str, tuple[Callable[[], dict[str, Any]], list[str]]] = {
     "drift-no-reference-folder": (
         key(drift={"references": {"folder": "nowhere", "samples": 1}}),
         ["config, drift", "nowhere"],
+    ),
+    "causal-residual": (
+        key(
+            extraction={"residual_layers": [15]},
+            drift={"analyses": {"res": {"space": "residual", "layer": 15}}, "causal": {"analyses": ["res"]}},
+        ),
+        ["drift.causal.analyses", "res has no features"],
+    ),
+    "causal-analysis": (key(drift={"causal": {"analyses": ["nothing"]}}), ["drift.causal.analyses", "nothing"]),
+    "causal-conversation": (
+        key(drift={"causal": {"analyses": ["default"], "conversations": ["nobody"]}}),
+        ["drift.causal.conversations", "nobody"],
+    ),
+    "causal-layer": (
+        key(
+            extraction={"residual_layers": [15]},
+            drift={"causal": {"analyses": ["default"], "read_layers": [77]}},
+        ),
+        ["drift.causal.read_layers", "77", "extraction.residual_layers"],
+    ),
+    "causal-no-layer": (
+        key(extraction={"residual_layers": []}, drift={"causal": {"analyses": ["default"]}}),
+        ["drift.causal", "extraction.residual_layers"],
     ),
     "anchor-empty": (key(axis={"anchor": []}), ["axis.anchor"]),
     "drift-same-name": (
@@ -311,6 +349,18 @@ def test_a_linear_split_is_a_table_a_conversation_where_it_is_asked_for(folder: 
     assert asked.linear_split == [f"<out>/linear_split/<cell>/{name}.csv" for name in asked.conversations]
     production = {"path": None, "release": "scope", "id": "layer_40_width_65k_l0_medium"}
     assert read({"sae": production}).decoder_mb == pytest.approx(2000 + 16 * 65536 * 8192 / 1e6, abs=1)
+
+
+def test_a_causal_test_is_a_verdict_that_the_drift_run_repeats(folder: Path) -> None:
+    assert read().causal == [] and read().causal_test("default", "one") == []
+    layers, causal = {"extraction": {"residual_layers": [15]}}, {"analyses": ["default"], "conversations": ["two"]}
+    asked = read(layers, {"drift": {"conversations": ["talks"], "causal": causal}})
+    verdict = "<out>/causal/<cell>/default/two.json"
+    assert asked.causal == [verdict, "<out>/causal/<cell>/default/two.png"]
+    assert asked.causal_test("default", "two") == [verdict] and asked.causal_test("default", "one") == []
+    assert asked.causal_params["top"] == 20 and asked.causal_params["max_tokens"] == 64
+    many = read(layers, {"drift": {"conversations": ["talks"], "causal": causal | {"seeds": 2000}}})
+    assert many.causal_minutes > asked.causal_minutes
 
 
 def test_drift_jobs_ask_for_what_references_and_role_spaces_take(folder: Path) -> None:

@@ -126,6 +126,7 @@ def test_rates_come_from_the_last_line_that_says_what_a_job_took(tmp_path: Path)
 
 def test_mean_response_is_not_taken_from_a_lower_limit(tmp_path: Path):
     rows = [
+        {"response_token_ids": None, "finish_reason": "unknown"},  # imported: it does not count
         {"response_token_ids": [1] * 8, "finish_reason": "length"},
         {"response_token_ids": [1] * 4, "finish_reason": "stop"},
     ]

@@ -90,6 +90,7 @@ rule causal:
         tokens="<out>/tokens/<model>_<sae>/{conversation}.parquet",
         matrix=analysis_matrix,
         axes="<out>/axis/<cell>/axis.npz",
+        agreement="<out>/axis/<cell>/agreement.csv",
     output:
         causal="<out>/causal/<cell>/{analysis}/{conversation}.json",
         samples="<out>/causal/<cell>/{analysis}/{conversation}.samples.jsonl",

@@ -125,7 +125,7 @@ rule judge:
     conda:
         "../../envs/generation.yaml"
     resources:
-        mem_mb=scaled(E.model_mb),
+        mem_mb=lambda wildcards, attempt: attempt * E.judge_mb(wildcards.judge),
         runtime=scaled(E.generate_minutes),
         gpu=E.gpus,
     params:
@@ -171,12 +171,13 @@ rule judge_labeled:
     conda:
         "../../envs/generation.yaml"
     resources:
-        mem_mb=scaled(E.model_mb),
+        mem_mb=lambda wildcards, attempt: attempt * E.judge_mb(wildcards.judge),
         runtime=scaled(60),
         gpu=E.gpus,
     params:
         **{key: of_judge(key) for key in JUDGE_KEYS},
         host="model",
+        select=lambda wildcards: config["judges"][wildcards.judge]["labeled"],
         code=judge_code("judge_labeled"),
     script:
         "../scripts/ask_host.py"

@@ -141,6 +141,25 @@ rule steer:
         "../scripts/ask_host.py"
 
 
+use rule judge as judge_steered with:
+    input:
+        E.model_files,
+        judged="<out>/steering/<cell>/{sweep}/{arm}/{coefficient}.jsonl",
+        rubric=lambda wildcards: E.sweep_questions_file(wildcards.sweep),
+        coherence="resources/judge/coherence.txt",
+    output:
+        judgements="<out>/judgements/{judge}/steering/<cell>/{sweep}/{arm}/{coefficient}.parquet",
+    log:
+        "<log>/judge/{judge}/steering/<cell>/{sweep}/{arm}/{coefficient}.log",
+    benchmark:
+        "<bench>/judge/{judge}/steering/<cell>/{sweep}/{arm}/{coefficient}.tsv"
+    wildcard_constraints:
+        **E.sweep_wildcards,
+    params:
+        operation="judge",
+        metrics=["trait", "coherence"],
+
+
 rule dose_response:
     """A sweep's points beside each other: effects with intervals, compared at equal distance from the unsteered model."""
     input:

@@ -9,8 +9,8 @@ gives back as a completion what is none (HTML, a list of models, a provider's er
 quote a key that the server repeats.
 """
 
-import logging
 import math
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ from personascope.backends import Completion, Message, Request, Sampling
 from personascope.backends.endpoint import Endpoint, route
 from personascope.errors import UserError
 
-log = logging.getLogger(__name__)
-
 # Words of servers for what "stop" and "length" mean; a word that is not here is kept as it is.
-FINISH_REASONS = dict.fromkeys(("stop", "eos", "eos_token", "end", "end_turn", "stop_sequence"), "stop")
-FINISH_REASONS |= dict.fromkeys(("length", "max_tokens", "max_output_tokens"), "length")
+FINISH_REASONS: dict[str, str] = {
+    **dict.fromkeys(("stop", "eos", "eos_token", "end", "end_turn", "stop_sequence"), "stop"),
+    **dict.fromkeys(("length", "max_tokens", "max_output_tokens"), "length"),
+}
 # What this client itself decides; another value would give replies that it cannot read or count.
 OWN_FIELDS = {"model", "messages", "stream", "n", "logprobs", "top_logprobs"}
 TOP_LOGPROBS = 20  # the most that OpenAI's API gives
@@ -172,9 +172,11 @@ def _is_flagged(error: Any) -> bool:
 def _text(content: Any) -> str | None:
     """The text of a content: text, or a list of parts with text among them; None where it is neither."""
     if isinstance(content, list):
-        texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
-        return "".join(texts) if all(isinstance(text, str) for text in texts) else None
-    return content if isinstance(content, str) else None
+        parts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        texts = [text for text in parts if isinstance(text, str)]
+        content = "".join(texts) if len(texts) == len(parts) else None
+    # Half of an emoji, where an answer was cut within it, is no character and could not be written to a file.
+    return re.sub("[\ud800-\udfff]", "\ufffd", content) if isinstance(content, str) else None
 
 
 def _first_token(logprobs: Any) -> list[tuple[str, float]] | None:
@@ -185,8 +187,9 @@ def _first_token(logprobs: Any) -> list[tuple[str, float]] | None:
     if not isinstance(top, list):
         return None
     found = [(one.get("token"), one.get("logprob")) for one in top if isinstance(one, dict)]
-    return [(token, float(value)) for token, value in found if _is_pair(token, value)] or None
-
-
-def _is_pair(token: Any, value: Any) -> bool:
-    return isinstance(token, str) and isinstance(value, int | float) and not math.isnan(value)
+    pairs = [
+        (token, float(value))
+        for token, value in found
+        if isinstance(token, str) and isinstance(value, int | float) and not math.isnan(value)
+    ]
+    return pairs or None

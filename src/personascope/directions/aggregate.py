@@ -67,7 +67,7 @@ def pool_role(
     peak, count = np.zeros(d_sae, np.float32), 0
     for block in iter_features(path):
         if kept is not None:
-            block = block.rows(np.array([key in kept for key in block.keys()], bool))
+            block = block.rows(np.array([key in kept for key in block.row_keys()], bool))
         for name, total in totals.items():
             values = getattr(block, name)
             rows = csr_array((values, block.indices, block.offsets.astype(np.int32)), shape=(len(block), d_sae))

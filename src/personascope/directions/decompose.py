@@ -3,8 +3,8 @@
 Decoder side: how much of the direction few decoder rows add up to (`extraction.fit_decoder`). Encoder side: which
 features differ most between the responses that make the direction, and how much of it these add up to. The result is
 the excess over random directions: 20 rows of many give half of any direction. There are two kinds of them: isotropic
-ones, and differences between random parts of the responses, which lie where activations vary and are what a direction
-made of nothing but noise looks like. The second is the stricter one.
+ones, and differences between random parts of each role's responses, which lie where activations vary and are what a
+direction made of nothing but noise looks like. The second is the stricter one.
 """
 
 from collections.abc import Sequence
@@ -90,30 +90,31 @@ def random_parts(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Differences between the means of two random parts of the responses, parts as large as the groups (halves where
     there are none): unit [H, d_model] of the residual stream at a layer, and [H, d_sae] of features where there are
-    groups. Cells of a role, variant and block of questions stay whole. H is 0 where the layer was not kept."""
+    groups. Cells of a variant and a block of questions stay whole, and each role is split by itself, so that nothing
+    of what tells roles apart is in the differences. H is 0 where the layer was not kept.
+    """
     names = sorted(sums) if groups is None else sorted(groups.first + groups.second)
-    counts = {name: BlockSums.load(sums[name], []).counts for name in names}
-    cells = sum(int((count > 0).sum()) for count in counts.values())
-    kept = BlockSums.load(sums[names[0]], []).layers.tolist()
-    if layer not in kept or cells < 4:
-        return np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32)
-    size = int(np.clip(round((groups.share if groups else HALF) * cells), 1, cells - 1))
-    chosen = np.stack([rng.permutation(cells) < size for _ in range(DRAWS)])
-    n_first, n_all, start = np.zeros(DRAWS), 0.0, 0
-    first: list[Any] = [0.0, 0.0]
-    total: list[Any] = [0.0, 0.0]
+    share, found = groups.share if groups else HALF, 0
+    totals: list[Any] = [0.0, 0.0]
     for name in names:
         block = BlockSums.load(sums[name], ["residual_sums", *(["sums"] if groups else [])])
-        filled = counts[name] > 0
-        inside = chosen[:, start : start + int(filled.sum())].astype(np.float32)
-        start += inside.shape[1]
-        n_first, n_all = n_first + inside @ counts[name][filled], n_all + counts[name].sum()
-        for i, part in enumerate((block.residual_sums[:, :, kept.index(layer)], block.sums)):
-            first[i] = first[i] + (inside @ part[filled]).astype(np.float64)
-            total[i] = total[i] + part[filled].sum(0, dtype=np.float64)
-    second = n_all - n_first
-    differences = [a / n_first[:, None] - (b - a) / second[:, None] for a, b in zip(first, total, strict=True)]
-    return unit(differences[0]).astype(np.float32), differences[1].astype(np.float32)
+        filled, layers = block.counts > 0, block.layers.tolist()
+        cells = int(filled.sum())
+        if layer not in layers:
+            return np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32)
+        if cells < 2:
+            continue
+        size = int(np.clip(round(share * cells), 1, cells - 1))
+        first = np.stack([rng.permutation(cells) < size for _ in range(DRAWS)])
+        # Sums of cells to the mean of the first part minus that of the second.
+        counts = block.counts[filled]
+        weights = first / (first @ counts)[:, None] - ~first / (~first @ counts)[:, None]
+        for i, part in enumerate((block.residual_sums[:, :, layers.index(layer)], block.sums)):
+            totals[i] = totals[i] + weights @ part[filled].astype(np.float64)
+        found += 1
+    if not found:
+        return np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32)
+    return unit(totals[0]).astype(np.float32), (totals[1] / found).astype(np.float32)
 
 
 def decomposition_table(targets: Targets, fit: Fit) -> pd.DataFrame:

@@ -76,12 +76,22 @@ def interval(statistic: Statistic, a: np.ndarray, b: np.ndarray, seed: int = 0) 
 
 def write_worth(labeled: str | Path, judgements: str | Path, retest: str | Path, output: str | Path) -> None:
     """Write worth.json: what the judge is worth on each metric, and whether it is fit to judge."""
-    rows = read_labeled(labeled)
+    known = read_labeled(labeled)
     (first, described), (second, _) = read_judgements(judgements), read_judgements(retest)
-    for path, table in ((judgements, first), (retest, second)):
-        if table["row"].tolist() != list(range(len(rows))):
-            raise UserError(f"{path}: its rows are not those of {labeled}; delete it and run again")
+    rows = of_rows(known, first, labeled, judgements)
+    if second["row"].tolist() != first["row"].tolist():
+        raise UserError(f"{retest}: its rows are not those of {judgements}; delete it and run again")
     write_json(output, plain(worth(rows, first, second) | {"judge": described}))
+
+
+def of_rows(
+    labeled: Sequence[dict[str, Any]], table: pd.DataFrame, file: str | Path, judgements: str | Path
+) -> list[dict[str, Any]]:
+    """The labeled responses that a table judges, in its order; UserError where it judges others."""
+    rows = [labeled[row] for row in table["row"] if row < len(labeled)]
+    if [row["metric"] for row in rows] != table["metric"].tolist():
+        raise UserError(f"{judgements}: its rows are not those of {file}; delete it and run again")
+    return rows
 
 
 def worth(rows: Sequence[Mapping[str, Any]], first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Any]:
@@ -109,7 +119,7 @@ def _metric(metric: str, rows: list[Mapping[str, Any]], first: pd.DataFrame, sec
         "n": len(rows),
         "scored": float(there.mean()),
         "problems": problem_counts(first),
-        "mass": float(first["mass"].mean()),
+        "mass": float(first["mass"].to_numpy(float).mean()),
         "auc": auc(scores[there], high[there]),
         "auc_interval": interval(auc, scores[there], high[there]),
         "kappa": weighted_kappa(a, b),
@@ -185,9 +195,10 @@ def write_agreement(
     labeled: str | Path, judgements: Mapping[str, str | Path], retests: Mapping[str, str | Path], output: str | Path
 ) -> None:
     """Write agreement.csv: each pair of judges on the labeled responses, and each judge against its second wording."""
-    metrics = np.array([row["metric"] for row in read_labeled(labeled)])
-    scores = {name: read_judgements(path)[0]["score"].to_numpy(float) for name, path in judgements.items()}
-    again = {name: read_judgements(path)[0]["score"].to_numpy(float) for name, path in retests.items()}
+    known = read_labeled(labeled)
+    metrics = np.array([row["metric"] for row in known])
+    scores = {name: _scores_of(known, labeled, path) for name, path in judgements.items()}
+    again = {name: _scores_of(known, labeled, path) for name, path in retests.items()}
     pairs = [(a, b, "two judges", scores[a], scores[b]) for a, b in combinations(scores, 2)]
     pairs += [(name, name, "second wording", scores[name], again[name]) for name in scores]
     rows = [
@@ -198,3 +209,12 @@ def write_agreement(
         for a, b, kind, mine, other in pairs
     ]
     write_csv(output, pd.DataFrame(rows))
+
+
+def _scores_of(known: Sequence[dict[str, Any]], labeled: str | Path, path: str | Path) -> np.ndarray:
+    """A judge's scores of all labeled responses, float64; NaN where it was not asked, or has none."""
+    table, _ = read_judgements(path)
+    of_rows(known, table, labeled, path)
+    scores = np.full(len(known), np.nan)
+    scores[table["row"].to_numpy()] = table["score"]
+    return scores

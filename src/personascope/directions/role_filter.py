@@ -82,12 +82,12 @@ def _scores(judgements: str | Path, responses: str | Path, n: int) -> np.ndarray
 
 
 def _nothing_left(counts: pd.DataFrame, options: FilterOptions) -> str:
-    asked, scored, kept = (int(counts[name].sum()) for name in ("responses", "scored", "kept"))
-    most = int(counts["kept"].max()) if len(counts) else 0
+    asked, scored, kept = (int(counts[name].to_numpy().sum()) for name in ("responses", "scored", "kept"))
+    most = int(counts["kept"].to_numpy().max(initial=0))
     return (
-        f"aggregation.role_filter: no role is left: {asked} responses of {len(counts)} roles, {scored} with a score, "
-        f"{kept} with adherence >= {options.adherence:g}, at most {most} of a role where min_count is {options.min_count}; "
-        "lower adherence or min_count, or ask another judge"
+        f"aggregation.role_filter: nothing is left: {asked} responses of {len(counts)} roles, {scored} with a score, "
+        f"{kept} with adherence >= {options.adherence:g}, at most {most} of a role, and min_count is "
+        f"{options.min_count}; lower adherence or min_count, or ask another judge"
     )
 
 

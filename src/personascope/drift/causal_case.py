@@ -1,6 +1,6 @@
 """What the causal test of one conversation is about: the transition, the facts of its features, the axes to read at."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 
 from personascope.directions.axis import RoleSpace, load_role_space
 from personascope.directions.block_sums import dense_column
+from personascope.directions.spaces import SAE
 from personascope.drift.analysis import check_activations, select_transition
 from personascope.drift.attribution import transitions_of
 from personascope.drift.causal_arms import FeatureFacts, explained_contrib
@@ -17,7 +18,7 @@ from personascope.drift.result import Transition
 from personascope.drift.turns import mean_pool, turn_bounds, turn_scores
 from personascope.errors import UserError
 from personascope.formats.features import residual_column
-from personascope.formats.tables import iter_tables, load_all_npz
+from personascope.formats.tables import iter_tables, load_all_npz, read_csv, truths
 from personascope.formats.tokens import TokenActivations, read_activations, read_metadata
 
 
@@ -136,6 +137,18 @@ def read_axes(axes_file: str | Path, tokens: str | Path, case: CausalCase, patch
     }
     units = {layer: max(float(values.std()), 1e-12) for layer, values in along.items()}
     return ReadAxes(patched, kept, tuple(wanted) or tuple(k for k in kept if k > patched), units, means)
+
+
+def axis_doubts(agreement: str | Path, layers: Sequence[int]) -> list[str]:
+    """Which of the axes that the test rests on are not to be interpreted, and why: from the axis stage's table."""
+    table = read_csv(agreement)
+    spaces = [SAE, *(f"residual layer {layer}" for layer in layers)]
+    rows = zip(table["space"], truths(table, "interpretable"), table["reason"], strict=True)
+    return [
+        f"The axis of the space {space} is not to be interpreted: {reason}."
+        for space, good, reason in rows
+        if space in spaces and not good
+    ]
 
 
 def token_projections(tokens: str | Path, axes: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:

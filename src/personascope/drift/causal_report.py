@@ -25,6 +25,7 @@ from personascope.formats.causal import SHORT
 from personascope.formats.tables import plain
 
 VERSION = 1
+ALIKE = 0.8  # of the patched features' change, that matched ones must reach to count as alike without a note
 # Readings of one text or of one turn's tokens by name: those that a patch moves by construction carry this name.
 BY_CONSTRUCTION = "patched_layer_by_construction"
 
@@ -81,6 +82,7 @@ def content(
     before = float(read.reading(read.means, read.of_totals)[transition.prev_turn])
     own = totals.plain[np.isfinite(totals.plain)]
     regenerated = before - float(own.mean()) if len(own) else None
+    sizes = balance(measured.facts, measured.patches)
     made = {
         "version": VERSION,
         "analysis": analysis,
@@ -102,11 +104,11 @@ def content(
         "seeds_needed": judged.seeds,
         "sae_share": asdict(measured.share) | {"threshold": KEPT},
         "fall": falls | {"relevant": judged.relevant, "relevant_share": RELEVANT, "regenerated": regenerated},
-        "notes": [*measured.notes, *_notes(totals, judged, regenerated)],
+        "notes": [*measured.notes, *_notes(totals, judged, regenerated, sizes)],
         "settings": dict(settings),
         "layers": {"patched": read.patched, "direct": read.later, "total": read.of_totals, "units": read.units},
         "features": _features(measured.facts, measured.patches[0]),
-        "balance": balance(measured.facts, measured.patches),
+        "balance": sizes,
         "direct": [_direct_row(item) for item in measured.direct],
         "total": [_total_row(item, measured.totals[0]) for item in measured.totals],
     }
@@ -138,16 +140,25 @@ def _controls(totals: Totals, direct: Mapping[tuple[str, int], Effect | None]) -
     return made
 
 
-def _notes(totals: Totals, judged: Judged, regenerated: float | None) -> list[str]:
+def _notes(
+    totals: Totals, judged: Judged, regenerated: float | None, sizes: Sequence[Mapping[str, float | int | str]]
+) -> list[str]:
     notes = []
+    own = next(float(row["change"]) for row in sizes if row["arm"] == "features")
+    matched = [float(row["change"]) for row in sizes if row["arm"] == "matched"]
     if judged.relevant > 0 and regenerated is not None and regenerated <= judged.relevant:
         notes.append(
-            "Generated anew without a patch, the turn hardly falls below the one before: the conversation's own text is "
-            "not what this model writes there, so a patch has little to restore in new text."
+            "Generated anew without a patch, the turn hardly falls below the one before: this model does not write "
+            "what the conversation has there, so a patch has little to restore in new text."
         )
     largest = next(iter(totals.effects("largest_change")), None)
     if judged.verdict == "supported" and totals.effect and largest and largest.mean >= totals.effect.mean:
         notes.append("Features chosen by the size of their change alone, without the axis, do as much.")
+    if matched and np.mean(matched) < ALIKE * own:
+        notes.append(
+            f"The matched features change h less than the patched ones (mean {np.mean(matched):.2g} against "
+            f"{own:.2g}): few others changed as much."
+        )
     if lost := int(np.isnan([totals.plain, *(row for rows in totals.arms.values() for row in rows)]).sum()):
         notes.append(f"{lost} generated texts have no token and are left out, with their pairs.")
     return notes

@@ -104,8 +104,9 @@ def summary_table(summaries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """One row a summary.json ({"conversation", "analysis", "content"}), ranked within each analysis: alarms first, then
     the smaller p_value, then the deeper fall; failed ones last.
 
-    causal, causal_reason: verdict of the causal test and why, where there was one; no verdict with a reason: it could not
-    be made. q_value: Benjamini and Hochberg ("Controlling the false discovery rate", 1995) over an analysis's conversations.
+    causal, causal_reason: verdict of the causal test and why, where there was one; a reason without a verdict: it could
+    not be made. q_value: Benjamini and Hochberg ("Controlling the false discovery rate", 1995) over an analysis's
+    conversations.
     """
     rows = []
     for item in summaries:

@@ -53,7 +53,7 @@ def read_turns(
     for turn, span in enumerate(spans):
         inside, n = slice(span.start, span.end), span.end - span.start
         if not n:
-            nothing = [np.nan] * 4
+            nothing = np.nan, np.nan, np.nan, np.nan
             turns.append(Turn(turn, 0, *nothing, dict.fromkeys(units, np.nan), dict.fromkeys(outside, np.nan)))
             continue
         from_states = slice(span.start - 1, span.end - 1)

@@ -41,11 +41,12 @@ def fit_targets(sae: LoadedSAE, targets: Targets, most: int = ROWS) -> Fit:
     n, h = len(targets.random), len(targets.halves)
     unit_rows = rows[torch.from_numpy(chosen[:2].clip(0))]
     unit_rows = (unit_rows / unit_rows.norm(dim=2, keepdim=True)).double().cpu().numpy()
+    cosines = np.einsum("skd,sd->sk", unit_rows, np.concatenate(both).astype(np.float64))
     return Fit(
         rows=chosen[:2],
         coefficients=weights[:2],
         shares=shares[:2],
-        cosines=np.einsum("skd,sd->sk", unit_rows, np.concatenate(both).astype(np.float64)),
+        cosines=np.where(chosen[:2] < 0, np.nan, cosines),
         random_shares=shares[2 : 2 + n],
         half_shares=shares[2 + n :].reshape(2, h, most),
         **_contrasts(rows, targets, most),

@@ -115,8 +115,8 @@ def _along(h: Tensor, axis: np.ndarray) -> Tensor:
 
 @dataclass(frozen=True)
 class AnswersRead:
-    """N answers, read without hooks: projections {layer: float64 [N]}, the mean over each one's tokens, NaN where it has
-    none; activations: their SAE features, each answer as a turn of its own."""
+    """N answers, read without hooks: projections {layer: float64 [N]}, the mean over each one's tokens, NaN where it
+    has none; activations: their SAE features, each answer as a turn of its own."""
 
     projections: dict[int, np.ndarray]
     activations: TokenActivations

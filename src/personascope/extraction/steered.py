@@ -61,7 +61,7 @@ def read_steered(
         members = [full[i] for i in batch]
         readings = _read_batch(model, [texts[i] for i in members], steering, units)
         found |= zip(members, readings, strict=True)
-    nothing = Reading(0, *[np.nan] * 4, dict.fromkeys(units, np.nan))
+    nothing = Reading(0, np.nan, np.nan, np.nan, np.nan, dict.fromkeys(units, np.nan))
     return [found.get(i, nothing) for i in range(len(texts))]
 
 

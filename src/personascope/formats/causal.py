@@ -2,9 +2,9 @@
 
 ``verdict``: supported | not supported | SAE too lossy | underpowered, or null where there is no test; ``reason``: why.
 ``effects``: of the patched features, each {mean, low, high, d, n, seeds_needed}: ``total`` (the turn generated anew),
-``total_beyond_matched`` (the same minus the mean of the matched controls), ``direct`` (the turn's own tokens; null where
-no layer behind the patch is kept). ``controls``: for each control the mean ``total`` and ``direct`` effect of its draws,
-and how many are ``as_large``. ``seeds_needed``: seeds ``used``, and those that the ``observed`` and the smallest
+``total_beyond_matched`` (the same minus the mean of the matched controls), ``direct`` (the turn's own tokens; null
+where no layer behind the patch is kept). ``controls``: for each control the mean ``total`` and ``direct`` effect of its
+draws, and how many are ``as_large``. ``seeds_needed``: seeds ``used``, and those that the ``observed`` and the smallest
 ``relevant`` effect need. ``sae_share``: what the SAE keeps of the residual score's change. ``fall``: what there was to
 restore. ``notes``: what a reader must know. Beside these, for every arm and draw, ``direct`` and ``total`` with all
 readings, and ``settings``, ``layers``, ``features``, ``balance``.

@@ -72,7 +72,7 @@ class FeatureRows:
     def __len__(self) -> int:
         return len(self.n_tokens)
 
-    def keys(self) -> list[tuple[int, int]]:
+    def row_keys(self) -> list[tuple[int, int]]:
         """(instruction variant, question) of each row."""
         return list(zip(self.prompt_index.tolist(), self.question_id.tolist(), strict=True))
 

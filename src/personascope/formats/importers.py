@@ -99,13 +99,14 @@ def _of_list(path: str | Path, payload: Any) -> Iterator[Cached]:
 
 
 def _entry(where: str, entry: Mapping[str, Any]) -> Cached:
-    texts = [_text(where, entry, key) for key in ("persona", "question", "response")]
+    persona, question, response = (_text(where, entry, key) for key in ("persona", "question", "response"))
     system, seed = entry.get("system_prompt"), entry.get("seed")
     if system is not None and not isinstance(system, str):
         raise UserError(f'{where}: "system_prompt" must be text, found {type(system).__name__}')
     if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
         raise UserError(f'{where}: "seed" must be a whole number, found {seed!r}')
-    return Cached(where, *texts, system, str(entry.get("finish_reason") or "unknown"), seed)
+    finish = str(entry.get("finish_reason") or "unknown")
+    return Cached(where, persona, question, response, system, finish, seed)
 
 
 def _text(where: str, entry: Mapping[str, Any], key: str) -> str:
@@ -149,11 +150,11 @@ def import_responses(
             roles[entry.persona] = system.role(entry.persona, entry.where)
         prompt = _prompt(entry, numbered[entry.question], roles, system.variant, model)
         rows.setdefault(entry.persona, []).append(_row(entry, prompt))
-    folder = Path(destination) / "responses/general" / model
-    outputs = {folder / f"{persona}.jsonl": rows[persona] for persona in rows}
-    if questions_file is None:
+    outputs: dict[Path, list[dict[str, Any]]] = {}
+    if questions_file is None:  # written first: the workflow makes responses again that are older than their questions
         asked = sorted(numbered.values(), key=lambda question: question.id)
         outputs[Path(destination) / "questions.jsonl"] = [{"question": q.text, "id": q.id} for q in asked]
+    outputs |= {Path(destination) / f"responses/general/{model}/{persona}.jsonl": rows[persona] for persona in rows}
     for path in outputs:
         if path.exists():
             raise UserError(f"{path} is there already; remove it, or choose another destination or --model")

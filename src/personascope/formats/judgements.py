@@ -15,6 +15,7 @@ File metadata: a JSON object under the key ``personascope``: judge, model, backe
 intervals, and the verdict that every judged table and figure repeats.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,8 +59,8 @@ def read_judgements(path: str | Path) -> "tuple[pd.DataFrame, dict[str, Any]]":
 
 def problem_counts(table: "pd.DataFrame") -> dict[str, int]:
     """{problem: rows} of judgements, those without one as "scored", in the order of `PROBLEMS`; none with 0 rows."""
-    counts = table["problem"].value_counts()
-    return {name or "scored": int(counts[name]) for name in PROBLEMS if counts.get(name)}
+    counts = Counter(table["problem"].tolist())
+    return {name or "scored": counts[name] for name in PROBLEMS if counts[name]}
 
 
 def read_labeled(path: str | Path) -> list[dict[str, Any]]:
@@ -78,6 +79,21 @@ def read_labeled(path: str | Path) -> list[dict[str, Any]]:
         if not isinstance(label, int | float) or not 0 <= label <= top:
             raise UserError(f'{where}: "label" must be a number from 0 to {top}, found {label!r}')
     return rows
+
+
+def select_labeled(rows: Sequence[dict[str, Any]], select: str | int) -> list[int]:
+    """Indices of "all" rows, or of about so many: the same share of each metric and label (at least one), spread over
+    the file."""
+    if select == "all" or int(select) >= len(rows):
+        return list(range(len(rows)))
+    strata: dict[tuple[str, float], list[int]] = {}
+    for index, row in enumerate(rows):
+        strata.setdefault((row["metric"], row["label"]), []).append(index)
+    chosen = []
+    for members in strata.values():
+        n = max(round(int(select) * len(members) / len(rows)), 1)
+        chosen += [members[int((i + 0.5) * len(members) / n)] for i in range(n)]
+    return sorted(chosen)
 
 
 def read_worth(path: str | Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from personascope.models.spans import encode_conversation, locate_spans
 
 LEAST_MASS = 0.25
 BATCH_TOKENS = 2048
+PASS_TOKENS = 64  # what a forward pass of its own costs, in tokens
 # A token that begins with a digit, as vocabularies write it: plain, or as a single byte.
 DIGIT = re.compile(r"[0-9]|<0x3[0-9]>")
 PROBE = "Rate this answer."
@@ -145,7 +146,7 @@ class LocalJudge:
 
     opening: what its answer is made to begin with ("The score is "), for models that would not begin with a number;
     batch_tokens: tokens of a forward pass at most (one prompt at least). What the prompts of a batch have in common
-    at their start (the rubric) is computed once.
+    at their start (the rubric, and the question where answers to the same one are judged) is computed once.
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, opening: str = "", batch_tokens: int = BATCH_TOKENS):
@@ -180,14 +181,16 @@ class LocalJudge:
         return self._trees[top]
 
     def _batches(self, asked: list[tuple[int, list[int]]], nodes: int) -> Iterator[list[tuple[int, list[int]]]]:
-        """Prompts in portions; those that begin alike lie side by side."""
-        batch, longest = [], 0
-        for index, ids in sorted(asked, key=lambda pair: pair[1]):
-            longest = max(longest, len(ids))
-            if batch and (len(batch) + 1) * (longest + nodes) > self.batch_tokens:
-                yield batch
-                batch, longest = [], len(ids)
-            batch.append((index, ids))
+        """Prompts in portions; those that begin alike are in one, as long as that saves tokens."""
+        batch: list[tuple[int, list[int]]] = []
+        for pair in sorted(asked, key=lambda pair: pair[1]):
+            prompts = [ids for _, ids in batch]
+            if batch:
+                together = _cost([*prompts, pair[1]], nodes)
+                if together > min(self.batch_tokens, _cost(prompts, nodes) + _cost([pair[1]], nodes) + PASS_TOKENS):
+                    yield batch
+                    batch = []
+            batch.append(pair)
         if batch:
             yield batch
 
@@ -205,12 +208,7 @@ class LocalJudge:
         own = torch.cat([real.cumsum(-1) - 1 + shared, lengths - 1 + depths], dim=1).clamp(min=0)
         inputs: dict[str, Any] = {"input_ids": torch.cat([ids, nodes], dim=1), "position_ids": own}
         if shared:
-            inputs |= {
-                "past_key_values": self._prefix(prompts[0][:shared], shared + width + n, rows),
-                "use_cache": True,
-            }
-        else:
-            inputs |= {"use_cache": False}
+            inputs["past_key_values"] = self._prefix(prompts[0][:shared], shared + width + n, rows)
         keys = torch.cat([torch.arange(shared, device=self.device).expand(rows, shared), own], dim=1)
         mask = self._mask(_visible(shared, real, tree.sees().to(self.device)), own, keys)
         logits = self.model(**inputs, attention_mask=mask, use_cache=shared > 0, logits_to_keep=n + 1).logits.float()
@@ -276,6 +274,12 @@ def _visible(shared: int, real: Tensor, sees: Tensor) -> Tensor:
     seen[:, width:, shared : shared + width] = real[:, None, :].bool()
     seen[:, width:, shared + width :] = sees
     return seen
+
+
+def _cost(prompts: Sequence[list[int]], nodes: int) -> int:
+    """Tokens that a forward pass over these prompts computes, padding included."""
+    shared = _shared(prompts)
+    return shared + len(prompts) * (max(map(len, prompts)) - shared + nodes)
 
 
 def _shared(prompts: Sequence[list[int]]) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 from personascope.errors import UserError
 from personascope.formats.conversations import read_conversation, read_simulation, simulation_user_turns
 from personascope.formats.roles import build_prompts, questions_for, read_questions, read_role, select_questions
+from personascope.formats.traits import read_trait, trait_prompts
 from personascope.runs.measured import spread
 
 SAMPLE = 2000  # prompts counted
@@ -88,6 +89,17 @@ def count_prompts(counter: TokenCounter, settings: dict[str, Any]) -> tuple[dict
         counted[name] = RolePrompts(len(prompts), sum(counter.prompt(prompts[i].messages) for i in some) / len(some))
         sampled, total = sampled + len(some), total + len(prompts)
     return counted, f"{counter.source}, {sampled:,} of {total:,} prompts"
+
+
+def count_traits(counter: TokenCounter, block: dict[str, Any], names: Sequence[str]) -> dict[str, RolePrompts]:
+    """{trait: its prompts}; block: that of config."""
+    counted: dict[str, RolePrompts] = {}
+    asked = [block[key] for key in ("pairs", "questions", "evaluation_questions", "samples")]
+    for name in names:
+        prompts = trait_prompts(read_trait(Path(block["folder"]) / f"{name}.json"), *asked)
+        some = spread(len(prompts), max(SAMPLE // len(names), 4))
+        counted[name] = RolePrompts(len(prompts), sum(counter.prompt(prompts[i].messages) for i in some) / len(some))
+    return counted
 
 
 @dataclass(frozen=True)

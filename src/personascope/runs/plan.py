@@ -19,6 +19,7 @@ from personascope.runs.counting import (
     count_conversations,
     count_prompts,
     count_script,
+    count_traits,
 )
 from personascope.runs.dryrun import DryRun, dry_run
 from personascope.runs.measured import (
@@ -33,7 +34,10 @@ from personascope.runs.measured import (
 )
 
 SIMULATED = {"simulate": "simulations", "simulate_references": "references"}  # rules and their blocks in config
-HOSTED = ("generate", "extract", "extract_conversation", *SIMULATED, "causal", "monitor")  # these share a loaded model
+TRAITS = ("generate_trait", "extract_trait")
+# These share a loaded model.
+JUDGED = ("judge", "judge_traits", "judge_labeled")
+HOSTED = ("generate", "extract", "extract_conversation", *SIMULATED, "causal", "monitor", *TRAITS, *JUDGED)
 MODEL_RULES = (*HOSTED, "train_sae")
 # Where nothing was measured: active features a response and a token, and bytes of one in the files.
 FEATURES_A_RESPONSE, FEATURES_A_TOKEN, FEATURE_BYTES = 1000, 64, 8
@@ -60,6 +64,7 @@ class Texts:
     closing: float  # what the chat template writes behind an answer
     scripts: dict[tuple[str, str], Script]
     counter: TokenCounter
+    traits: dict[str, RolePrompts]
 
 
 def plan(targets: Sequence[str], configfiles: Sequence[str], profile: str | None, given: Given) -> dict[str, Any]:
@@ -108,7 +113,9 @@ def _texts(run: DryRun) -> Texts:
     counted = {
         (rule, name): count_script(counter, folder / f"{name}.json", talk) for (rule, name), folder in scripts.items()
     }
-    return Texts(prompts, prompts_note, answer, note, counter.closing(), counted, counter)
+    names = sorted({job.wildcards["trait"] for job in run.jobs if job.rule in TRAITS})
+    traits = count_traits(counter, settings["config"]["traits"], names)
+    return Texts(prompts, prompts_note, answer, note, counter.closing(), counted, counter, traits)
 
 
 def tokens_of(run: DryRun, texts: Texts) -> dict[str, float]:
@@ -122,13 +129,15 @@ def tokens_of(run: DryRun, texts: Texts) -> dict[str, float]:
         for rule, block in SIMULATED.items()
         for job in by_rule[rule]
     ]
+    generated += [texts.traits[job["trait"]] for job in by_rule[TRAITS[0]]]
+    read = extracted + [texts.traits[job["trait"]] for job in by_rule[TRAITS[1]]]
     responses = sum(prompts.n for prompts in generated)
     return {
         "responses": responses,
         "prompt": sum(p.n * p.mean for p in generated) + sum(n * script.prompt for n, script in made),
         "output": responses * texts.answer + sum(n * script.output for n, script in made),
         "extracted_responses": sum(p.n for p in extracted),
-        "extraction": sum(p.n * (p.mean + texts.answer + texts.closing) for p in extracted),
+        "extraction": sum(p.n * (p.mean + texts.answer + texts.closing) for p in read),
         "conversations": _conversation_tokens(run, texts, [job["conversation"] for job in by_rule[HOSTED[2]]]),
     }
 

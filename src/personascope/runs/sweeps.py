@@ -78,9 +78,23 @@ class SweepFiles(TraitFiles):
             made["norms"] = f"{FOLDER}/residual_norms.json"
         return made
 
+    def sweep_judge(self, name: str) -> str | None:
+        """Who judges a sweep's responses: the judge of traits, where there is one and the sweep has a trait."""
+        if self.sweep(name)["trait"] is None or not self.judges:
+            return None
+        return self.judge_named("traits.judge", self.config["traits"]["judge"])
+
     def dose_inputs(self, name: str) -> dict[str, Any]:
         """The files that a sweep's table is made from."""
-        return {kind: self.sweep_files(name, suffix) for kind, suffix in (("measures", ".csv"), ("infos", ".json"))}
+        files: dict[str, Any] = {
+            kind: self.sweep_files(name, suffix) for kind, suffix in (("measures", ".csv"), ("infos", ".json"))
+        }
+        if judge := self.sweep_judge(name):
+            points = [f"{name}/{arm}/{value}.parquet" for arm, value in self.sweep_points(name)]
+            folder = f"<out>/judgements/{judge}"
+            files |= {"judgements": [f"{folder}/steering/<cell>/{point}" for point in points]}
+            files |= {"worth": f"{folder}/worth.json"}
+        return files
 
     @property
     def sweep_wildcards(self) -> dict[str, str]:

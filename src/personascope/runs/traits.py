@@ -7,11 +7,13 @@ from typing import Any
 from personascope.errors import UserError
 from personascope.formats.files import iter_jsonl
 from personascope.formats.traits import list_traits, read_trait, trait_prompts
+from personascope.generation.rubrics import read_rubric
 from personascope.runs.names import ENGINE, MODEL_SPEC
-from personascope.runs.needs import Needs
+from personascope.runs.needs import BYTES, UNKNOWN_BILLIONS, Needs
 
 # Responses whose label is known by construction: what judges are worth.
 LABELED = "resources/judge/labelled.jsonl"
+SERVED_MB = 2000  # a job that only asks a server
 JUDGE_KEYS = ("model", "backend", "engine", "opening", "samples", "max_model_len")
 RUBRICS_OF = {"adherence": "roles", "trait": "traits"}
 DEFAULT = "default"
@@ -78,8 +80,19 @@ class TraitFiles(Needs):
         values = {"model": model, "engine": engine, **own, **self.spec("generation", "max_model_len")}
         return {key: values[key] for key in JUDGE_KEYS}
 
+    def judge_mb(self, name: str) -> int:
+        """Main memory of a job with a judge: that of any model's job; a guess where it has a model of its own."""
+        judge = self.config["judges"][name]
+        if judge["backend"] == "chat":
+            return SERVED_MB
+        own = judge["model"] not in (None, self.config["model"]["id"])
+        dtype = judge["dtype"] or self.config["model"]["dtype"]
+        return round(4000 + 2 * 1000 * UNKNOWN_BILLIONS * BYTES[dtype]) if own else self.model_mb
+
     def check_judges(self) -> None:
         """UserError names the key of a judge that cannot work."""
+        for role in self.judged_roles if self.role_filter_judge else ():
+            read_rubric(Path(self.config["roles"]["folder"]) / f"{role}.json")
         for name, judge in self.config["judges"].items():
             where, served = f"config, judges.{name}", judge["backend"] == "chat"
             if served and "base_url" not in judge["backend_options"]:
@@ -164,6 +177,10 @@ class TraitFiles(Needs):
         block = self.config["traits"]
         if block["filter"] == "none" and block["judge"] is None and not self.judges:
             return None
+        if not self.judges:
+            raise UserError(
+                "config, traits.judge: it needs a judge; name one under `judges`, or set traits.filter: none"
+            )
         return self.judge_named("traits.judge", block["judge"])
 
     @property

@@ -33,7 +33,7 @@ TITLES = {
 }
 # The random directions that a share is held against: columns, color, and what they are called, in short and in full.
 NULLS = {
-    "halves": (ORANGE, "random parts", "differences between random parts of the responses"),
+    "halves": (ORANGE, "random parts", "differences between random parts of each role's responses"),
     "random": (GREY, "isotropic", "isotropic random directions"),
 }
 
@@ -78,7 +78,8 @@ def decomposition(table: pd.DataFrame, name: str, *, subtitle: str = "") -> Figu
 
 def _part(table: pd.DataFrame, method: str, side: str) -> pd.DataFrame:
     """The rows of one method and side that have a feature, by k."""
-    part = table.loc[(table["method"] == method) & (table["side"] == side) & (table["feature"].astype(str) != "")]
+    part = table.loc[(table["method"] == method) & (table["side"] == side)]
+    part = part.loc[np.isfinite(numbers(part, "feature"))]
     return part.assign(k=part["k"].astype(int)).sort_values("k")
 
 

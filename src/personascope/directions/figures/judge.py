@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from personascope.directions.judges import HIGH
+from personascope.directions.judges import HIGH, of_rows
 from personascope.display.figure import BLUE, GREY, ORANGE, save_figure
 from personascope.display.paper import (
     PAPER_DPI,
@@ -22,7 +22,7 @@ from personascope.formats.judgements import SCALES, read_judgements, read_labele
 
 PANEL_WIDTH, PANEL_HEIGHT = 2.3, 2.3
 SPREAD = 0.28  # how far the points of one label are spread
-ADHERENCE_LABELS = {0: "declines", 1: "as itself", 2: "in part", 3: "in role"}
+ADHERENCE_LABELS = {0: "0\ndeclines", 1: "1\nitself", 2: "2\nin part", 3: "3\nin role"}
 
 
 def draw_worth(
@@ -32,7 +32,8 @@ def draw_worth(
     (first, described), (second, _) = read_judgements(judgements), read_judgements(retest)
     scores = first["score"].to_numpy(float), second["score"].to_numpy(float)
     title = f"Is {described['judge']} ({Path(described['model']).name}) fit to judge?"
-    save_figure(worth_figure(read_labeled(labeled), *scores, read_worth(worth), title), *paths, dpi=PAPER_DPI)
+    rows = of_rows(read_labeled(labeled), first, labeled, judgements)
+    save_figure(worth_figure(rows, *scores, read_worth(worth), title), *paths, dpi=PAPER_DPI)
 
 
 @paper_style
@@ -51,7 +52,7 @@ def worth_figure(
         warning="" if worth["fit"] else said,
     )
     grid = figure.add_gridspec(1, len(metrics))
-    headings = {metric: (PANEL_WIDTH - 0.2, metric, _numbers(worth["metrics"][metric])) for metric in metrics}
+    headings = {metric: (PANEL_WIDTH - 0.6, metric, _numbers(worth["metrics"][metric])) for metric in metrics}
     height = max(panel_heading_height(*heading) for heading in headings.values())
     for column, metric in enumerate(metrics):
         ax = paper_axes(figure, grid[0, column])

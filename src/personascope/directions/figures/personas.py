@@ -161,7 +161,7 @@ def _draw_roles(ax: Axes, table: pd.DataFrame) -> None:
         ends = np.stack([numbers(first, part), numbers(second, part)], axis=1)
         lines += [[(x[i], y[i]), tuple(end)] for i, end in enumerate(ends) if np.isfinite(end).all()]
     ax.add_collection(LineCollection(lines, colors=PALE_BLUE, linewidths=0.5, zorder=1))
-    ax.scatter(x, y, s=9, color=BLUE, zorder=2)
+    ax.scatter(x, y, s=9 if len(x) <= MOST_NAMED else 3, color=BLUE, zorder=2)
     ax.axhline(0, color="#cccccc", linewidth=0.5, zorder=0)
     ax.axvline(0, color="#cccccc", linewidth=0.5, zorder=0)
     points = np.array([point for line in lines for point in line] + list(zip(x, y, strict=True)))
@@ -196,7 +196,7 @@ def _name_points(ax: Axes, names: list[str], x: np.ndarray, y: np.ndarray) -> No
             if inside and not any(_overlap(box, other) for other in taken):
                 taken.append(box)
                 at = np.array([px, py]) / to_inches + (left, bottom)
-                ax.text(*at, text, fontsize=6.5, color=BLACK, va="bottom", ha="left", zorder=3)
+                ax.text(at[0], at[1], text, fontsize=6.5, color=BLACK, va="bottom", ha="left", zorder=3)
                 break
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from personascope.directions.steering.sweep import interval
-from personascope.display.figure import BLACK, BLUE, GREY, ORANGE, finish, save_figure, turn_ticks
+from personascope.display.figure import BLACK, BLUE, ORANGE, finish, save_figure, turn_ticks
 from personascope.display.paper import (
     PAGE,
     PAPER_DPI,
@@ -21,7 +22,7 @@ from personascope.display.paper import (
     paper_style,
 )
 from personascope.formats.files import read_json
-from personascope.formats.tables import write_csv
+from personascope.formats.tables import numbers, write_csv
 
 UNCAPPED = "none"
 TALK = ["script", "sample"]
@@ -47,18 +48,22 @@ def capping_table(rows: pd.DataFrame) -> pd.DataFrame:
 
     rows: a row a conversation, cap and turn. Conversations differ from the first turn on, since answers differ.
     """
-    keys = ["condition", "script", "sample", "cap", "turn"]
-    measures = [name for name in rows.columns if name not in keys]
-    plain = rows[rows["cap"] == UNCAPPED].set_index(["condition", *TALK, "turn"])
+    measures = [name for name in rows.columns if name not in (*TALK, "condition", "cap", "turn")]
+    talks = list(zip(*(rows[name].tolist() for name in ("condition", "turn", *TALK)), strict=True))
+    caps = rows["cap"].tolist()
+    plain = {talk: i for i, (talk, cap) in enumerate(zip(talks, caps, strict=True)) if cap == UNCAPPED}
+    groups: dict[tuple[str, str, int], list[int]] = {}
+    for i, ((condition, turn, *_), cap) in enumerate(zip(talks, caps, strict=True)):
+        groups.setdefault((str(condition), cap, int(turn)), []).append(i)
+    values = {measure: numbers(rows, measure) for measure in measures}
     made = []
-    for (condition, cap, turn), part in rows.groupby(["condition", "cap", "turn"], sort=True):
-        before = plain.reindex(pd.MultiIndex.from_frame(part[["condition", *TALK, "turn"]]))
-        for measure in measures:
-            values = part[measure].to_numpy(np.float64)
-            mean, low, high = interval(values)
-            change, change_low, change_high = interval(values - before[measure].to_numpy(np.float64))
+    for (condition, cap, turn), members in sorted(groups.items()):
+        before = [plain[talks[i]] for i in members]
+        for measure, column in values.items():
+            mean, low, high = interval(column[members])
+            change, change_low, change_high = interval(column[members] - column[before])
             row = {"condition": condition, "cap": cap, "turn": turn, "measure": measure}
-            row |= {"mean": mean, "low": low, "high": high, "n": int(np.isfinite(values).sum())}
+            row |= {"mean": mean, "low": low, "high": high, "n": int(np.isfinite(column[members]).sum())}
             made.append(row | {"change": change, "change_low": change_low, "change_high": change_high})
     return pd.DataFrame(made)
 
@@ -70,19 +75,19 @@ def capping_figure(table: pd.DataFrame, floors: dict[str, Any], layers: list[int
     caps = [UNCAPPED, *sorted(set(table["cap"]) - {UNCAPPED}, key=float)]
     band = f"layer {last}" if len(layers) == 1 else f"layers {layers[0]} to {last} ({len(layers)} of them)"
     of = f"{floors['tokens']:,} assistant tokens of {floors['conversations']} plain conversations"
-    notes = [f"Floors: percentiles of the projections of {of}. Turns are re-read without the cap; bars: 95 % over"]
-    notes[0] += " conversations."
+    notes = [f"Floors: percentiles of the projections of {of}. Turns are re-read by"]
+    notes[0] += " the uncapped model, projections and perplexity alike; bars: 95 % over conversations."
     figure = paper_figure(PAGE, 4.4, f"Capping the axis from below at {band}", subtitle, notes=notes)
     panels = {
         f"projection_{last}": f"projection, layer {last}",
-        f"capped_{last}": "share of tokens capped",
-        "nll": "perplexity, uncapped model",
+        f"capped_{last}": "tokens capped",
+        "nll": "perplexity",
     }
     grid = figure.add_gridspec(len(panels), len(conditions))
     width = (PAGE - 0.6) / len(conditions) - 0.1
     for column, condition in enumerate(conditions):
-        part = table[table["condition"] == condition]
-        talks = int(part["n"].max())
+        part = table.loc[table["condition"] == condition]
+        talks = int(numbers(part, "n").max())
         note = f"{talks} conversations a cap"
         for line, (measure, label) in enumerate(panels.items()):
             ax = paper_axes(figure, grid[line, column])
@@ -90,7 +95,7 @@ def capping_figure(table: pd.DataFrame, floors: dict[str, Any], layers: list[int
                 title = str(condition) or "scripted conversations"
                 panel_heading(ax, width, title, note, height=panel_heading_height(width, title, note))
             ax.set_ylabel(label if column == 0 else "")
-            _draw(ax, part[part["measure"] == measure], caps, measure, floors["floors"].get(str(last), {}))
+            _draw(ax, part.loc[part["measure"] == measure], caps, measure, floors["floors"].get(str(last), {}))
             ax.set_xlabel("assistant turn" if line == len(panels) - 1 else "")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(caps))
@@ -100,9 +105,9 @@ def capping_figure(table: pd.DataFrame, floors: dict[str, Any], layers: list[int
 def _draw(ax: Axes, part: pd.DataFrame, caps: list[str], measure: str, floors: dict[str, float]) -> None:
     scale = np.exp if measure == "nll" else lambda values: values
     for i, cap in enumerate(caps):
-        rows = part[part["cap"] == cap]
-        x = rows["turn"].to_numpy(np.float64) + 0.12 * (i - (len(caps) - 1) / 2)
-        y, low, high = (scale(rows[name].to_numpy(np.float64)) for name in ("mean", "low", "high"))
+        rows = part.loc[part["cap"] == cap]
+        x = numbers(rows, "turn") + 0.12 * (i - (len(caps) - 1) / 2)
+        y, low, high = (scale(numbers(rows, name)) for name in ("mean", "low", "high"))
         color = BLACK if cap == UNCAPPED else COLORS[(i - 1) % len(COLORS)]
         label = "no cap" if cap == UNCAPPED else f"floor at percentile {cap}"
         ax.errorbar(
@@ -111,6 +116,6 @@ def _draw(ax: Axes, part: pd.DataFrame, caps: list[str], measure: str, floors: d
         if measure.startswith("projection_") and cap in floors:
             ax.axhline(floors[cap], color=color, linewidth=0.6, linestyle=":")
     if measure.startswith("capped_"):
-        ax.set_ylim(bottom=0)
-        ax.axhline(0, color=GREY, linewidth=0.5)
-    turn_ticks(ax, part["turn"].to_numpy(np.float64))
+        ax.set_ylim(0, 1)
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.3g} %"))
+    turn_ticks(ax, numbers(part, "turn"))

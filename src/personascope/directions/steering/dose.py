@@ -16,7 +16,7 @@ def dose_table(sweep: Sweep) -> pd.DataFrame:
     rows = []
     for point in sweep.points:
         for measure in sweep.measures:
-            values = sweep.values[point][measure].to_numpy(np.float64)
+            values = sweep.column(point, measure)
             mean, low, high = interval(sweep.by_question(values))
             change, change_low, change_high = interval(sweep.by_question(sweep.change(point, measure)))
             row = {"arm": point[0], "coefficient": float(point[1]), "measure": measure}
@@ -75,7 +75,7 @@ def equal_kl(sweep: Sweep, measure: str, seed: int, draws: int = DRAWS) -> pd.Da
 def _weighted(sweep: Sweep, point: tuple[str, str], measure: str, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(KL, change) of a point under each weighting [draws, questions] of the questions."""
     parts = []
-    for values in (sweep.values[point]["kl"].to_numpy(np.float64), sweep.change(point, measure)):
+    for values in (sweep.column(point, "kl"), sweep.change(point, measure)):
         by_question = sweep.by_question(values)
         there = np.isfinite(by_question)
         with np.errstate(invalid="ignore"):

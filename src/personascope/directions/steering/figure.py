@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from personascope.display.figure import BLACK, BLUE, GREY, ORANGE, finish
 from personascope.display.paper import PAGE, panel_heading, panel_heading_height, paper_axes, paper_figure, paper_style
+from personascope.formats.tables import numbers
 
 ROW = 1.75  # inches
 STYLES: dict[str, dict[str, Any]] = {
@@ -57,7 +58,7 @@ def dose_figure(table: pd.DataFrame, equal: pd.DataFrame, summary: dict[str, Any
         if panel == "equal":
             _draw_equal(ax, table, summary)
         else:
-            _draw_measure(ax, table[table["measure"] == panel], panel, summary)
+            _draw_measure(ax, table.loc[table["measure"] == panel], panel, summary)
     arms = list(dict.fromkeys(_family(arm) for arm in table["arm"] if arm != "none"))
     handles: list[Any] = [Line2D([], [], **STYLES[arm], label=LABELS[arm]) for arm in STYLES if arm in arms]
     if "prompt" in arms:
@@ -105,21 +106,22 @@ def _draw_measure(ax: Axes, table: pd.DataFrame, measure: str, summary: dict[str
     changes = measure == "trait" or measure.startswith("projection_")
     names = ("change", "change_low", "change_high") if changes else ("mean", "low", "high")
     scale = np.exp if measure == "nll" else lambda values: values
-    zero = table[table["arm"] == "none"]
-    for arm in dict.fromkeys(table["arm"]):
-        part = table[table["arm"] == arm]
+    arms, coefficients = table["arm"].tolist(), numbers(table, "coefficient")
+    values = [scale(numbers(table, name)) for name in names]
+    for arm in dict.fromkeys(arms):
         if arm == "none":
             continue
         if arm == "prompt":
-            ax.axhline(float(scale(part[names[0]].to_numpy())[0]), **STYLES["prompt"])
+            ax.axhline(float(values[0][arms.index("prompt")]), **STYLES["prompt"])
             continue
-        part = pd.concat([part, zero]).sort_values("coefficient")
-        x, (y, low, high) = part["coefficient"].to_numpy(), (scale(part[name].to_numpy()) for name in names)
-        ax.plot(x, y, **STYLES[_family(arm)], zorder=3 if arm == "direction" else 2)
+        chosen = np.flatnonzero([one in (arm, "none") for one in arms])
+        chosen = chosen[np.argsort(coefficients[chosen])]
+        ax.plot(coefficients[chosen], values[0][chosen], **STYLES[_family(arm)], zorder=3 if arm == "direction" else 2)
         if arm == "direction":
-            ax.fill_between(x, low, high, color=BLUE, alpha=0.15, linewidth=0)
+            band: dict[str, Any] = {"color": BLUE, "alpha": 0.15, "linewidth": 0}
+            ax.fill_between(coefficients[chosen], values[1][chosen], values[2][chosen], **band)
     if measure == "repetition":
-        ax.set_ylim(0, min(1, 1.1 * float(table["high"].max()) or 1))
+        ax.set_ylim(0, min(1, 1.1 * float(np.nan_to_num(values[2]).max()) or 1))
     if changes:
         ax.axhline(0, color=GREY, linewidth=0.5, zorder=1)
     if measure == "nll":
@@ -131,21 +133,27 @@ def _draw_measure(ax: Axes, table: pd.DataFrame, measure: str, summary: dict[str
 
 
 def _draw_equal(ax: Axes, table: pd.DataFrame, summary: dict[str, Any]) -> None:
-    kl = table[table["measure"] == "kl"].set_index(["arm", "coefficient"])["mean"]
-    effect = table[table["measure"] == summary["primary"]].set_index(["arm", "coefficient"])["change"]
-    for arm in dict.fromkeys(arm for arm, _ in kl.index):
+    kl, effect = _by_point(table, "kl", "mean"), _by_point(table, summary["primary"], "change")
+    for arm in dict.fromkeys(arm for arm, _ in kl):
         family = _family(arm)
         for side in (1, -1):
-            points = sorted((kl[key], side * effect[key]) for key in kl.index if key[0] == arm and side * key[1] > 0)
+            points = sorted((kl[key], side * effect[key]) for key in kl if key[0] == arm and side * key[1] > 0)
             if points:
                 x, y = np.array([(0.0, 0.0), *points]).T
-                filled = {} if side > 0 else {"markerfacecolor": "white"}
-                ax.plot(x, y, **STYLES[family] | filled, zorder=3 if arm == "direction" else 2)
-    if "prompt" in kl.index.get_level_values(0):
+                style: dict[str, Any] = STYLES[family] | ({} if side > 0 else {"markerfacecolor": "white"})
+                ax.plot(x, y, **style, zorder=3 if arm == "direction" else 2)
+    if ("prompt", 0.0) in kl:
         sign = summary["prompt_sign"]
         ax.plot(kl["prompt", 0.0], sign * effect["prompt", 0.0], **STYLES["star"], zorder=4)
     ax.axhline(0, color=GREY, linewidth=0.5, zorder=1)
     ax.set_xlabel("KL, nats a token")
+
+
+def _by_point(table: pd.DataFrame, measure: str, column: str) -> dict[tuple[str, float], float]:
+    """{(arm, coefficient): value} of a measure."""
+    part = table.loc[table["measure"] == measure]
+    keys = zip(part["arm"].tolist(), numbers(part, "coefficient").tolist(), strict=True)
+    return dict(zip(keys, numbers(part, column).tolist(), strict=True))
 
 
 def _sentence(summary: dict[str, Any]) -> str:

@@ -22,7 +22,7 @@ def write_dose_response(
     """Write the points' means (CSV), arms at equal KL (CSV), the summary (JSON) and the figure."""
     doses = dose_table(sweep)
     if sweep.judge:
-        doses["judge"] = doses["measure"].map(sweep.judge).fillna("")
+        doses["judge"] = [sweep.judge.get(measure, "") for measure in doses["measure"].tolist()]
     measures = dict.fromkeys([sweep.primary, *(m for m in sweep.effects if m == "trait")])
     compared = pd.concat([equal_kl(sweep, measure, seed) for measure in measures], ignore_index=True)
     said = summarized(sweep)
@@ -38,7 +38,7 @@ def summarized(sweep: Sweep) -> dict[str, Any]:
     verdicts = dict.fromkeys(f"{metric}: {said}" for metric, said in sweep.judge.items())
     return {key: sweep.info[key] for key in FROM_INFO} | {
         "primary": sweep.primary,
-        "questions": int(unsteered["question_id"].nunique()),
+        "questions": len(set(unsteered["question_id"].tolist())),
         "samples": len(unsteered),
         "prompt_sign": sweep.meant(("prompt", "0")),
         "judge": "; ".join(verdicts),

@@ -16,6 +16,7 @@ from scipy.stats import t as student
 from personascope.errors import UserError
 from personascope.formats.files import read_json
 from personascope.formats.judgements import read_judgements, read_worth, verdict
+from personascope.formats.tables import numbers
 
 KEYS = ("question_id", "sample")
 COUNTS = ("n_tokens", "ended", "repetition", "nll", "nll_steered", "kl")
@@ -65,15 +66,22 @@ class Sweep:
 
     def change(self, point: Point, measure: str) -> np.ndarray:
         """Each response's difference from the unsteered one to the same question and sample, float64 [rows]."""
-        return self._column(point, measure) - self._column(UNSTEERED, measure)
+        return self.column(point, measure) - self.column(UNSTEERED, measure)
 
-    def _column(self, point: Point, measure: str) -> np.ndarray:
-        return self.values[point][measure].to_numpy(np.float64)
+    def column(self, point: Point, measure: str) -> np.ndarray:
+        """A measure of each response, float64 [rows]."""
+        return numbers(self.values[point], measure)
 
     def by_question(self, rows: np.ndarray) -> np.ndarray:
         """Means [questions] of values [responses]; NaN where a question has none."""
-        frame = pd.Series(rows).groupby(self.values[UNSTEERED]["question_id"].to_numpy(), sort=True)
-        return frame.mean().to_numpy(np.float64)
+        ids = numbers(self.values[UNSTEERED], "question_id")
+        return np.array([_mean(rows[ids == question]) for question in np.unique(ids)])
+
+
+def _mean(values: np.ndarray) -> float:
+    """Of those that are there; NaN where none is."""
+    found = values[np.isfinite(values)]
+    return float(found.mean()) if len(found) else np.nan
 
 
 def read_sweep(

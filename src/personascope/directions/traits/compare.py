@@ -52,7 +52,7 @@ def write_comparison(
     quality = pd.concat([pd.read_csv(path).assign(trait=trait) for trait, path in layers.items()], ignore_index=True)
     columns = ["trait", "layer", "split_half", "pair_cosine", "auc", "separation", "r_within", "norm_share"]
     write_csv(table, cosines)
-    write_csv(reliability, quality[columns])
+    write_csv(reliability, quality.loc[:, columns])
     save_figure(draw_overview(cosines, quality, written, subtitle=subtitle), png, svg, dpi=PAPER_DPI)
 
 

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from personascope.directions.traits.figures import trait_label
-from personascope.display.figure import BLACK, BLUE, GREY, ORANGE, PALE_BLUE, PALE_ORANGE, finish, font_text
+from personascope.display.figure import BLACK, BLUE, GREY, ORANGE, PALE_BLUE, PALE_ORANGE, finish, font_text, signed
 from personascope.display.paper import PAGE, panel_heading, paper_axes, paper_figure, paper_style
 from personascope.formats.tables import numbers
 
@@ -50,9 +50,10 @@ def shown_layer(cosines: pd.DataFrame, written: Mapping[str, dict[str, Any]]) ->
     """The layer of the cosines that are shown: of those that axis and roles have (else traits), the one nearest to the
     middle of the traits' selected layers."""
     middle = float(np.median([one["selected_layer"] for one in written.values()]))
-    others = cosines[cosines["kind"] != "trait"]
-    layers = np.unique(numbers(others if len(others) else cosines, "layer")) if len(cosines) else np.array([middle])
-    return int(layers[np.abs(layers - middle).argmin()])
+    rows = cosines.to_dict("records")
+    beside = {int(row["layer"]) for row in rows if row["kind"] != "trait"}
+    layers = sorted(beside or {int(row["layer"]) for row in rows} or {int(middle)})
+    return min(layers, key=lambda layer: abs(layer - middle))
 
 
 def _style(i: int) -> dict[str, Any]:
@@ -61,8 +62,8 @@ def _style(i: int) -> dict[str, Any]:
 
 def _reliability(ax: Axes, quality: pd.DataFrame, written: Mapping[str, dict[str, Any]], traits: list[str]) -> None:
     for i, trait in enumerate(traits):
-        rows = quality[quality["trait"] == trait]
-        layer, value = numbers(rows, "layer"), numbers(rows, "split_half")
+        of_trait = np.asarray(quality["trait"]) == trait
+        layer, value = numbers(quality, "layer")[of_trait], numbers(quality, "split_half")[of_trait]
         ax.plot(layer, value, **_style(i))
         at = layer == written[trait]["selected_layer"]
         ax.plot(layer[at], value[at], marker="o", markersize=4, linestyle="", color=_style(i)["color"])
@@ -81,36 +82,30 @@ def _cosines(
     traits: list[str],
     layer: int,
 ) -> None:
-    here = cosines[cosines["layer"] == layer]
-    others = here[here["kind"] != "trait"]
-    strongest = others.assign(size=np.abs(numbers(others, "cosine"))).groupby(["kind", "second"])["size"].max()
-    roles = strongest.loc["role"].nlargest(MOST_ROLES).index.tolist() if "role" in strongest.index else []
+    here = [row for row in cosines.to_dict("records") if row["layer"] == layer]
+    known = {(row["first"], row["kind"], row["second"]): float(row["cosine"]) for row in here}
+    own = [row for row in quality.to_dict("records") if row["layer"] == layer]
+    known |= {(row["trait"], "trait", row["trait"]): float(row["split_half"]) for row in own}
+    strength: dict[tuple[str, str], float] = {}
+    for (_, kind, name), cosine in known.items():
+        strength[kind, name] = max(abs(cosine), strength.get((kind, name), 0.0))
+    every = sorted((one for one in strength if one[0] == "role"), key=lambda one: -strength[one])
     columns = [("trait", trait) for trait in traits]
-    columns += [("axis", "axis")] * ("axis" in strongest.index) + [("role", role) for role in roles]
-    known = {(row["first"], row["kind"], row["second"]): row["cosine"] for row in here.to_dict("records")}
-    halves = quality[quality["layer"] == layer].set_index("trait")["split_half"].to_dict()
-    values = np.array(
-        [
-            [
-                halves.get(trait) if name == trait and kind == "trait" else known.get((trait, kind, name))
-                for kind, name in columns
-            ]
-            for trait in traits
-        ],
-        dtype=float,
-    )
+    columns += [one for one in strength if one[0] == "axis"] + every[:MOST_ROLES]
+    values = np.array([[known.get((trait, *column), np.nan) for column in columns] for trait in traits], dtype=float)
     ax.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
     for i, row in enumerate(values):
         for j, value in enumerate(row):
-            own = columns[j] == ("trait", traits[i])
-            text = "" if np.isnan(value) else f"({value:.2f})" if own else f"{value:.2f}"
+            same = columns[j] == ("trait", traits[i])
+            shown = signed(value, ".2f")
+            text = "" if np.isnan(value) else f"({shown})" if same else shown
             ax.text(j, i, text, ha="center", va="center", fontsize=6, color="white" if abs(value) > 0.6 else BLACK)
-    ax.set_yticks(range(len(traits)), [font_text(written[trait]["trait"], 22) for trait in traits])
+    ax.set_yticks(range(len(traits)), [font_text(trait, 22) for trait in traits])
     labels = [{"axis": "assistant axis", "role": f"role {name}"}.get(kind, name) for kind, name in columns]
     ax.set_xticks(range(len(columns)), [font_text(label, 22) for label in labels], rotation=40, ha="right")
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
     note = "in brackets: a vector's own split-half reliability, which limits its cosines"
-    if len(roles) and len(roles) < len(others[others["kind"] == "role"]["second"].unique()):
+    if len(every) > MOST_ROLES:
         note += f"; the {MOST_ROLES} strongest roles"
     panel_heading(ax, PAGE / 2, f"Cosines, layer {layer}", note)

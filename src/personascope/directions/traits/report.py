@@ -1,5 +1,6 @@
 """The evaluation of one trait's vectors, written: what it says as JSON and tables, and the numbers of its figures."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def write_evaluation(
 
 def summary(rows: TraitRows, found: Evaluation, made: Directions, attrition: pd.DataFrame) -> dict[str, Any]:
     """What evaluation.json says, without the judge."""
-    at = found.layers.set_index("layer").loc[found.selected].to_dict()
+    at = next(row for row in found.layers.to_dict("records") if row["layer"] == found.selected)
     told = {name: made.metadata.get(name) for name in ("trait", "label", "polarity", "model", "filter", "pairs")}
     limits = {name: made.metadata[name] for name in ("threshold", "coherence", "layer_convention")}
     tested = rows.evaluation
@@ -83,7 +84,7 @@ def summary(rows: TraitRows, found: Evaluation, made: Directions, attrition: pd.
     }
 
 
-def doubts(at: dict[str, float], held_out: dict[str, Any]) -> list[str]:
+def doubts(at: Mapping[Any, Any], held_out: dict[str, Any]) -> list[str]:
     """What speaks against relying on a vector."""
     values = {**at, "auc": held_out.get("auc", at["auc"])}
     found = []

@@ -30,22 +30,24 @@ ARMS = {
     "largest_change": "largest changes",
 }
 SPREAD = 0.5  # of a row, over which the draws of a control are spread
-UNIT = "toward the assistant (standard deviations of tokens)"
+UNIT = "toward the assistant (sd of tokens)"
 
 
 @paper_style
 def causal_figure(content: Mapping[str, Any]) -> Figure:
     """Direct effect at later layers, total effect on new text, and the divergence of the next token, an arm a row."""
-    title = f"Causal test: {font_text(content['conversation'], 50)}, {font_text(content['analysis'], 24)}"
+    name = f"{font_text(content['conversation'], 44)}, {font_text(content['analysis'], 20)}"
+    title = f"Causal test of {name}: {content['verdict'] or 'none'}"
     if content["verdict"] is None:
         return message_figure(f"No causal test: {content['reason']}.", title)
     rows = {arm: [row for row in content["direct"] if row["arm"] == arm] for arm in ARMS}
     places = {arm: float(i) for i, arm in enumerate(arm for arm, found in rows.items() if found)}
     step, seeds = content["transition"], content["seeds_needed"]
-    subtitle = f"{content['verdict']} (turn {step['prev_turn']} to {step['turn']}, {seeds['used']} seeds): {content['reason']}."
+    place = f"turn {step['prev_turn']} to {step['turn']}, {seeds['used']} seeds"
+    subtitle = f"{place[0].upper()}{place[1:]}: {content['reason']}."
     notes = [
-        "Bars: 95 % intervals, of direct effects over the turn's tokens, of total effects over paired seeds. A dot a draw. "
-        f"Dashed: {content['fall']['relevant_share']:.0%} of the transition's fall; dotted: all of it.",
+        "Bars: 95 % intervals, of direct effects over the turn's tokens, of total effects over paired seeds. A dot a "
+        f"draw. Dashed: {content['fall']['relevant_share']:.0%} of the transition's fall; dotted: all of it.",
         *content["notes"],
     ]
     figure = paper_figure(PAGE, HEAD + ROW * len(places), title, subtitle, notes)

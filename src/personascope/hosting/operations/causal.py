@@ -12,7 +12,15 @@ from personascope.backends import Request as TextRequest
 from personascope.backends.local import TransformersBackend
 from personascope.drift.causal import READING, SAEShare, sae_share
 from personascope.drift.causal_arms import Patch, feature_patches, vector_patches
-from personascope.drift.causal_case import CausalCase, NoTest, ReadAxes, causal_case, feature_facts, read_axes
+from personascope.drift.causal_case import (
+    CausalCase,
+    NoTest,
+    ReadAxes,
+    axis_doubts,
+    causal_case,
+    feature_facts,
+    read_axes,
+)
 from personascope.drift.causal_report import BY_CONSTRUCTION, Direct, Measured, Total, content, no_test
 from personascope.drift.options import DriftOptions
 from personascope.errors import UserError
@@ -44,12 +52,14 @@ SETTINGS = ("top", "controls", "seeds", "max_tokens", "temperature", "top_p", "s
 
 @dataclass(frozen=True, kw_only=True)
 class Request(ActivationsRequest):
-    """Files of the conversation's tokens, the role matrix and the axes; both outputs; the analysis and its options; the
-    sizes of the test; how texts are sampled. text_code: the hash of the code that makes texts, for the store's keys."""
+    """Files of the conversation's tokens, the role matrix, the axes and how good they are; both outputs; the analysis
+    and its options; the sizes of the test; how texts are sampled. text_code: the hash of the code that makes texts, for
+    the store's keys."""
 
     tokens: str
     matrix: str
     axes: str
+    agreement: str
     causal: str
     samples: str
     analysis: str
@@ -141,7 +151,8 @@ def patched_layer(sae: LoadedSAE) -> int:
 
 def _measure(loaded: Loaded, report: Report, request: Request, bench: _Bench) -> tuple[Measured, list[dict[str, Any]]]:
     """All that the model says, and the texts that it wrote."""
-    read, notes = bench.read, []
+    read = bench.read
+    notes = axis_doubts(request.agreement, read.of_totals)
     axis = read.axes.get(read.patched)
     facts = feature_facts(bench.case, *decoder_facts(bench.sae, axis))
     patches = feature_patches(facts, request.top, request.controls, request.seed)
@@ -149,8 +160,8 @@ def _measure(loaded: Loaded, report: Report, request: Request, bench: _Bench) ->
         raise NoTest("no feature moves this transition away from the assistant")
     if not read.later:
         notes.append(
-            f"No layer behind the patched layer {read.patched} is kept: the direct effect is read in the logits alone, and "
-            "new texts at the layers kept, without hooks. Add later layers to extraction.residual_layers."
+            f"No layer behind the patched layer {read.patched} is kept: the direct effect is read in the logits alone, "
+            "and new texts at the layers kept, without hooks. Add later layers to extraction.residual_layers."
         )
     direct, plain = _direct(bench, patches)
     width = len(next(iter(read.axes.values())))
@@ -249,7 +260,7 @@ def _written(
     arms: Sequence[Patch | None],
     asked: list[TextRequest],
 ) -> list[list[Completion]]:
-    """Completions of each arm; those that the store lacks are generated, and each is in it as soon as it is finished."""
+    """Completions of each arm; those that the store lacks are generated, and an arm's are kept once it is finished."""
     spec, sampling = request.spec, Sampling(request.temperature, request.top_p)
     common = [identity(loaded, spec), spec.dtype, asdict(sampling), request.text_code, asdict(request.sae)]
     engine = TransformersBackend(bench.network, stop_ids(spec, bench.words))

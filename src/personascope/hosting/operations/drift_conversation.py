@@ -24,8 +24,8 @@ WORKING_MB = 350  # the process itself, and one conversation at work
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """Files of the conversation's tokens, the role matrix, the reference, the null and the causal test (where there are
-    any), the four outputs, the analysis and its options; mem_mb: the memory that the job may take, by which the host keeps what it
-    loaded."""
+    any), the four outputs, the analysis and its options; mem_mb: the memory that the job may take, by which the host
+    keeps what it loaded."""
 
     tokens: str
     matrix: str

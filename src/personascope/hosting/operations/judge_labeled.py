@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from personascope.errors import UserError
-from personascope.formats.judgements import read_labeled
+from personascope.formats.judgements import read_labeled, select_labeled
 from personascope.generation.rubrics import read_rubric, reworded
 from personascope.hosting.loaded import Loaded
 from personascope.hosting.operations._judging import Asked, JudgeRequest, judge_all
@@ -13,10 +13,11 @@ from personascope.hosting.progress import Report
 
 @dataclass(frozen=True, kw_only=True)
 class Request(JudgeRequest):
-    """labeled: see `formats.judgements.read_labeled`; roles, traits: files of the subjects; coherence: that metric's
-    rubric; judgements, retest: the outputs, a row a labeled response."""
+    """labeled, select: see `formats.judgements.read_labeled` and `select_labeled`; roles, traits: the subjects' files;
+    coherence: that metric's rubric; judgements, retest: the outputs, a row a labeled response."""
 
     labeled: str
+    select: str | int
     roles: list[str]
     traits: list[str]
     coherence: str
@@ -31,7 +32,9 @@ def run(loaded: Loaded, report: Report, request: Request) -> None:
     rubrics = {key: read_rubric(path) for key, path in files.items()}
     coherence = read_rubric(request.coherence)
     asked = []
-    for row, line in enumerate(read_labeled(request.labeled)):
+    rows = read_labeled(request.labeled)
+    for row in select_labeled(rows, request.select):
+        line = rows[row]
         metric, subject = line["metric"], line["subject"]
         if metric != "coherence" and (metric, subject) not in rubrics:
             raise UserError(f"{request.labeled}, labeled response {row + 1}: no file of {subject!r} with a rubric")
