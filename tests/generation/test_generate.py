@@ -29,7 +29,7 @@ def requests() -> list[Request]:
     return [Request(prompt, seed=100 + i, max_tokens=4 + i % 5) for i, prompt in enumerate(prompts)]
 
 
-def run(model: Any, batch: Sequence[Request], how: Sampling, *, stop: Sequence[int] = (), **options: int) -> list[Any]:
+def run(model: Any, batch: Sequence[Request], how: Sampling, *, stop: Sequence[int] = (), **options: Any) -> list[Any]:
     done = dict(TransformersBackend(model, stop, **options).generate(batch, how))
     assert sorted(done) == list(range(len(batch)))
     return [done[i] for i in range(len(batch))]

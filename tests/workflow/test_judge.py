@@ -25,8 +25,7 @@ STRICT = {"aggregation": {"role_filter": {"judge": "embedded", "adherence": 3, "
 
 def test_judges_and_role_filter(finished: Workspace) -> None:
     files = ["--configfile", "overlay.yaml", finished.overlay(JUDGES, name="judges.yaml")]
-    done = finished.run(*TARGETS, "--cores", "2", *files)
-    assert done.code == 0, done.text
+    finished.snakemake(*TARGETS, "--cores", "2", *files)
     worth = json.loads(finished.read(f"{OUT}/judgements/embedded/worth.json"))
     assert set(worth["metrics"]) == {"trait", "coherence", "adherence"}
     assert worth["verdict"] == "not fit to judge"  # 135 million parameters, and eight responses
@@ -38,7 +37,8 @@ def test_judges_and_role_filter(finished: Workspace) -> None:
     )
     assert len(judged) == 2 and set(judged["metric"]) == {"adherence"} and described["opening"] == "The score is "
     counts = pd.read_csv(finished.path / f"{FILTERED}/role_filter.csv", dtype={"role": str})
-    assert counts["role"].tolist() == ["assistant", "default", "pirate"] and (counts["kept"] == 2).all()
+    assert counts["role"].tolist() == ["assistant", "default", "pirate"]
+    assert counts["kept"].tolist() == [2, 2, 2]
     assert counts["verdict"].str.startswith("not fit to judge (adherence: ").all()
     # Nothing was left out, so the matrix and the axis are those of all responses.
     both = [
@@ -49,6 +49,6 @@ def test_judges_and_role_filter(finished: Workspace) -> None:
     assert pd.read_csv(finished.path / f"{FILTERED}/axis_cosine.csv")["cosine"].tolist() == pytest.approx([1.0] * 4)
     # Only the filter runs again where its threshold is another one; nothing passes it, and one line says where it went.
     strict = ["--configfile", "overlay.yaml", "judges.yaml", finished.overlay(STRICT, name="strict.yaml")]
-    done = finished.run(TARGETS[0], "--cores", "1", *strict)
+    done = finished.snakemake(TARGETS[0], "--cores", "1", *strict, check=False)
     assert done.code != 0 and "rule judge" not in done.text
     assert "aggregation.role_filter: nothing is left: 4 responses of 2 roles" in done.text

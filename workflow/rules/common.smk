@@ -14,7 +14,7 @@ from personascope.runs.code_hash import code_hash
 from personascope.runs.experiment import read_experiment
 from personascope.runs.integrity import note_times, set_aside_damaged
 from personascope.runs.status import note_run
-from personascope.runs.traits import JUDGE_KEYS, LABELED
+from personascope.runs.traits import LABELED
 
 with open(workflow.source_path("../schemas/config.schema.yaml")) as schema:
     try:

@@ -96,19 +96,6 @@ use rule simulate as simulate_references with:
         operation="simulate",
 
 
-def of_judge(key):
-    """A parameter of a judge's rules, of the judge that the target names."""
-    return lambda wildcards: E.judge_params(wildcards.judge)[key]
-
-
-def judge_code(operation):
-    """The hash of an operation with a judge, and of the judge's own engine."""
-    return lambda wildcards: code_hash(
-        f"hosting.operations.{operation}",
-        BACKENDS[E.config["judges"][wildcards.judge]["backend"]].module,
-    )
-
-
 rule judge:
     """Role adherence of the responses of one role, scored through the model host."""
     input:
@@ -129,10 +116,12 @@ rule judge:
         runtime=scaled(E.generate_minutes),
         gpu=E.gpus,
     params:
-        **{key: of_judge(key) for key in JUDGE_KEYS},
+        **E.of_judge,
         host="model",
         metrics=["adherence"],
-        code=judge_code("judge"),
+        code=lambda wildcards: code_hash(
+            "hosting.operations.judge", E.judge_module(wildcards.judge)
+        ),
     script:
         "../scripts/ask_host.py"
 
@@ -175,10 +164,12 @@ rule judge_labeled:
         runtime=scaled(60),
         gpu=E.gpus,
     params:
-        **{key: of_judge(key) for key in JUDGE_KEYS},
+        **E.of_judge,
         host="model",
         select=lambda wildcards: config["judges"][wildcards.judge]["labeled"],
-        code=judge_code("judge_labeled"),
+        code=lambda wildcards: code_hash(
+            "hosting.operations.judge_labeled", E.judge_module(wildcards.judge)
+        ),
     script:
         "../scripts/ask_host.py"
 

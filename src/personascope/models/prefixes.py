@@ -37,7 +37,14 @@ def prefix_tree(sequences: Sequence[Sequence[int]], limits: Sequence[int], budge
     limits: how much of each sequence may be shared, at most its length - 1; budget: tokens of a batch.
     """
     root = Node()
-    _fill(root, sorted(range(len(sequences)), key=lambda i: sequences[i]), len(sequences), sequences, limits, budget)
+    _fill(
+        root,
+        sorted(range(len(sequences)), key=lambda i: tuple(sequences[i])),
+        len(sequences),
+        sequences,
+        limits,
+        budget,
+    )
     return root
 
 

@@ -1,9 +1,11 @@
 """What an experiment asks for around directions: persona vectors, judges, traits, decompositions."""
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from personascope.backends import BACKENDS
 from personascope.errors import UserError
 from personascope.formats.files import iter_jsonl
 from personascope.formats.traits import list_traits, read_trait, trait_prompts
@@ -88,6 +90,19 @@ class TraitFiles(Needs):
         own = judge["model"] not in (None, self.config["model"]["id"])
         dtype = judge["dtype"] or self.config["model"]["dtype"]
         return round(4000 + 2 * 1000 * UNKNOWN_BILLIONS * BYTES[dtype]) if own else self.model_mb
+
+    @property
+    def of_judge(self) -> dict[str, Callable[[Any], Any]]:
+        """The same as parameters of a rule: each a function of its wildcards, of which `judge` names the judge."""
+
+        def one(key: str) -> Callable[[Any], Any]:
+            return lambda wildcards: self.judge_params(wildcards.judge)[key]
+
+        return {key: one(key) for key in JUDGE_KEYS}
+
+    def judge_module(self, name: str) -> str:
+        """The module of the engine that a judge runs on."""
+        return BACKENDS[self.config["judges"][name]["backend"]].module
 
     def check_judges(self) -> None:
         """UserError names the key of a judge that cannot work."""
