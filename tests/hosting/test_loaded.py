@@ -77,5 +77,5 @@ def test_what_a_job_needs_is_there_even_where_it_does_not_fit() -> None:
 
 @pytest.mark.parametrize("name", ["nothing", "_model", "__init__", "../host", ""])
 def test_only_operations_can_be_asked_for(name: str) -> None:
-    with pytest.raises(UserError, match=r"unknown operation .* there are drift_conversation, extract"):
+    with pytest.raises(UserError, match=r"unknown operation .* there are causal, drift_conversation, extract"):
         operation(name)

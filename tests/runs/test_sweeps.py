@@ -19,7 +19,7 @@ def sweeps(**block: Any) -> dict[str, Any]:
 def with_trait() -> dict[str, Any]:
     questions = [f"Question {i}?" for i in range(4)]
     trait = {"instruction": [{"pos": "Be vain.", "neg": "Be modest."}], "questions": questions}
-    trait |= {"evaluation_questions": questions[:2], "eval_prompt": "{question} {answer}"}
+    trait |= {"evaluation_questions": ["Another?", "One more?"], "eval_prompt": "{question} {answer}"}
     write("resources/traits/vanity.json", json.dumps(trait))
     return {"traits": {"select": ["vanity"]}, "judges": {"own": {}}}
 

@@ -42,7 +42,13 @@ def test_after_a_clone_every_job_is_planned(clone: Workspace):
 
 
 def test_demo_plans_six_roles(clone: Workspace):
-    assert clone.counts("--configfile", "config/demo.yaml") == {"fetch_model": 1, **whole(6, 12, 2, 20)}
+    once = ("persona_vectors", "export_vectors", "plot_persona_vectors", "judge_labeled", "judge_worth")
+    once += ("generate_trait", "judge_traits", "extract_trait", "trait_vectors", "export_trait", "evaluate_trait")
+    once += ("compare_traits", "decomposition_targets", "fit_decoder", "decompose", "monitor", "monitor_scale")
+    once += ("plot_monitor", "residual_norms", "dose_response", "causal", "plot_causal")
+    # Unsteered, with a prompt, and three arms of four coefficients.
+    directions = {**dict.fromkeys(once, 1), "steer": 2 + 3 * 4}
+    assert clone.counts("--configfile", "config/demo.yaml") == {"fetch_model": 1, **whole(6, 12, 2, 20), **directions}
 
 
 def test_production_config_plans_without_the_model_being_there(clone: Workspace):
