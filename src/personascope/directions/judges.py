@@ -143,7 +143,7 @@ def _by_subject(rows: list[Mapping[str, Any]], scores: np.ndarray, high: np.ndar
     for subject in sorted(set(subjects)):
         mine = (subjects == subject) & np.isfinite(scores)
         if min(high[mine].sum(), (~high[mine]).sum()) >= LEAST_OF_SUBJECT:
-            result[subject] = auc(scores[mine], high[mine])
+            result[str(subject)] = auc(scores[mine], high[mine])
     return result
 
 
