@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -94,7 +94,8 @@ class Session:
             self.sources.find(word.direction)
         self.chat, self.spec = _load(arguments, settings)
         if directions:
-            layers = arguments.layer or [_default_layer(self.chat.model, directions)]
+            known = self.sources.scale().get("columns", {})
+            layers = arguments.layer or [_default_layer(self.chat.model, directions, known)]
             self.chat.probe = self._probe(directions, layers)
         self.columns = self.chat.probe.columns if self.chat.probe else []
         self.scale, self.zero = self._scale()
@@ -261,13 +262,16 @@ def _words(arguments: argparse.Namespace) -> list[Any]:
     return [steering_word(kind, text) for kind, texts in given for text in texts]
 
 
-def _default_layer(model: Any, directions: dict[str, Any]) -> int:
-    """Of the layers at which all directions are known, the one nearest to DEPTH of the model."""
+def _default_layer(model: Any, directions: dict[str, Any], scaled: Container[str]) -> int:
+    """Of the layers at which all directions are known, the one nearest to DEPTH of the model; one whose columns are in
+    the experiment's scale, if there is any."""
     from personascope.models.hookpoints import decoder_layers
     from personascope.models.projection import common_layers
 
     wanted = int(len(decoder_layers(model)) * DEPTH + 0.5)
-    return min(common_layers(directions), key=lambda layer: (abs(layer - wanted), layer))
+    known = common_layers(directions)
+    with_scale = [layer for layer in known if all(column_name(name, layer) in scaled for name in directions)]
+    return min(with_scale or known, key=lambda layer: (abs(layer - wanted), layer))
 
 
 def _load(arguments: argparse.Namespace, settings: dict[str, Any]) -> "tuple[Chat, Any]":

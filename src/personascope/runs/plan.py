@@ -35,9 +35,10 @@ from personascope.runs.measured import (
 
 SIMULATED = {"simulate": "simulations", "simulate_references": "references"}  # rules and their blocks in config
 TRAITS = ("generate_trait", "extract_trait")
+JUDGED = ("judge", "judge_traits", "judge_steered", "judge_labeled")
+STEERED = ("residual_norms", "steer", "simulate_capped")
 # These share a loaded model.
-JUDGED = ("judge", "judge_traits", "judge_labeled")
-HOSTED = ("generate", "extract", "extract_conversation", *SIMULATED, "causal", "monitor", *TRAITS, *JUDGED)
+HOSTED = ("generate", "extract", "extract_conversation", *SIMULATED, "causal", "monitor", *TRAITS, *JUDGED, *STEERED)
 MODEL_RULES = (*HOSTED, "train_sae")
 # Where nothing was measured: active features a response and a token, and bytes of one in the files.
 FEATURES_A_RESPONSE, FEATURES_A_TOKEN, FEATURE_BYTES = 1000, 64, 8

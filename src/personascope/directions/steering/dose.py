@@ -122,9 +122,10 @@ def turning_points(sweep: Sweep) -> list[dict[str, Any]]:
                 continue
             points.sort(key=lambda point: abs(float(point[1])))
             effects = [side * sweep.by_question(sweep.change(point, measure)) for point in points]
-            peak = int(
-                np.nanargmax([np.nanmean(effect) if np.isfinite(effect).any() else -np.inf for effect in effects])
-            )
+            sizes = np.array([interval(effect)[0] for effect in effects], np.float64)
+            if np.isnan(sizes).all():
+                continue
+            peak = int(np.nanargmax(sizes))
             loss, low, high = interval(effects[peak] - effects[-1])
             row = {"measure": measure, "side": "positive" if side > 0 else "negative"}
             row |= {"peak": float(points[peak][1]), "largest": float(points[-1][1])}

@@ -44,7 +44,12 @@ def trace_page(trace: Trace, scales: Mapping[str, Scale], title: str, doubts: Ma
     pieces = _pieces(trace)
     first = shown_columns(trace.columns)[0]
     data = _data(trace, pieces, scales, doubts or {})
-    body = _controls(trace, first) + _panel() + _messages(trace, pieces, scales[first], first) + _numbers(data)
+    body = (
+        _controls(trace, first)
+        + _panel(first, scales[first], (doubts or {}).get(first, ""))
+        + _messages(trace, pieces, scales[first], first)
+        + _numbers(data)
+    )
     return page(title, STYLE + step_styles(".x"), body, script=SCRIPT)
 
 
@@ -119,12 +124,17 @@ def _options(values: list[str], chosen: str) -> str:
     return "".join(parts)
 
 
-def _panel() -> str:
+def _panel(column: str, scale: Scale, doubt: str) -> str:
+    """What stays in view above the text; the script writes it anew for the column that is chosen."""
+    name, layer = split_column(column)
+    low, high = scale.zero - FULL * scale.sd, scale.zero + FULL * scale.sd
     swatches = "".join(f'<i class="{step_class(step)}"></i>' for step in range(-HEAT_STEPS, HEAT_STEPS + 1))
     return f"""<div class="panel">
 <div class="legend"><div class="row">{swatches}</div>
-<div class="row"><span id="low"></span><span id="zero"></span><span id="high"></span></div></div>
-<p class="soft" id="words"></p><p class="flag" id="doubt" hidden></p>
+<div class="row"><span id="low">{low:.3g}</span><span id="zero">{scale.zero:.3g} (zero)</span>
+<span id="high">{high:.3g}</span></div></div>
+<p class="soft" id="words">{escaped(name)}, layer {layer}: {escaped(scale.words)}; 1 sd is {scale.sd:.3g}.</p>
+<p class="flag" id="doubt"{"" if doubt else " hidden"}>{escaped(doubt)}</p>
 <canvas id="chart" height="150" role="img"></canvas>
 <canvas id="whole" height="26" role="img" aria-label="the whole conversation; click to go there"></canvas>
 <p class="soft" id="said" aria-live="polite">Point at a token, or use the arrow keys in the text.</p>

@@ -92,7 +92,7 @@ def warning(written: dict[str, Any]) -> str:
             for metric, found in judge["metrics"].items()
             if found.get("auc") is not None and found.get("kappa") is not None
         ]
-        said.append(f"judge {judge['name']}: not fit to judge ({'; '.join(numbers_of)})")
+        said.append(f"judge {judge['name']}: not fit to judge ({'; '.join(numbers_of) or 'not measured'})")
     return "; ".join(said)
 
 
@@ -135,7 +135,7 @@ def _judged(ax: Axes, written: dict[str, Any], found: Evaluation) -> Heading:
     scored = np.isfinite(y)
     if not scored.any():
         ax.set_axis_off()
-        return "Against the judge", "not judged", ""
+        return "Against the judge", "the judge has scored none of them" if written["judge"] else "not judged", ""
     cells = cell_of(numbers(table, "question"), sign)[scored]
     dx, dy = centered(x[scored], y[scored], cells)
     for end, (_, color) in CONDITIONS.items():
@@ -190,8 +190,8 @@ def _nuisances(ax: Axes, found: Evaluation) -> Heading:
 
 
 def _attrition(ax: Axes, written: dict[str, Any], attrition: pd.DataFrame) -> Heading:
-    filtered, scored = written["filter"] != "none", np.asarray(attrition["scored"]).any()
-    stages = STAGES if scored or filtered else STAGES[:2]
+    filtered, judged = written["filter"] != "none", written["judge"] is not None
+    stages = STAGES if judged else STAGES[:2]
     counts = attrition[list(stages)].to_numpy()
     shares = counts.T / np.maximum(counts[:, 0], 1)
     ax.imshow(shares, cmap="Blues", vmin=0, vmax=1.6, aspect="auto")
@@ -203,7 +203,7 @@ def _attrition(ax: Axes, written: dict[str, Any], attrition: pd.DataFrame) -> He
     _bare(ax)
     if filtered:
         return "Couples left", "after each filter; filtering selects on the outcome", ""
-    return "Couples left", "after each filter, if it were one; all answered ones are kept" if scored else "", ""
+    return "Couples left", "after each filter, if it were one; all answered ones are kept" if judged else "", ""
 
 
 def _pairs(ax: Axes, found: Evaluation) -> Heading:
