@@ -165,7 +165,9 @@ def _against(found: dict[str, Any]) -> str:
     low = found["auc_interval"][0]
     if not low >= LEAST["auc"]:
         known = np.isfinite(low)
-        said.append(f"AUC {found['auc']:.2f}, from {low:.2f} < {LEAST['auc']:g}" if known else "AUC cannot be measured")
+        said.append(
+            f"AUC {found['auc']:.2f} (at least {low:.2f}) < {LEAST['auc']:g}" if known else "AUC cannot be measured"
+        )
     if not found["kappa"] >= LEAST["kappa"]:
         known = np.isfinite(found["kappa"])
         said.append(f"kappa {found['kappa']:.2f} < {LEAST['kappa']:g}" if known else "kappa cannot be measured")

@@ -106,7 +106,7 @@ def read_worth(path: str | Path) -> dict[str, Any]:
 
 def verdict(worth: dict[str, Any], metrics: Sequence[str] | None = None) -> str:
     """What a table or figure of these metrics (all where None) says of its judge: "fit to judge", or "not fit to judge
-    (trait: AUC 0.55 at least 0.41 < 0.8)", with what speaks against it."""
+    (trait: AUC 0.55 (at least 0.41) < 0.8)", with what speaks against it."""
     judged = list(worth["metrics"]) if metrics is None else list(metrics)
     reasons = [f"{name}: not measured" for name in judged if name not in worth["metrics"]]
     reasons += [f"{name}: {worth['metrics'][name]['against']}" for name in judged if _against(worth, name)]

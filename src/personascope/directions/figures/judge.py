@@ -74,7 +74,8 @@ def _numbers(found: dict[str, Any]) -> str:
 def _with_interval(name: str, value: float | None, ends: Sequence[float | None]) -> str:
     if value is None or ends[0] is None or ends[1] is None:
         return f"{name}: none"
-    return f"{name} {value:.2f} [{ends[0]:.2f}, {ends[1]:.2f}]"
+    shown = [f"{round(number, 2) + 0.0:.2f}" for number in (value, ends[0], ends[1])]  # no minus before 0.00
+    return f"{name} {shown[0]} [{shown[1]}, {shown[2]}]"
 
 
 def _draw_panel(ax: Axes, metric: str, labels: np.ndarray, scores: np.ndarray, retest: np.ndarray) -> None:
