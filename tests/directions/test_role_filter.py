@@ -10,7 +10,7 @@ import pytest
 
 from personascope.directions.aggregate import aggregate_features, aggregate_residuals
 from personascope.directions.options import AxisOptions
-from personascope.directions.role_filter import FilterOptions, keep, write_role_filter
+from personascope.directions.role_filter import FilterOptions, as_many_at_random, keep, write_role_filter
 from personascope.errors import UserError
 from personascope.formats.files import write_jsonl
 from personascope.formats.judgements import write_judgements
@@ -89,7 +89,17 @@ def test_cosines_of_the_axes(files: dict[str, Any], tmp_path: Path) -> None:
 
     mine = axis(left[[0, 2]], left[[1]])
     assert table.loc["sae", "cosine"] == pytest.approx(mine @ axis(everything[[0, 2]], everything[[1, 3]]), abs=1e-5)
-    assert table.loc["sae", "same_roles"] == pytest.approx(mine @ axis(everything[[0, 2]], everything[[1]]), abs=1e-5)
+    same = axis(everything[[0, 2]], everything[[1]])
+    assert table.loc["sae", "same_roles"] == pytest.approx(mine @ same, abs=1e-5)
+    # The control: as many of the same responses, whichever they are, also move the axis.
+    assert table["at_random"].between(0.3, 0.9999).all()
+
+
+def test_the_control_draws_as_many_of_each_role(files: dict[str, Any]) -> None:
+    kept = {"cook": {(0, 1), (0, 2)}, "ghost": {(0, i) for i in range(N)}}
+    drawn = as_many_at_random(kept, {role: files["responses"][role] for role in kept})
+    assert len(drawn["cook"]) == 2 and drawn["ghost"] == kept["ghost"]
+    assert drawn == as_many_at_random(kept, {role: files["responses"][role] for role in kept})
 
 
 def test_an_anchor_that_is_not_left_makes_no_axis(files: dict[str, Any], tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.text import Text
 
-from personascope.drift.pages.causal import plot_causal
+from personascope.drift.pages.causal import causal_figure, plot_causal
 from personascope.formats.causal import read_causal, short
 from tests.helpers.planted import ASSISTANT, PERSONA, WIDTH, Planted
 
@@ -76,6 +77,19 @@ def test_the_figure_and_what_the_summary_repeats(planted: Planted, tmp_path: Pat
     assert png.stat().st_size > 10_000 and "<svg" in svg.read_text()
     repeated = short(read_causal(planted.folder / "causal.json"))
     assert repeated["verdict"] == made["verdict"] and "direct" not in repeated
+
+
+def test_a_judge_is_shown_where_it_is_fit_to(planted: Planted) -> None:
+    made = planted.test()
+    effects = {row["arm"]: [row["effects"]["reading"]] for row in made["total"] if row["arm"] != "none"}
+    judged = {"judge": "big", "worth": "fit to judge", "fit": True, "metrics": {"adherence": {"arms": effects}}}
+    shown = causal_figure(made, judged)
+    assert [ax.get_xlabel() for ax in shown.axes][3:] == ["adherence to the assistant"]
+    # One dot for each effect that was judged.
+    assert sum(line.get_marker() in ("D", "o") for line in shown.axes[3].lines) == len(effects)
+    unfit = causal_figure(made, judged | {"fit": False, "worth": "not fit to judge (adherence: kappa 0.1 < 0.6)"})
+    said = " ".join(text.get_text() for text in unfit.findobj(Text)).replace("\n", " ")
+    assert len(unfit.axes) == 3 and "big is not fit to judge (adherence: kappa 0.1 < 0.6)" in said
 
 
 def test_layers_that_are_not_behind_the_patch_are_refused(planted: Planted) -> None:

@@ -113,9 +113,48 @@ rule causal:
         "../scripts/ask_host.py"
 
 
+use rule judge as judge_causal with:
+    input:
+        E.model_files,
+        judged="<out>/causal/<cell>/{analysis}/{conversation}.samples.jsonl",
+        rubric=lambda wildcards: E.causal_rubric(wildcards.analysis),
+        coherence="resources/judge/coherence.txt",
+    output:
+        judgements="<out>/judgements/{judge}/causal/<cell>/{analysis}/{conversation}.parquet",
+    log:
+        "<log>/judge/{judge}/causal/<cell>/{analysis}/{conversation}.log",
+    benchmark:
+        "<bench>/judge/{judge}/causal/<cell>/{analysis}/{conversation}.tsv"
+    params:
+        operation="judge",
+        metrics=["adherence", "coherence"],
+
+
+rule causal_judged:
+    """Effects of the causal test's patches on what a judge says of its texts."""
+    input:
+        samples="<out>/causal/<cell>/{analysis}/{conversation}.samples.jsonl",
+        judgements=f"<out>/judgements/{E.causal_judge}/causal/<cell>/{{analysis}}/{{conversation}}.parquet",
+        worth=f"<out>/judgements/{E.causal_judge}/worth.json",
+    output:
+        judged="<out>/causal/<cell>/{analysis}/{conversation}.judged.json",
+    log:
+        "<log>/causal_judged/<cell>/{analysis}/{conversation}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=code_hash("drift.causal_judged"),
+    script:
+        "../scripts/causal_judged.py"
+
+
 rule plot_causal:
     """The causal test as a figure."""
     input:
+        unpack(lambda wildcards: E.causal_judged(wildcards.analysis, wildcards.conversation)),
         causal="<out>/causal/<cell>/{analysis}/{conversation}.json",
     output:
         png=report(

@@ -2,4 +2,5 @@ from personascope.drift.pages.causal import plot_causal
 from personascope.runs.job import job
 
 with job(snakemake):
-    plot_causal(snakemake.input.causal, snakemake.output.png, snakemake.output.svg)
+    files, made = snakemake.input, snakemake.output
+    plot_causal(files.causal, made.png, made.svg, judged=files.get("judged", None))

@@ -4,6 +4,9 @@ Lu et al. 2026 (arXiv 2601.10387) score adherence 0 (declines), 1 (answers as it
 role), keep the responses with 3, and leave out roles with too few of them. The judge's score here is an expected value,
 so it counts as the nearest whole number, halves up: adherence 3 keeps scores from 2.5. Responses without a score are
 not kept. The role `default`, which has no persona to keep to, is never filtered.
+
+An axis of fewer responses differs from that of all of them whichever are lost, so the cosine between the two stands
+beside the cosine with the axis of as many responses of each role, drawn at random.
 """
 
 from collections.abc import Mapping
@@ -115,26 +118,39 @@ def write_role_filter(
     made = aggregate_features({role: features[role] for role in left}, filtered.kept)
     for pooling, matrix in made.items():
         matrix.save(outputs[pooling])
-    spaces = {SAE: (load_role_matrix(matrices["mean"]), made["mean"])}
+    drawn = as_many_at_random(filtered.kept, {role: responses[role] for role in left})
+    chance = aggregate_features({role: features[role] for role in left}, drawn)["mean"]
+    spaces = {SAE: (load_role_matrix(matrices["mean"]), made["mean"], chance)}
     if "residual" in matrices:
-        spaces |= _residual_spaces({role: residuals[role] for role in left}, filtered.kept, matrices, outputs)
+        spaces |= _residual_spaces({role: residuals[role] for role in left}, filtered.kept, drawn, matrices, outputs)
     said = {"judge": judge, "verdict": verdict(read_worth(worth), ["adherence"])}
-    cosines = [{"space": space, **axis_cosines(*pair, _of_space(axis, space))} for space, pair in spaces.items()]
+    cosines = [{"space": space, **axis_cosines(*three, _of_space(axis, space))} for space, three in spaces.items()]
     write_csv(outputs["table"], filtered.counts.assign(**said))
     write_csv(outputs["axis_cosine"], pd.DataFrame(cosines).assign(**said))
 
 
+def as_many_at_random(kept: Kept, responses: Files) -> dict[str, set[tuple[int, int]]]:
+    """As many responses of each role as are kept, drawn without replacement (seed 0): what losing any would do."""
+    rng = np.random.default_rng(0)
+    drawn = {}
+    for role, path in responses.items():
+        keys = [(int(row["prompt_index"]), int(row["question_id"])) for row in iter_jsonl(path)]
+        drawn[role] = {keys[i] for i in rng.choice(len(keys), len(kept[role]), replace=False)}
+    return drawn
+
+
 def _residual_spaces(
-    files: dict[str, str | Path], kept: Kept, matrices: Files, outputs: Files
-) -> dict[str, tuple[RoleMatrix, RoleMatrix]]:
-    """{space: (all responses, those kept)} of the layers; the filtered matrix is written."""
+    files: dict[str, str | Path], kept: Kept, drawn: Kept, matrices: Files, outputs: Files
+) -> dict[str, tuple[RoleMatrix, RoleMatrix, RoleMatrix]]:
+    """{space: (all responses, those kept, as many at random)} of the layers; the filtered matrix is written."""
     matrix, layers = aggregate_residuals(files, kept)
+    chance, _ = aggregate_residuals(files, drawn)
     matrix.save(outputs["residual"], layers=layers, metadata=json_array(residual_description(files)))
     everything = load_role_matrix(matrices["residual"])
     (known,) = load_npz(matrices["residual"], "layers")
     places = [known.tolist().index(layer) for layer in layers.tolist()]
     return {
-        space: (_at(everything, place), _at(matrix, i))
+        space: (_at(everything, place), _at(matrix, i), _at(chance, i))
         for i, (space, place) in enumerate(zip(axis_spaces(layers.tolist())[1:], places, strict=True))
     }
 
@@ -149,18 +165,24 @@ def _of_space(axis: AxisOptions, space: str) -> AxisOptions:
     return axis if layer is None else replace(axis, transform="raw", space="residual", layer=layer)
 
 
-def axis_cosines(everything: RoleMatrix, filtered: RoleMatrix, options: AxisOptions) -> dict[str, float | int | str]:
+def axis_cosines(
+    everything: RoleMatrix, filtered: RoleMatrix, chance: RoleMatrix, options: AxisOptions
+) -> dict[str, float | int | str]:
     """Cosine between the axis of all responses and that of those kept: with all roles on the one side, and with the
-    roles that are left on both (`same_roles`: what filtering responses does, apart from losing roles).
+    roles that are left on both (`same_roles`: what filtering responses does, apart from losing roles; `at_random`: the
+    same for as many responses drawn at random, so a `same_roles` below it is what the judge's choice does).
 
-    Both are NaN, and `note` says why, where an anchor is not left.
+    All are NaN, and `note` says why, where an anchor is not left.
     """
     there = [everything.role_names.index(name) for name in filtered.role_names]
     counted: dict[str, float | int | str] = {"roles": len(everything.role_names), "roles_left": len(there)}
     try:
         mine = role_space_of(filtered.features, filtered.role_names, options).axis
     except UserError as error:
-        return counted | {"cosine": float("nan"), "same_roles": float("nan"), "note": str(error)}
+        nothing = dict.fromkeys(("cosine", "same_roles", "at_random"), float("nan"))
+        return counted | nothing | {"note": str(error)}
     whole_axis = role_space_of(everything.features, everything.role_names, options).axis
     same = role_space_of(everything.features[there], filtered.role_names, options).axis
-    return counted | {"cosine": float(mine @ whole_axis), "same_roles": float(mine @ same), "note": ""}
+    random = role_space_of(chance.features, chance.role_names, options).axis
+    cosines = {"cosine": mine @ whole_axis, "same_roles": mine @ same, "at_random": random @ same}
+    return counted | {name: float(value) for name, value in cosines.items()} | {"note": ""}

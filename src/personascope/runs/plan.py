@@ -35,7 +35,7 @@ from personascope.runs.measured import (
 
 SIMULATED = {"simulate": "simulations", "simulate_references": "references"}  # rules and their blocks in config
 TRAITS = ("generate_trait", "extract_trait")
-JUDGED = ("judge", "judge_traits", "judge_steered", "judge_labeled")
+JUDGED = ("judge", "judge_traits", "judge_steered", "judge_causal", "judge_labeled")
 STEERED = ("residual_norms", "steer", "simulate_capped")
 # These share a loaded model.
 HOSTED = ("generate", "extract", "extract_conversation", *SIMULATED, "causal", "monitor", *TRAITS, *JUDGED, *STEERED)

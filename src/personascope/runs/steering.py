@@ -4,6 +4,7 @@ from functools import cached_property
 from typing import Any
 
 from personascope.errors import UserError
+from personascope.generation.rubrics import read_rubric
 from personascope.runs.sweeps import SweepFiles
 
 SUFFIXES = (".json", ".png")  # of a causal test
@@ -76,12 +77,35 @@ class SteeringFiles(SweepFiles):
             raise UserError(
                 f"config, drift.causal.read_layers: {missing[0]} is not among extraction.residual_layers {kept}"
             )
+        for rubric in {self.causal_rubric(name) for name in block["analyses"]} if self.causal_judge else ():
+            read_rubric(rubric)
         return [(name, talk) for name in block["analyses"] for talk in names]
 
     @cached_property
     def causal(self) -> list[str]:
         """A verdict and its figure for each of them."""
-        return [f"<out>/causal/<cell>/{name}/{talk}{suffix}" for name, talk in self.validated for suffix in SUFFIXES]
+        suffixes = (*SUFFIXES, ".judged.json") if self.causal_judge else SUFFIXES
+        return [f"<out>/causal/<cell>/{name}/{talk}{suffix}" for name, talk in self.validated for suffix in suffixes]
+
+    @property
+    def causal_judge(self) -> str | None:
+        """Who judges the texts of the causal test; None where nobody does."""
+        name = self.config["drift"]["causal"]["judge"]
+        return None if name is None else self.judge_named("drift.causal.judge", name)
+
+    def causal_rubric(self, analysis: str) -> str:
+        """The file of the role that these texts are held against: the first anchor of the axis that has a persona."""
+        anchors = [name for name in self.analysis_options(analysis)["anchor"] if name.strip().lower() != "default"]
+        if not anchors:
+            raise UserError(
+                f"config, drift.causal.judge: the anchor of {analysis} is `default` alone, which is no role to judge by"
+            )
+        return f"{self.config['roles']['folder']}/{anchors[0]}.json"
+
+    def causal_judged(self, analysis: str, conversation: str) -> dict[str, str]:
+        """The file of what the judge says of a test, for its figure; none where nobody judges."""
+        judged = f"<out>/causal/<cell>/{analysis}/{conversation}.judged.json"
+        return {"judged": judged} if self.causal_judge else {}
 
     def causal_test(self, analysis: str, conversation: str) -> list[str]:
         """The file of the causal test that a drift run repeats the verdict of; none where it is not asked for."""

@@ -75,7 +75,7 @@ def _panel(ax: Axes, trace: Trace, column: str, scale: Scale, doubt: str) -> Non
     ax.set_ylim(low, high)
     ax.set_ylabel("sd from zero")
     name, layer = split_column(column)
-    beyond = f"; {int((~inside).sum())} tokens beyond the edge" if not inside.all() else ""
+    beyond = f"; {int((~inside).sum())} beyond" if not inside.all() else ""
     text = f"{name}, layer {layer}: {scale.words} ({scale.zero:.3g}; 1 sd is {scale.sd:.3g}){beyond}"
     ax.set_title(font_text(text, 150), fontsize=8, loc="left", pad=16 if ax.get_subplotspec().is_first_row() else 4)  # type: ignore[union-attr]
     if doubt:

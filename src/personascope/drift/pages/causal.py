@@ -19,8 +19,9 @@ from personascope.display.figure import (
 )
 from personascope.display.paper import PAGE, PAPER_DPI, paper_axes, paper_figure, paper_style
 from personascope.formats.causal import read_causal
+from personascope.formats.files import read_json
 
-ROW, HEAD = 0.22, 0.8  # inches: an arm, and what else the panels need
+ROW, HEAD = 0.22, 0.9  # inches: an arm, and what else the panels need
 ARMS = {
     "features": "top features, set back",
     "fell": "  of them: those that fell",
@@ -34,8 +35,11 @@ UNIT = "toward the assistant (sd of tokens)"
 
 
 @paper_style
-def causal_figure(content: Mapping[str, Any]) -> Figure:
-    """Direct effect at later layers, total effect on new text, and the divergence of the next token, an arm a row."""
+def causal_figure(content: Mapping[str, Any], judged: Mapping[str, Any] | None = None) -> Figure:
+    """Direct effect at later layers, total effect on new text, and the divergence of the next token, an arm a row.
+
+    judged: what a judge says of the new text (`causal_judged`), a panel more where that judge is fit to.
+    """
     name = f"{font_text(content['conversation'], 44)}, {font_text(content['analysis'], 20)}"
     title = f"Causal test of {name}: {content['verdict'] or 'none'}"
     if content["verdict"] is None:
@@ -50,24 +54,42 @@ def causal_figure(content: Mapping[str, Any]) -> Figure:
         f"draw. Dashed: {content['fall']['relevant_share']:.0%} of the transition's fall; dotted: all of it.",
         *content["notes"],
     ]
+    adherence = judged["metrics"]["adherence"] if judged else None
+    if judged and adherence and not judged["fit"]:
+        notes.append(f"{judged['judge']} is {judged['worth']}; what it says of the new text is not shown.")
+    scored = adherence if judged and judged["fit"] else None
     figure = paper_figure(PAGE, HEAD + ROW * len(places), title, subtitle, notes)
-    grid = figure.add_gridspec(1, 3, width_ratios=(1, 1, 0.7))
-    panels = [paper_axes(figure, grid[0, i]) for i in range(3)]
+    widths = (1, 1, 0.7) if scored is None else (1, 1, 0.7, 0.7)
+    grid = figure.add_gridspec(1, len(widths), width_ratios=widths)
+    panels = [paper_axes(figure, grid[0, i]) for i in range(len(widths))]
     _draw(panels[0], content["direct"], "reading", places)
     _draw(panels[1], content["total"], "reading", places)
     _draw(panels[2], content["direct"], "kl", places)
-    panels[0].set_title("Direct: the same tokens, later layers", fontsize=7.5, loc="left")
-    panels[1].set_title("Total: written anew, read without hooks", fontsize=7.5, loc="left")
-    panels[2].set_title("Next token, direct", fontsize=7.5, loc="left")
+    titles = (
+        "Direct: the same tokens,\nlater layers",
+        "Total: written anew,\nread without hooks",
+        "Next token,\ndirect",
+    )
+    titles += ("Total: the judge,\n0 to 3",)
+    for ax, title in zip(panels, titles, strict=False):
+        ax.set_title(title, fontsize=7.5, loc="left")
     for ax in panels[:2]:
         ax.axvline(content["fall"]["relevant"], color=GREY, linewidth=0.8, linestyle=(0, (3, 2)), zorder=0)
         ax.axvline(max(content["fall"]["reading"], 0), color=GREY, linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
         ax.set_xlabel(UNIT)
     panels[2].set_xlabel("KL (nats)")
+    if scored is not None:
+        _draw(panels[3], _rows_of(scored), "adherence", places)
+        panels[3].set_xlabel("adherence to the assistant")
     _name_rows(panels, places)
     if not content["layers"]["direct"]:
         panels[0].text(0.5, 0.5, "no later layer is kept", ha="center", transform=panels[0].transAxes, color=GREY)
     return finish(figure)
+
+
+def _rows_of(scored: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A judge's effects as rows of an arm and a draw, like those of the readings."""
+    return [{"arm": arm, "effects": {"adherence": one}} for arm, draws in scored["arms"].items() for one in draws]
 
 
 def _draw(ax: Axes, rows: list[dict[str, Any]], name: str, places: Mapping[str, float]) -> None:
@@ -101,6 +123,7 @@ def _name_rows(panels: list[Axes], places: Mapping[str, float]) -> None:
         ax.set_axisbelow(True)
 
 
-def plot_causal(causal: str, png: str, svg: str) -> None:
-    """From the test's JSON to its figure."""
-    save_figure(causal_figure(read_causal(causal)), png, svg, dpi=PAPER_DPI)
+def plot_causal(causal: str, png: str, svg: str, judged: str | None = None) -> None:
+    """From the test's JSON to its figure; judged: the file of `causal_judged`."""
+    figure = causal_figure(read_causal(causal), read_json(judged) if judged else None)
+    save_figure(figure, png, svg, dpi=PAPER_DPI)
