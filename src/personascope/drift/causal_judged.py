@@ -1,7 +1,7 @@
 """What a judge says of the texts of the causal test: whether setting features back makes them more like the assistant.
 
-The judge scores each generated text for adherence to the assistant's role (0 to 3) and for coherence (0 to 100), without
-knowing its arm. Effects are paired differences from the text of the same seed without a patch, as in
+The judge scores each generated text for adherence to the assistant's role (0 to 3) and for coherence (0 to 100),
+without knowing its arm. Effects are paired differences from the text of the same seed without a patch, as in
 `personascope.drift.causal`. They stand beside the verdict and do not decide it: a judge reads words, and most judges of
 short texts are coarse. One that is not fit to judge adherence is not shown in the figure.
 """
