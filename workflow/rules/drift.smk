@@ -134,12 +134,12 @@ rule causal_judged:
     """Effects of the causal test's patches on what a judge says of its texts."""
     input:
         samples="<out>/causal/<cell>/{analysis}/{conversation}.samples.jsonl",
-        judgements=f"<out>/judgements/{E.causal_judge}/causal/<cell>/{{analysis}}/{{conversation}}.parquet",
-        worth=f"<out>/judgements/{E.causal_judge}/worth.json",
+        judgements="<out>/judgements/{judge}/causal/<cell>/{analysis}/{conversation}.parquet",
+        worth="<out>/judgements/{judge}/worth.json",
     output:
-        judged="<out>/causal/<cell>/{analysis}/{conversation}.judged.json",
+        judged="<out>/judgements/{judge}/causal/<cell>/{analysis}/{conversation}.json",
     log:
-        "<log>/causal_judged/<cell>/{analysis}/{conversation}.log",
+        "<log>/causal_judged/{judge}/<cell>/{analysis}/{conversation}.log",
     conda:
         "../../envs/analysis.yaml"
     resources:

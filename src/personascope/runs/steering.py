@@ -84,8 +84,8 @@ class SteeringFiles(SweepFiles):
     @cached_property
     def causal(self) -> list[str]:
         """A verdict and its figure for each of them."""
-        suffixes = (*SUFFIXES, ".judged.json") if self.causal_judge else SUFFIXES
-        return [f"<out>/causal/<cell>/{name}/{talk}{suffix}" for name, talk in self.validated for suffix in suffixes]
+        made = [f"<out>/causal/<cell>/{name}/{talk}{suffix}" for name, talk in self.validated for suffix in SUFFIXES]
+        return made + [file for name, talk in self.validated for file in self.causal_judged(name, talk).values()]
 
     @property
     def causal_judge(self) -> str | None:
@@ -104,8 +104,9 @@ class SteeringFiles(SweepFiles):
 
     def causal_judged(self, analysis: str, conversation: str) -> dict[str, str]:
         """The file of what the judge says of a test, for its figure; none where nobody judges."""
-        judged = f"<out>/causal/<cell>/{analysis}/{conversation}.judged.json"
-        return {"judged": judged} if self.causal_judge else {}
+        if self.causal_judge is None:
+            return {}
+        return {"judged": f"<out>/judgements/{self.causal_judge}/causal/<cell>/{analysis}/{conversation}.json"}
 
     def causal_test(self, analysis: str, conversation: str) -> list[str]:
         """The file of the causal test that a drift run repeats the verdict of; none where it is not asked for."""
