@@ -52,3 +52,21 @@ def test_judges_and_role_filter(finished: Workspace) -> None:
     done = finished.snakemake(TARGETS[0], "--cores", "1", *strict, check=False)
     assert done.code != 0 and "rule judge" not in done.text
     assert "aggregation.role_filter: nothing is left: 4 responses of 2 roles" in done.text
+
+
+def test_a_judge_reads_the_texts_of_a_causal_test(finished: Workspace) -> None:
+    causal = {"analyses": ["default"], "conversations": ["at-sea"], "controls": 1, "seeds": 2, "max_tokens": 4}
+    asked = {"judges": {"embedded": JUDGES["judges"]["embedded"]}, "drift": {"causal": causal | {"judge": "embedded"}}}
+    finished.snakemake("causality", "--cores", "2", "--configfile", "overlay.yaml", finished.overlay(asked, name="c.yaml"))
+    folder, name = f"{OUT}/causal/{CELL}/default", "at-sea"
+    texts = [json.loads(line) for line in finished.read(f"{folder}/{name}.samples.jsonl").splitlines()]
+    judged = json.loads(finished.read(f"{OUT}/judgements/embedded/causal/{CELL}/default/{name}.json"))
+    assert judged["judge"] == "embedded" and not judged["fit"] and judged["worth"].startswith("not fit to judge")
+    found = judged["metrics"]["adherence"]
+    assert sum(found["counts"].values()) == len(texts) == 2 * (1 + len(found["arms"]))
+    # The effect by hand, from the table of judgements.
+    table, _ = read_judgements(finished.path / f"{OUT}/judgements/embedded/causal/{CELL}/default/{name}.parquet")
+    scores = table.loc[table["metric"] == "adherence", "score"].to_numpy()
+    arms = np.array([text["arm"] for text in texts])
+    by_hand = scores[arms == "features"].mean() - scores[arms == "none"].mean()
+    assert found["effect"]["mean"] == pytest.approx(by_hand, abs=1e-6)

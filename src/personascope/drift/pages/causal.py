@@ -56,7 +56,7 @@ def causal_figure(content: Mapping[str, Any], judged: Mapping[str, Any] | None =
     ]
     adherence = judged["metrics"]["adherence"] if judged else None
     if judged and adherence and not judged["fit"]:
-        notes.append(f"{judged['judge']} is {judged['worth']}; what it says of the new text is not shown.")
+        notes.append(f"The judge {judged['judge']} is {judged['worth']}: what it says of the new text is not shown.")
     scored = adherence if judged and judged["fit"] else None
     figure = paper_figure(PAGE, HEAD + ROW * len(places), title, subtitle, notes)
     widths = (1, 1, 0.7) if scored is None else (1, 1, 0.7, 0.7)
