@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from personascope.formats.judgements import read_judgements
-from tests.helpers.workspace import CELL, MODEL, OUT, Workspace
+from tests.helpers.workspace import CELL, MODEL, OUT, TALKS, Workspace
 
 pytestmark = pytest.mark.workflow
 
@@ -55,17 +55,25 @@ def test_judges_and_role_filter(finished: Workspace) -> None:
 
 
 def test_a_judge_reads_the_texts_of_a_causal_test(finished: Workspace) -> None:
-    causal = {"analyses": ["default"], "conversations": ["at-sea"], "controls": 1, "seeds": 2, "max_tokens": 4}
+    # The same turns in both orders: the score falls in one of them.
+    talk = TALKS["at-sea"]["conversation"]
+    (finished.path / "talks/ashore.json").write_text(json.dumps([*talk[2:], *talk[:2]]))
+    names = ["at-sea", "ashore"]
+    causal = {"analyses": ["default"], "conversations": names, "controls": 1, "seeds": 2, "max_tokens": 4}
     asked = {"judges": {"embedded": JUDGES["judges"]["embedded"]}, "drift": {"causal": causal | {"judge": "embedded"}}}
-    finished.snakemake("causality", "--cores", "2", "--configfile", "overlay.yaml", finished.overlay(asked, name="c.yaml"))
-    folder, name = f"{OUT}/causal/{CELL}/default", "at-sea"
-    texts = [json.loads(line) for line in finished.read(f"{folder}/{name}.samples.jsonl").splitlines()]
-    judged = json.loads(finished.read(f"{OUT}/judgements/embedded/causal/{CELL}/default/{name}.json"))
-    assert judged["judge"] == "embedded" and not judged["fit"] and judged["worth"].startswith("not fit to judge")
-    found = judged["metrics"]["adherence"]
+    overlay = finished.overlay(asked, name="causal.yaml")
+    finished.snakemake("causality", "--cores", "2", "--configfile", "overlay.yaml", overlay)
+    folder = f"{OUT}/judgements/embedded/causal/{CELL}/default"
+    judged = {name: json.loads(finished.read(f"{folder}/{name}.json")) for name in names}
+    assert all(one["judge"] == "embedded" and one["worth"].startswith("not fit to judge") for one in judged.values())
+    name = next(name for name in names if judged[name]["metrics"]["adherence"])
+    found = judged[name]["metrics"]["adherence"]
+    texts = [
+        json.loads(line) for line in finished.read(f"{OUT}/causal/{CELL}/default/{name}.samples.jsonl").splitlines()
+    ]
     assert sum(found["counts"].values()) == len(texts) == 2 * (1 + len(found["arms"]))
     # The effect by hand, from the table of judgements.
-    table, _ = read_judgements(finished.path / f"{OUT}/judgements/embedded/causal/{CELL}/default/{name}.parquet")
+    table, _ = read_judgements(finished.path / f"{folder}/{name}.parquet")
     scores = table.loc[table["metric"] == "adherence", "score"].to_numpy()
     arms = np.array([text["arm"] for text in texts])
     by_hand = scores[arms == "features"].mean() - scores[arms == "none"].mean()

@@ -88,7 +88,7 @@ def capping_figure(table: pd.DataFrame, floors: dict[str, Any], layers: list[int
     for column, condition in enumerate(conditions):
         part = table.loc[table["condition"] == condition]
         talks = int(numbers(part, "n").max())
-        note = f"{talks} conversations a cap"
+        note = "1 conversation a cap" if talks == 1 else f"{talks} conversations a cap"
         for line, (measure, label) in enumerate(panels.items()):
             ax = paper_axes(figure, grid[line, column])
             if line == 0:
