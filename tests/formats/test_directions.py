@@ -12,7 +12,14 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from personascope.errors import UserError
-from personascope.formats.directions import Directions, check_fit, load_direction, load_directions, save_directions
+from personascope.formats.directions import (
+    Directions,
+    check_fit,
+    load_direction,
+    load_directions,
+    save_directions,
+    save_pt,
+)
 from personascope.formats.layers import LAYER_CONVENTION
 from personascope.formats.role_matrix import RoleMatrix
 from personascope.formats.tables import json_array, save_npz
@@ -174,3 +181,12 @@ def test_a_vector_that_is_no_direction_is_refused(tmp_path: Path, two: Direction
         load_directions(tmp_path / "v.safetensors")
     with pytest.raises(UserError, match="zero at layer 2"):
         Directions({"v": 0 * VALUES[0]}, two.layers, two.metadata).unit("v", 2)
+
+
+def test_the_same_tensors_are_the_same_bytes(tmp_path: Path) -> None:
+    made = Directions({"evil": VALUES[0, :1]}, [2], {"model": "m"})
+    for name in ("one.pt", "another.pt"):
+        save_pt(tmp_path / name, made)
+    assert (tmp_path / "one.pt").read_bytes() == (tmp_path / "another.pt").read_bytes()
+    kept = torch.load(tmp_path / "one.pt", weights_only=True)
+    np.testing.assert_array_equal(kept["evil"].numpy(), VALUES[0, 0])

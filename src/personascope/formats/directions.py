@@ -8,6 +8,7 @@ residual means (each role minus the mean role), and plain tensors of others, who
 A direction of another model or layer is only wrong, never an error that shows: hence nothing is read without metadata.
 """
 
+import io
 import json
 import re
 from collections.abc import Mapping
@@ -86,8 +87,11 @@ def save_pt(path: str | Path, directions: Directions) -> None:
     import torch
 
     rows = {name: vector[0] if len(vector) == 1 else vector for name, vector in directions.vectors.items()}
+    # Into memory first: torch writes a file's name into it, and the same tensors shall be the same bytes.
+    content = io.BytesIO()
+    torch.save({name: torch.tensor(row, dtype=torch.float32) for name, row in rows.items()}, content)
     with atomic_path(path) as temporary:
-        torch.save({name: torch.tensor(row, dtype=torch.float32) for name, row in rows.items()}, temporary)
+        temporary.write_bytes(content.getvalue())
 
 
 def load_directions(
