@@ -46,8 +46,8 @@ def test_demo_plans_six_roles(clone: Workspace):
     once += ("generate_trait", "judge_traits", "extract_trait", "trait_vectors", "export_trait", "evaluate_trait")
     once += ("compare_traits", "decomposition_targets", "fit_decoder", "decompose", "monitor", "monitor_scale")
     once += ("plot_monitor", "residual_norms", "dose_response", "causal", "plot_causal")
-    # Unsteered, with a prompt, and three arms of four coefficients.
-    directions = {**dict.fromkeys(once, 1), "steer": 2 + 3 * 4}
+    # Unsteered, with a prompt, and three arms of three coefficients.
+    directions = {**dict.fromkeys(once, 1), "steer": 2 + 3 * 3}
     assert clone.counts("--configfile", "config/demo.yaml") == {"fetch_model": 1, **whole(6, 12, 2, 20), **directions}
 
 
