@@ -26,8 +26,8 @@ SAMPLED = 2  # texts of the sample, for each of the largest
 
 @dataclass(frozen=True)
 class Active:
-    """Activations that are not 0, of some texts: text, token (from 0 in its text), feature int64 [n], value float32 [n];
-    tokens of a text and feature in ascending order."""
+    """Activations that are not 0, of some texts: text, token (from 0 in its text), feature int64 [n]; value float32 [n];
+    the tokens of a text and feature ascend."""
 
     text: np.ndarray
     token: np.ndarray
@@ -142,7 +142,7 @@ def draws(name: str, rows: np.ndarray, features: np.ndarray) -> np.ndarray:
     """A random number below 2**32 of each text and feature, uint64 [n]: their numbers mixed with a hash of the name
     (the finalizer of splitmix64, Steele, Lea and Flood 2014)."""
     x = (rows.astype(np.uint64) << np.uint64(32)) ^ features.astype(np.uint64)
-    x ^= np.uint64(zlib.crc32(name.encode())) * np.uint64(0x9E3779B97F4A7C15)
+    x ^= np.uint64(zlib.crc32(name.encode()) * 0x9E3779B97F4A7C15 % 2**64)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
     return (x ^ (x >> np.uint64(31))) >> np.uint64(32)

@@ -12,11 +12,11 @@ top        bool                  whether it is among the feature's largest peaks
 window     list<float32>[WIDTH]  activations on the tokens from at - BEFORE to at + AFTER, 0 outside the text
 =========  ====================  ======================================================================
 
-``{name}.activity.npz``: how often each feature is active, and the texts. n_tokens int64; active int64 [d_sae], tokens on
-which it is active; total float64 [d_sae], the sum over them; peaks int64 [n] and counts int64 [n], the histogram of the
-peaks (`peak_bins`): counts[i] texts have a peak in the bin peaks[i] = feature * BINS + bin; token_ids int32 and offsets
-int64 [texts + 1], the tokens of text i at offsets[i]:offsets[i + 1]; names and questions int32 [texts], indices into the
-lists of those names in the metadata, which also has the tokenizer's own `pieces` of `piece_ids` int32.
+``{name}.activity.npz``: how often each feature is active, and the texts. n_tokens int64; active int64 [d_sae], tokens
+on which it is active; total float64 [d_sae], the sum over them; peaks int64 [n] and counts int64 [n], the histogram of
+the peaks (`peak_bins`): counts[i] texts have a peak in the bin peaks[i] = feature * BINS + bin; token_ids int32 and
+offsets int64 [texts + 1], the tokens of text i at offsets[i]:offsets[i + 1]; names and questions int32 [texts], indices
+into the lists of those names in the metadata, which also has the tokenizer's own `pieces` of `piece_ids` int32.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""SAE features and residual means of the responses of one role, and contexts of the features where they are asked for."""
+"""SAE features and residual means of the responses of one role, and contexts of the features where asked for."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -39,7 +39,7 @@ class ActivationsRequest(ModelRequest):
 
 @dataclass(frozen=True, kw_only=True)
 class Request(ActivationsRequest):
-    """The responses, the outputs, and which tokens are pooled over; k: texts that are kept of each feature, 0 is none."""
+    """The responses, the outputs, and which tokens are pooled over; k: texts kept of each feature, 0 for none."""
 
     responses: str
     features: str
