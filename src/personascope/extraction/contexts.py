@@ -26,8 +26,8 @@ SAMPLED = 2  # texts of the sample, for each of the largest
 
 @dataclass(frozen=True)
 class Active:
-    """Activations that are not 0, of some texts: text, token (from 0 in its text), feature int64 [n]; value float32 [n];
-    the tokens of a text and feature ascend."""
+    """Activations that are not 0, of some texts: text, token (from 0 in its text), feature int64 [n]; value float32
+    [n]; the tokens of a text and feature ascend."""
 
     text: np.ndarray
     token: np.ndarray

@@ -1,13 +1,14 @@
 """The logit lens on decoder rows: which tokens a feature makes likelier and less likely, all else left out.
 
-A row r of the decoder is put through the final norm and the unembedding as if it were the residual stream (nostalgebraist
-2020, "interpreting GPT: the logit lens"): l = W_U (norm(r) - norm(0)), where the norm's own scale changes no order. Some
-tokens are far from the others for every row, which says nothing of one feature. So tokens are ranked by
+A row r of the decoder is put through the final norm and the unembedding as if it were the residual stream
+(nostalgebraist 2020, "interpreting GPT: the logit lens"): l = W_U (norm(r) - norm(0)), where the norm's own scale
+changes no order. Some tokens are far from the others for every row, which says nothing of one feature. So tokens are
+ranked by
 
     z[f, v] = (l[f, v] - mean_v) / sd_v,
 
-with mean_v and sd_v over all features of the SAE. Neither needs a pass of its own: with x_f = norm(r_f) - norm(0), mean_v
-is w_v . mean(x) and sd_v the root of w_v' cov(x) w_v. What later blocks make of the feature is not seen.
+with mean_v and sd_v over all features of the SAE. Neither needs a pass of its own: with x_f = norm(r_f) - norm(0),
+mean_v is w_v . mean(x) and sd_v the root of w_v' cov(x) w_v. What later blocks make of the feature is not seen.
 """
 
 from typing import Any
