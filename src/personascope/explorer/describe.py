@@ -1,6 +1,6 @@
 """All that is said of features in one place: labels by rule, and descriptions from a cache, Neuronpedia or an LLM."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from personascope.errors import UserError
 from personascope.formats.descriptions import (
@@ -46,8 +46,3 @@ def check_width(path: str, descriptions: Descriptions, d_sae: int) -> None:
     """UserError where a cache has features that the SAE lacks."""
     if (largest := max(descriptions, default=0)) >= d_sae:
         raise UserError(f"{path}: feature {largest}, but the SAE has {d_sae}; is it the cache of this SAE?")
-
-
-def joined(paths: Sequence[str]) -> Descriptions:
-    """The descriptions of a file, {} without one: what tables and figures are given."""
-    return read_descriptions(paths[0]) if paths else {}

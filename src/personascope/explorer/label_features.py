@@ -1,6 +1,6 @@
 """What is seen of each feature, without anybody's word for it: how often it is active, on what, what it promotes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -20,56 +20,51 @@ OF_CONVERSATIONS = 3  # texts of conversations that are shown of a feature
 
 
 def write_local(
-    contexts_files: Sequence[str],
-    activity_files: Sequence[str],
+    contexts: Sequence[str],
+    activity: Sequence[str],
     talk_contexts: Sequence[str],
     talk_activity: Sequence[str],
     lens: str,
     k: int,
-    table: str,
-    contexts: str,
+    made: Mapping[str, str],
 ) -> None:
-    """Write the table of features, with labels made by rule, and their contexts.
+    """Write the `table` of features, with labels made by rule, and their `contexts`, both named in `made`.
 
-    contexts_files, activity_files: of the roles' responses, in one order; talk_contexts, talk_activity: of conversations;
-    k: texts of each feature that were kept.
+    contexts, activity: files of the roles' responses, in one order; talk_contexts, talk_activity: those of
+    conversations; k: texts of each feature that were kept. UserError where they are not of one SAE.
     """
-    loaded = [load_activity(path) for path in activity_files]
+    loaded = [load_activity(path) for path in activity]
     activities, texts, metadata = [one for one, _, _ in loaded], [one for _, one, _ in loaded], loaded[0][2]
     total = reduce(Activity.plus, activities)
     tokens = LogitLens.load(lens)
     if len(tokens.promoted) != len(total.active):
         raise UserError(f"{lens}: {len(tokens.promoted)} features, the contexts have {len(total.active)}; use one SAE")
-    collected = merged(contexts_files, k, SAMPLED * k)
+    collected = merged(contexts, k, SAMPLED * k)
     shown = chosen(collected, total)
     passages = excerpts(collected.take(shown.index), texts, vocabulary(texts))
     columns = _rows(collected, shown, passages, texts, "response")
-    talks = _conversations(talk_contexts, talk_activity, k)
-    write_contexts(contexts, _sorted(columns, talks), metadata)
+    write_contexts(made["contexts"], _sorted(columns, _conversations(talk_contexts, talk_activity, k)), metadata)
     feature = collected.contexts.feature[shown.index]
-    labels, promoted, suppressed = _labels(feature, shown, passages, tokens, _main_roles(activities, texts))
+    names = _labels(feature, shown, passages, tokens, _main_roles(activities, texts))
+    counts = {"n_tokens": total.n_tokens, "n_texts": sum(len(one.names) for one in texts)}
+    write_feature_table(made["table"], _feature_columns(total, collected, names), metadata | counts)
+
+
+def _feature_columns(total: Activity, collected: Merged, names: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """Columns of features.parquet, nothing of them anybody's description; names: label, promoted, suppressed."""
     largest = np.zeros(len(total.active), np.float32)
     np.maximum.at(largest, collected.contexts.feature, collected.contexts.value)
-    nothing = [""] * len(labels)
-    written = {
-        "feature": np.arange(len(labels)),
+    nothing = [""] * len(largest)
+    return {
+        "feature": np.arange(len(largest)),
         "density": total.active / max(total.n_tokens, 1),
         "mean_active": total.total / np.maximum(total.active, 1),
         "max": largest,
-        "label": labels,
         "description": nothing,
         "url": nothing,
-        "source": ["local"] * len(labels),
-        "promoted": promoted,
-        "suppressed": suppressed,
+        "source": ["local"] * len(largest),
+        **names,
     }
-    write_feature_table(
-        table, written, metadata | {"n_tokens": total.n_tokens, "n_texts": sum(map(len, _names(texts)))}
-    )
-
-
-def _names(texts: Sequence[Texts]) -> list[list[str]]:
-    return [one.names for one in texts]
 
 
 def _rows(
@@ -124,8 +119,8 @@ def _sorted(columns: dict[str, Any], more: dict[str, Any] | None) -> dict[str, A
 
 def _labels(
     feature: np.ndarray, shown: Chosen, passages: Sequence[Excerpt], lens: LogitLens, roles: Sequence[str]
-) -> tuple[list[str], list[list[str]], list[list[str]]]:
-    """(labels, promoted, suppressed) of all features."""
+) -> dict[str, list[Any]]:
+    """label, promoted and suppressed of all features."""
     peaks = [peak_of(passage) for passage in passages]
     words, usual = Vocabulary(lens.pieces), Usual(peaks)
     ends = np.searchsorted(feature, np.arange(len(lens.promoted) + 1))
@@ -135,7 +130,7 @@ def _labels(
         own = range(ends[i], ends[i + 1])
         counted = [peaks[j] for j in own if shown.level[j] >= LABELED_FROM]
         labels.append(label(counted, said["promoted"][i], usual, role))
-    return labels, said["promoted"], said["suppressed"]
+    return {"label": labels, **said}
 
 
 def _texts(words: Vocabulary, tokens: Sequence[int]) -> list[str]:

@@ -44,6 +44,11 @@ def read_descriptions(path: str | Path) -> Descriptions:
     return found
 
 
+def described(paths: Sequence[str | Path]) -> Descriptions:
+    """What tables and figures are given: the descriptions of a rule's input, of one file or none."""
+    return read_descriptions(paths[0]) if paths else {}
+
+
 def _entries(path: str | Path, content: Any) -> Iterable[tuple[str, Any, Any]]:
     """(where, feature, entry) of each entry of a cache."""
     if isinstance(content, dict):

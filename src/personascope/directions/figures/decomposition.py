@@ -22,6 +22,7 @@ from personascope.display.paper import (
     paper_style,
 )
 from personascope.formats.decomposition import Fit, Targets
+from personascope.formats.descriptions import described, with_descriptions
 from personascope.formats.tables import numbers, read_csv, write_csv
 
 PANEL, CURVE, BARS = 2.3, 2.1, 1.7  # inches: width of a column, heights of its curve and its features
@@ -39,10 +40,19 @@ NULLS = {
 
 
 def write_decomposition(
-    targets: str | Path, fit: str | Path, *, table: str | Path, figures: Sequence[str | Path], name: str, subtitle: str
+    targets: str | Path,
+    fit: str | Path,
+    descriptions: Sequence[str] = (),
+    *,
+    table: str | Path,
+    figures: Sequence[str | Path],
+    name: str,
+    subtitle: str,
 ) -> None:
-    """From targets.npz and fit.npz of a named direction to its table, and the figure at all paths."""
-    write_csv(table, decomposition_table(Targets.load(targets), Fit.load(fit)))
+    """From targets.npz and fit.npz of a named direction to its table, and the figure at all paths. descriptions: the
+    file of what features are called, where there is one."""
+    made = decomposition_table(Targets.load(targets), Fit.load(fit))
+    write_csv(table, with_descriptions(made, described(descriptions), feature="feature"))
     save_figure(decomposition(read_csv(table), name, subtitle=subtitle), *figures, dpi=PAPER_DPI)
 
 
