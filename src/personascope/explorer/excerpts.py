@@ -12,13 +12,12 @@ CUT = "\ufffd"  # what a piece that is only a part of a character shows
 
 @dataclass(frozen=True)
 class Excerpt:
-    """The pieces of text around a peak, the activation on each, the index of the peak, and whether the first piece is
-    the first of its text."""
+    """The pieces of text around a peak, the activation on each, and the index of the peak; it is 0 only where the peak
+    is the first of its text."""
 
     tokens: list[str]
     values: list[float]
     at: int
-    opens: bool
 
 
 class Vocabulary:
@@ -58,15 +57,13 @@ def excerpts(contexts: Merged, texts: Sequence[Texts], words: Vocabulary) -> lis
         start, end = texts[file].offsets[row : row + 2].tolist()
         first, last = max(start, start + at - BEFORE), min(end, start + at + AFTER + 1)
         values = window[BEFORE - at - start + first : BEFORE - at - start + last].tolist()
-        found.append(
-            _excerpt(words, texts[file].token_ids[first:last].tolist(), values, start + at - first, at <= BEFORE)
-        )
+        found.append(_excerpt(words, texts[file].token_ids[first:last].tolist(), values, start + at - first))
     return found
 
 
-def _excerpt(words: Vocabulary, tokens: list[int], values: list[float], at: int, opens: bool) -> Excerpt:
+def _excerpt(words: Vocabulary, tokens: list[int], values: list[float], at: int) -> Excerpt:
     runs = words.runs(tokens)
     if len(runs) == len(tokens):
-        return Excerpt([text for text, _ in runs], values, at, opens)
+        return Excerpt([text for text, _ in runs], values, at)
     place = next(i for i, (_, pieces) in enumerate(runs) if at in pieces)
-    return Excerpt([text for text, _ in runs], [max(values[i] for i in pieces) for _, pieces in runs], place, opens)
+    return Excerpt([text for text, _ in runs], [max(values[i] for i in pieces) for _, pieces in runs], place)

@@ -42,10 +42,10 @@ def write_local(
     collected = merged(contexts, k, SAMPLED * k)
     shown = chosen(collected, total)
     passages = excerpts(collected.take(shown.index), texts, vocabulary(texts))
-    columns = _rows(collected, shown, passages, texts, "response")
-    write_contexts(made["contexts"], _sorted(columns, _conversations(talk_contexts, talk_activity, k)), metadata)
-    feature = collected.contexts.feature[shown.index]
-    names = _labels(feature, shown, passages, tokens, _main_roles(activities, texts))
+    shown_columns = _rows(collected, shown, passages, texts, "response")
+    columns = _sorted(shown_columns, _conversations(talk_contexts, talk_activity, k))
+    write_contexts(made["contexts"], columns, metadata)
+    names = _labels(columns, tokens, _main_roles(activities, texts))
     counts = {"n_tokens": total.n_tokens, "n_texts": sum(len(one.names) for one in texts)}
     write_feature_table(made["table"], _feature_columns(total, collected, names), metadata | counts)
 
@@ -117,18 +117,18 @@ def _sorted(columns: dict[str, Any], more: dict[str, Any] | None) -> dict[str, A
     return arrays | {name: [values[i] for i in order.tolist()] for name, values in listed.items()}
 
 
-def _labels(
-    feature: np.ndarray, shown: Chosen, passages: Sequence[Excerpt], lens: LogitLens, roles: Sequence[str]
-) -> dict[str, list[Any]]:
-    """label, promoted and suppressed of all features."""
-    peaks = [peak_of(passage) for passage in passages]
+def _labels(columns: Mapping[str, Any], lens: LogitLens, roles: Sequence[str]) -> dict[str, list[Any]]:
+    """label, promoted and suppressed of all features; columns: of contexts.parquet."""
+    peaks = [
+        peak_of(Excerpt(*row)) for row in zip(*(columns[name] for name in ("tokens", "values", "at")), strict=True)
+    ]
     words, usual = Vocabulary(lens.pieces), Usual(peaks)
-    ends = np.searchsorted(feature, np.arange(len(lens.promoted) + 1))
+    ends = np.searchsorted(columns["feature"], np.arange(len(lens.promoted) + 1))
     said = {name: [_texts(words, row) for row in getattr(lens, name).tolist()] for name in ("promoted", "suppressed")}
     labels = []
     for i, role in enumerate(roles):
         own = range(ends[i], ends[i + 1])
-        counted = [peaks[j] for j in own if shown.level[j] >= LABELED_FROM]
+        counted = [peaks[j] for j in own if columns["quantile"][j] >= LABELED_FROM]
         labels.append(label(counted, said["promoted"][i], usual, role))
     return {"label": labels, **said}
 

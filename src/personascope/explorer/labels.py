@@ -58,12 +58,14 @@ def peak_of(excerpt: Excerpt) -> Peak:
         after=_folded(units[last + 1][2]) if own and last + 1 < len(units) else "",
         around=frozenset(w for _, _, unit in units if (w := _folded(unit)).isalpha() and CUT not in w),
         weight=excerpt.values[excerpt.at],
-        opens=excerpt.opens and excerpt.at == 0,
+        opens=excerpt.at == 0,
     )
 
 
 def _folded(text: str) -> str:
-    return "\u21b5" if "\n" in text else text.casefold().replace("\u2019", "'")
+    if not text.strip():
+        return "\u21b5" if "\n" in text else "\u2423"
+    return text.casefold().replace("\u2019", "'")
 
 
 class Usual:
@@ -105,20 +107,20 @@ def _active_on(peaks: Sequence[Peak], usual: Usual) -> str:
         return counts.most_common()
 
     words = tally(peak.word for peak in peaks)
-    if sum(peak.weight for peak in peaks if peak.opens) >= MOST * total:
+    if sum(peak.weight for peak in peaks if peak.opens) > MOST * total:
         return f"first word: {_quoted(word for word, _ in words[:3])}"
-    if words[0][1] >= MOST:
+    if words[0][1] > MOST:
         return _with_neighbor(words[0][0], [peak for peak in peaks if peak.word == words[0][0]])
-    several = [(word, share) for word, share in words[:4] if share >= SOME]
-    if len(several) > 1 and sum(share for _, share in several) >= FEW:
-        return _quoted(word for word, _ in several)
     if part := _part(peaks, tally(peak.piece for peak in peaks)):
         return part
     before, after = (tally(_side(getattr(peak, side)) for peak in peaks)[0] for side in ("before", "after"))
     side, (word, share) = ("after", before) if before[1] >= after[1] else ("before", after)
-    if word and share >= MOST:
+    if word and share >= FEW:
         place = SENTENCE[side] if word == ENDS else f"{side} {_quoted([word])}"
         return f"{place}: {_quoted(word for word, _ in words[:2])}"
+    several = [(word, share) for word, share in words[:3] if share >= SOME]
+    if len(several) > 1 and sum(share for _, share in several) >= FEW:
+        return _quoted(word for word, _ in several)
     if topic := _topic(peaks, total, usual):
         return f"{_quoted(word for word, _ in words[:2])} near {', '.join(topic)}"
     return _quoted(word for word, _ in words[:3])
@@ -141,7 +143,7 @@ def _with_neighbor(word: str, peaks: Sequence[Peak]) -> str:
         if name and share > best[2]:
             best = (side, name, share)
     side, name, share = best
-    if share < MOST or len(peaks) < 2:
+    if share <= MOST or sum(_side(getattr(peak, side)) == name for peak in peaks) < 2:
         return _quoted([word])
     if name == ENDS:
         return f"{_quoted([word])} at the {SENTENCE['after' if side == 'before' else 'before']}"
@@ -152,11 +154,12 @@ def _part(peaks: Sequence[Peak], pieces: Sequence[tuple[str, float]]) -> str:
     """A part that different words share: "...ing"."""
     piece, share = pieces[0]
     words = {peak.word for peak in peaks if peak.piece == piece}
-    if share < MOST or len(words) < 2:
+    if share <= MOST or len(words) < 2 or len(piece) < 2:
         return ""
+    examples = sorted(words, key=lambda word: (len(word), word))[:2]
     if all(word.endswith(piece) for word in words):
-        return f"\u201c\u2026{piece}\u201d in {_quoted(sorted(words, key=len)[:2])}"
-    return f"\u201c{piece}\u2026\u201d in {_quoted(sorted(words, key=len)[:2])}"
+        return f"\u201c\u2026{piece}\u201d in {_quoted(examples)}"
+    return f"\u201c{piece}\u2026\u201d in {_quoted(examples)}"
 
 
 def _topic(peaks: Sequence[Peak], total: float, usual: Usual) -> list[str]:

@@ -28,10 +28,10 @@ MAX_TOKENS, LONGEST = 60, 120  # of an answer: tokens asked for, characters kept
 SAVE_S = 10.0
 INSTRUCTION = (
     "A unit inside a language model is active on some pieces of text and silent on all others. Below are texts in "
-    "which it is active, the strongest first; the pieces on which it is most active stand between \u00ab and \u00bb. Say "
-    "in at most ten words what these marked pieces have in common: a word, a kind of word, a place in the sentence, a "
-    "topic, a tone. Be specific, and do not go beyond the texts. Answer with the description alone. Where they have "
-    "nothing in common, answer: unclear."
+    "which it is active, the strongest first; the pieces on which it is most active stand between \u00ab and \u00bb. "
+    "Say in at most ten words what these marked pieces have in common: a word, a kind of word, a place in the "
+    "sentence, a topic, a tone. Be specific, and do not go beyond the texts. Answer with the description alone. Where "
+    "they have nothing in common, answer: unclear."
 )
 
 
