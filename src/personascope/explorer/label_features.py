@@ -10,12 +10,13 @@ from personascope.errors import UserError
 from personascope.explorer.excerpts import CUT, Excerpt, Vocabulary, excerpts, vocabulary
 from personascope.explorer.labels import ROLE, Usual, label, peak_of
 from personascope.explorer.merging import Chosen, Merged, chosen, merged
-from personascope.formats.contexts import Activity, Texts, load_activity
+from personascope.formats.contexts import BINS, Activity, Texts, load_activity
 from personascope.formats.descriptions import TOP, write_contexts, write_feature_table
 from personascope.formats.logit_lens import LogitLens
 
 LABELED_FROM = 0.75  # the quantile from which texts count for a label
 SAMPLED = 2  # texts of the sample, for each of the largest, as they were collected
+ROLE_TEXTS = 5  # of a role, for its name to stand in a label
 OF_CONVERSATIONS = 3  # texts of conversations that are shown of a feature
 
 
@@ -139,11 +140,13 @@ def _texts(words: Vocabulary, tokens: Sequence[int]) -> list[str]:
 
 
 def _main_roles(activities: Sequence[Activity], texts: Sequence[Texts]) -> list[str]:
-    """The role in which most of a feature's activity is, a token of each role taken alike; "" where there is none, and
-    where there are fewer than three roles."""
+    """The role in which most of a feature's activity is, a token of each role taken alike; "" where there is none, it
+    is active in fewer than `ROLE_TEXTS` of the role's texts, or there are fewer than three roles."""
     if len(activities) < 3:
         return [""] * len(activities[0].active)
+    seen = np.stack([np.bincount(one.peaks // BINS, one.counts, len(one.active)) for one in activities])
     rates = np.stack([one.total / max(one.n_tokens, 1) for one in activities])
     share = rates / np.maximum(rates.sum(0), 1e-30)
     names = [one.names[0] if one.names else "" for one in texts]
-    return [names[i] if share[i, f] >= ROLE else "" for f, i in enumerate(share.argmax(0).tolist())]
+    main = enumerate(share.argmax(0).tolist())
+    return [names[i] if share[i, f] >= ROLE and seen[i, f] >= ROLE_TEXTS else "" for f, i in main]

@@ -1,7 +1,7 @@
 """A short label for a feature, made by rule from the texts in which it is active and the tokens that it promotes.
 
 What it is active ON comes first: the word of most peaks, weighted by their activation, with the word before or after
-it where that is as constant; else a few words; else a part that words share, what stands before or after, or words
+it where that is as constant; else a part that words share, what stands before or after, a few words, or words
 around that are much rarer elsewhere. Behind an arrow stand words that it promotes, where the logit lens names several
 in more than one form each; in brackets the role in which most of its activity is. A label says what was seen in these
 texts, and is no claim about what the feature is for.
@@ -27,7 +27,7 @@ SENTENCE = {"after": "start of a sentence", "before": "end of a sentence"}
 @dataclass(frozen=True)
 class Peak:
     """The word of a peak, the piece of text itself, the units before and after it, the words around, how much it
-    counts, and whether it is the first of its text."""
+    counts, whether it is the first of its text, and whether it begins within a word."""
 
     word: str
     piece: str
@@ -36,6 +36,7 @@ class Peak:
     around: frozenset[str]
     weight: float
     opens: bool
+    inside: bool
 
 
 def peak_of(excerpt: Excerpt) -> Peak:
@@ -59,6 +60,7 @@ def peak_of(excerpt: Excerpt) -> Peak:
         around=frozenset(w for _, _, unit in units if (w := _folded(unit)).isalpha() and CUT not in w),
         weight=excerpt.values[excerpt.at],
         opens=excerpt.at == 0,
+        inside=bool(own) and units[first][0] < low and inner[0].isalpha(),
     )
 
 
@@ -113,6 +115,8 @@ def _active_on(peaks: Sequence[Peak], usual: Usual) -> str:
         return _with_neighbor(words[0][0], [peak for peak in peaks if peak.word == words[0][0]])
     if part := _part(peaks, tally(peak.piece for peak in peaks)):
         return part
+    if sum(peak.weight for peak in peaks if peak.inside) >= FEW * total:
+        return f"within words: {_quoted(word for word, _ in words[:2])}"
     before, after = (tally(_side(getattr(peak, side)) for peak in peaks)[0] for side in ("before", "after"))
     side, (word, share) = ("after", before) if before[1] >= after[1] else ("before", after)
     if word and share >= FEW:
