@@ -13,6 +13,7 @@ include: "workflow/rules/directions.smk"
 include: "workflow/rules/traits.smk"
 include: "workflow/rules/steering.smk"
 include: "workflow/rules/drift.smk"
+include: "workflow/rules/descriptions.smk"
 include: "workflow/rules/validation.smk"
 
 
@@ -56,6 +57,7 @@ localrules:
     traces,
     steering,
     causality,
+    descriptions,
 
 
 # Named targets. Each asks for the files of its own stage and of the stages before it: a deleted features file
@@ -68,7 +70,7 @@ rule all:
         *(E.drift, E.drift_extras, E.user_prediction, E.linear_split),
         *(E.summary, E.benchmark),
         *(E.persona_vectors, E.judgements, E.role_filter, E.trait_results, E.decompositions),
-        *(E.traces, E.steering, E.causal),
+        *(E.traces, E.steering, E.causal, E.described),
 
 
 rule model:
@@ -172,3 +174,8 @@ rule steering:
 rule causality:
     input:
         E.causal,
+
+
+rule descriptions:
+    input:
+        *(E.responses, E.features, E.described),

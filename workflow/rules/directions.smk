@@ -236,6 +236,7 @@ rule decompose:
     input:
         targets="<out>/decomposition/<cell>/{direction}.targets.npz",
         fit="<out>/decomposition/<cell>/{direction}.fit.npz",
+        descriptions=E.descriptions,
     output:
         table="<out>/decomposition/<cell>/{direction}.csv",
         png=report(

@@ -156,6 +156,7 @@ rule plot_causal:
     input:
         unpack(lambda wildcards: E.causal_judged(wildcards.analysis, wildcards.conversation)),
         causal="<out>/causal/<cell>/{analysis}/{conversation}.json",
+        descriptions=E.descriptions,
     output:
         png=report(
             "<out>/causal/<cell>/{analysis}/{conversation}.png",
@@ -183,6 +184,7 @@ rule linear_split:
     input:
         tokens="<out>/tokens/<model>_<sae>/{conversation}.parquet",
         decoder="<out>/decoder/<cell>/decoder.npz",
+        descriptions=E.descriptions,
     output:
         table="<out>/linear_split/<cell>/{conversation}.csv",
     log:
@@ -203,6 +205,7 @@ rule drift_tables:
     """Every table as CSV, and the arrays: for the analyses under drift.tables, or any run by target."""
     input:
         result="<out>/drift/<cell>/{analysis}/{conversation}/result.npz",
+        descriptions=E.descriptions,
     output:
         arrays="<out>/drift/<cell>/{analysis}/{conversation}/arrays.npz",
         tables=[
@@ -226,6 +229,7 @@ rule plot_drift:
     """Figures and the token heat page: for the analyses under drift.figures, or any run by target."""
     input:
         result="<out>/drift/<cell>/{analysis}/{conversation}/result.npz",
+        descriptions=E.descriptions,
     output:
         png=report(
             [
@@ -337,6 +341,7 @@ rule findings:
         nulls=E.null_reports,
         summaries=E.drift,
         results=E.drift_results,
+        descriptions=E.descriptions,
     output:
         page=report(
             "<out>/summary/<cell>/findings.html",

@@ -10,6 +10,7 @@ rule extract:
     output:
         features=ensure("<out>/features/<cell>/{role}.parquet", non_empty=True),
         residuals="<out>/features/<cell>/{role}.residuals.parquet",
+        **E.context_outputs,
     log:
         "<log>/extract/<cell>/{role}.log",
     benchmark:
@@ -22,6 +23,7 @@ rule extract:
         gpu=E.gpus,
     params:
         **E.activation_params,
+        **E.context_params,
         token_selection=config["extraction"]["token_selection"],
         code=code_hash("hosting.operations.extract"),
     script:

@@ -3,4 +3,4 @@ from personascope.runs.job import job
 
 with job(snakemake):
     files = (snakemake.input.tokens, snakemake.input.decoder, snakemake.output.table)
-    write_linear_split(*files, top_features=snakemake.params.top_features)
+    write_linear_split(*files, snakemake.params.top_features, snakemake.input.descriptions)

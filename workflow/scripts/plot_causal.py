@@ -3,4 +3,4 @@ from personascope.runs.job import job
 
 with job(snakemake):
     files, made = snakemake.input, snakemake.output
-    plot_causal(files.causal, made.png, made.svg, judged=files.get("judged", None))
+    plot_causal(files.causal, made.png, made.svg, files.get("judged", None), files.descriptions)

@@ -2,4 +2,5 @@ from personascope.drift.pages.plot import plot_run
 from personascope.runs.job import job
 
 with job(snakemake):
-    plot_run(snakemake.input.result, [*snakemake.output.png, *snakemake.output.svg], snakemake.output.heat)
+    given, made = snakemake.input, snakemake.output
+    plot_run(given.result, [*made.png, *made.svg], made.heat, given.descriptions)

@@ -151,13 +151,17 @@ class Endpoint:
         await self._pace.wait()
         try:
             async with asyncio.timeout(self.timeout_s):
-                return await client.post(self.url, json=body)
+                return await self._request(client, body)
         except TimeoutError:
             raise _Transient(f"{self.url} gave no reply within {self.timeout_s:g} s") from None
         except httpx.ConnectError as error:
             raise _Transient(f"endpoint {self.url} is down: {error}") from None
         except httpx.RequestError as error:
             raise _Transient(f"{self.url} broke off: {str(error) or type(error).__name__}") from None
+
+    async def _request(self, client: httpx.AsyncClient, body: dict[str, Any]) -> httpx.Response:
+        """One request; other kinds of endpoints make others."""
+        return await client.post(self.url, json=body)
 
     def _read(self, reply: httpx.Response, read: Callable[[Any], T | None]) -> T:
         """The answer in a reply; _Transient or UserError where there is none."""

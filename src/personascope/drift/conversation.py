@@ -1,5 +1,6 @@
 """One conversation under one analysis, from files to files. Loads no model and does not import torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from personascope.drift.result_file import NO_TABLE, RunFile, load_run, save_run
 from personascope.drift.summary import empty_overview, overview
 from personascope.drift.tables import tables
 from personascope.errors import UserError
+from personascope.formats.descriptions import described
 from personascope.formats.files import write_json
 from personascope.formats.tables import save_npz, write_csv
 from personascope.formats.tokens import read_activations, read_metadata
@@ -78,14 +80,17 @@ def write_run(
     save_run(outputs["result"], RunFile(analysis, name, messages, result, references))
 
 
-def write_tables(result_file: str | Path, table_files: list[str], arrays_file: str | Path) -> None:
-    """Write tables of a run as CSV, each named as its file, and its arrays; without a result they hold the reason."""
+def write_tables(
+    result_file: str | Path, table_files: list[str], arrays_file: str | Path, descriptions: Sequence[str] = ()
+) -> None:
+    """Write tables of a run as CSV, each named as its file, and its arrays; without a result they hold the reason.
+    descriptions: the file of what features are called, where there is one."""
     result = load_run(result_file).result
     made: dict[str, pd.DataFrame] = {}
     if isinstance(result, str):
         kept = {"error": np.array(result)}
     else:
-        made, kept = tables(result), arrays(result)
+        made, kept = tables(result, described(descriptions)), arrays(result)
     for path in table_files:
         write_csv(path, pd.DataFrame({"error": [result]}) if isinstance(result, str) else made[Path(path).stem])
     save_npz(arrays_file, **kept)

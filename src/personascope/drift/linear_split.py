@@ -5,6 +5,7 @@ a . h = sum over f of m_f (W_dec,f . a) + b_dec . a + error. The error is what t
 projection; with it the parts of a turn sum to a . h exactly. It is what an intervention on h can test.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pandas as pd
 from personascope.directions.block_sums import dense_column
 from personascope.drift.turns import turn_bounds
 from personascope.formats.decoder import DecoderProjection
+from personascope.formats.descriptions import described, with_descriptions
 from personascope.formats.features import residual_column
 from personascope.formats.tables import iter_tables, write_csv
 from personascope.formats.tokens import TokenActivations, read_activations, read_metadata
@@ -23,15 +25,19 @@ COLUMNS = (
 )
 
 
-def write_linear_split(tokens: str | Path, decoder: str | Path, output: str | Path, top_features: int) -> None:
-    """From a conversation's tokens to its table as CSV; where there is no split, a table of one cell says why."""
+def write_linear_split(
+    tokens: str | Path, decoder: str | Path, output: str | Path, top_features: int, descriptions: Sequence[str] = ()
+) -> None:
+    """From a conversation's tokens to its table as CSV; where there is no split, a table of one cell says why.
+    descriptions: the file of what features are called, where there is one."""
     projection, metadata = DecoderProjection.load(decoder), read_metadata(tokens)
     if reason := metadata.get("error") or projection.reason:
         write_csv(output, pd.DataFrame({"error": [reason]}))
         return
     activations = read_activations(tokens)
     along = residual_projections(tokens, projection)
-    write_csv(output, linear_split(activations, along, projection, top_features))
+    table = linear_split(activations, along, projection, top_features)
+    write_csv(output, with_descriptions(table, described(descriptions)))
 
 
 def residual_projections(tokens: str | Path, projection: DecoderProjection) -> np.ndarray:

@@ -1,22 +1,32 @@
 """The tables of a drift run, by the names under which they are written as CSV."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from personascope.drift.attribution import effect
+from personascope.drift.attribution import FEATURE_TABLES, effect
 from personascope.drift.options import SCORE_METHODS
 from personascope.drift.result import DriftResult
 from personascope.drift.strength import COLUMNS
 from personascope.drift.turns import MASS_METRICS, turn_bounds
 from personascope.drift.weights import LEFT_OUT
+from personascope.formats.descriptions import with_descriptions
 
 CORRELATION = "corr(score, metric)"
 
 
-def tables(result: DriftResult) -> dict[str, pd.DataFrame]:
-    """Every table of a run; each has its columns even where it has no row."""
+def tables(
+    result: DriftResult, descriptions: Mapping[int, Mapping[str, str | None]] | None = None
+) -> dict[str, pd.DataFrame]:
+    """Every table of a run; each has its columns even where it has no row. descriptions: of features, in place of those
+    that the result was made with."""
+    features = result.features
+    if descriptions:
+        features = features | {
+            name: with_descriptions(features[name], descriptions, url="neuronpedia_url") for name in FEATURE_TABLES
+        }
     diagnostics = score_mass_diag(result)
     pivot = diagnostics.pivot(index="metric", columns="score_method", values=CORRELATION)
     return {
@@ -27,7 +37,7 @@ def tables(result: DriftResult) -> dict[str, pd.DataFrame]:
         "score_mass_pivot": pivot.loc[diagnostics["metric"]].reset_index().rename_axis(columns=None),
         "selected_diag": diagnostics.copy(),
         "transition_df": transition_df(result),
-        **result.features,
+        **features,
         "q3_token_localization": token_localization(result),
         "attribution": attribution(result),
     }

@@ -6,7 +6,7 @@ mask: in a causal model no token sees what stands to its right. Where only later
 the prefix that sequences share are computed once (`models.prefixes`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from personascope.errors import UserError
+from personascope.extraction.contexts import Active
 from personascope.formats.features import Pooled
 from personascope.models.hookpoints import HookPoint, decoder_layers, run_to
 from personascope.models.prefixes import Node, can_share, extended, prefix_tree, repeated
@@ -44,6 +45,10 @@ class Item:
         return Item(self.ids[prefix:], [(start - prefix, end - prefix) for start, end in self.ranges])
 
 
+# Called with some items, by index, the tokens selected of each, and the activations on these that are not 0.
+Watch = Callable[[Sequence[int], Sequence[int], Active], None]
+
+
 @dataclass(frozen=True)
 class ExtractOptions:
     """residual_layers: layers whose residual means are kept; batch_tokens: padded tokens of a forward pass;
@@ -65,33 +70,49 @@ def make_item(tokenizer: Any, messages: Sequence[Message], selection: str, conte
     return Item(encoded.ids, [(span.start, span.end) for span in spans if span.end > span.start])
 
 
-def extract(model: Any, sae: LoadedSAE, items: Sequence[Item], options: ExtractOptions) -> list[Pooled]:
-    """Pooled features and residual means of every item, in order. Sorted by length inside, so pads are few."""
+def extract(
+    model: Any, sae: LoadedSAE, items: Sequence[Item], options: ExtractOptions, watch: Watch | None = None
+) -> list[Pooled]:
+    """Pooled features and residual means of every item, in order. Sorted by length inside, so pads are few.
+
+    watch: sees every activation, batch by batch.
+    """
     tree = Node(members=list(range(len(items))))
     if can_share(model):
         tree = prefix_tree([item.ids for item in items], [item.shareable for item in items], options.batch_tokens)
     results: list[Pooled | None] = [None] * len(items)
-    for index, pooled in _extract_node(model, sae, items, options, tree):
+    for index, pooled in _extract_node(model, sae, items, options, tree, watch):
         results[index] = pooled
     return [pooled for pooled in results if pooled is not None]
 
 
 @torch.inference_mode()
 def _extract_node(
-    model: Any, sae: LoadedSAE, items: Sequence[Item], options: ExtractOptions, node: Node, cache: Any = None
+    model: Any,
+    sae: LoadedSAE,
+    items: Sequence[Item],
+    options: ExtractOptions,
+    node: Node,
+    watch: Watch | None,
+    cache: Any = None,
 ) -> Iterator[tuple[int, Pooled]]:
     """(index, pooled) of all sequences that start with a node's prefix, whose keys and values `cache` holds."""
     rest = {i: items[i].after(node.end) for i in node.members}
     for batch in batches_by_tokens([len(item.ids) for item in rest.values()], options.batch_tokens):
         members = [node.members[i] for i in batch]
-        yield from zip(members, _extract_batch(model, sae, [rest[i] for i in members], options, cache), strict=True)
+        active = None if watch is None else ActiveEntries()
+        pooled = _extract_batch(model, sae, [rest[i] for i in members], options, active, cache)
+        yield from zip(members, pooled, strict=True)
+        if watch is not None and active is not None:
+            counts = [rest[i].n_selected for i in members]
+            watch(members, counts, active.of_texts(counts))
     for child in node.children:
         first = child
         while not first.members:
             first = first.children[0]
         ids = items[first.members[0]].ids[node.end : child.end]
         longer = extended(model, cache, ids, _points(sae, options))
-        yield from _extract_node(model, sae, items, options, child, longer)
+        yield from _extract_node(model, sae, items, options, child, watch, longer)
 
 
 def _points(sae: LoadedSAE, options: ExtractOptions) -> set[HookPoint]:
@@ -111,7 +132,38 @@ def batches_by_tokens(lengths: Sequence[int], budget: int) -> Iterator[list[int]
         yield batch
 
 
-def _extract_batch(model: Any, sae: LoadedSAE, items: list[Item], options: ExtractOptions, cache: Any) -> list[Pooled]:
+class ActiveEntries:
+    """Activations that are not 0, gathered from dense blocks of a batch's tokens."""
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def add(self, token: int, feature: int, z: Tensor) -> None:
+        """A block float32 [tokens, features] that begins at this token and feature."""
+        if z.device.type == "cpu":
+            # numpy finds what is true in a bool array several times faster than torch finds what is not 0.
+            places = np.flatnonzero((z != 0).numpy())
+            values = z.numpy().ravel()[places]
+        else:
+            found = z.flatten().nonzero().squeeze(1)
+            places, values = found.cpu().numpy(), z.flatten()[found].cpu().numpy()
+        tokens, features = np.divmod(places, z.shape[1])
+        self.parts.append((tokens + token, features + feature, values))
+
+    def of_texts(self, counts: Sequence[int]) -> Active:
+        """All of them; counts: the tokens of each text, one after the other."""
+        if not self.parts:
+            none = np.zeros(0, np.int64)
+            return Active(none, none, none, np.zeros(0, np.float32))
+        token, feature, value = (np.concatenate(part) for part in zip(*self.parts, strict=True))
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        text = np.repeat(np.arange(len(counts)), counts)[token]
+        return Active(text, token - starts[text], feature, value)
+
+
+def _extract_batch(
+    model: Any, sae: LoadedSAE, items: list[Item], options: ExtractOptions, active: ActiveEntries | None, cache: Any
+) -> list[Pooled]:
     device = model.get_input_embeddings().weight.device
     ids = torch.zeros(len(items), max(len(item.ids) for item in items), dtype=torch.long)
     for row, item in enumerate(items):
@@ -120,7 +172,7 @@ def _extract_batch(model: Any, sae: LoadedSAE, items: list[Item], options: Extra
     before = None if cache is None else repeated(cache, len(items))
     selected = run_to(model, ids.to(device), {sae.point}, ranges, means, before)
     counts = [item.n_selected for item in items]
-    sums, peaks = _encode_pooled(sae, selected[sae.point], counts, options.chunk_tokens)
+    sums, peaks = _encode_pooled(sae, selected[sae.point], counts, options.chunk_tokens, active)
     if sae.point.site == "resid_post" and sae.point.layer in options.residual_layers:
         selected[sae.point] = torch.stack([_mean(rows) for rows in selected[sae.point].split(counts)])
     residuals = [selected[HookPoint(layer, "resid_post")].to(device) for layer in options.residual_layers]
@@ -132,7 +184,9 @@ def _mean(rows: Tensor) -> Tensor:
     return rows.float().mean(0) if len(rows) else rows.new_zeros(rows.shape[1], dtype=torch.float32)
 
 
-def _encode_pooled(sae: LoadedSAE, tokens: Tensor, counts: list[int], chunk: int) -> tuple[Tensor, Tensor]:
+def _encode_pooled(
+    sae: LoadedSAE, tokens: Tensor, counts: list[int], chunk: int, active: ActiveEntries | None
+) -> tuple[Tensor, Tensor]:
     """Sums and maxima over each item's tokens, float32 [n_items, d_sae]; at most `chunk` tokens dense at once."""
     sums = torch.zeros(len(counts), sae.d_sae, device=sae.device)
     peaks = torch.zeros_like(sums)
@@ -141,6 +195,8 @@ def _encode_pooled(sae: LoadedSAE, tokens: Tensor, counts: list[int], chunk: int
         owners = owner[start : start + chunk]
         items = [(item, len(list(same))) for item, same in groupby(owners)]
         for columns, z in encode_blocks(sae, tokens[start : start + chunk]):
+            if active is not None:
+                active.add(start, columns.start, z)
             for (item, _), part in zip(items, z.split([count for _, count in items]), strict=True):
                 sums[item, columns] += part.sum(0)
                 torch.maximum(peaks[item, columns], part.amax(0), out=peaks[item, columns])

@@ -38,7 +38,8 @@ TRAITS = ("generate_trait", "extract_trait")
 JUDGED = ("judge", "judge_traits", "judge_steered", "judge_causal", "judge_labeled")
 STEERED = ("residual_norms", "steer", "simulate_capped")
 # These share a loaded model.
-HOSTED = ("generate", "extract", "extract_conversation", *SIMULATED, "causal", "monitor", *TRAITS, *JUDGED, *STEERED)
+HOSTED = ("generate", "extract", "extract_conversation", *SIMULATED, "causal", "monitor", "logit_lens")
+HOSTED = (*HOSTED, *TRAITS, *JUDGED, *STEERED)
 MODEL_RULES = (*HOSTED, "train_sae")
 # Where nothing was measured: active features a response and a token, and bytes of one in the files.
 FEATURES_A_RESPONSE, FEATURES_A_TOKEN, FEATURE_BYTES = 1000, 64, 8

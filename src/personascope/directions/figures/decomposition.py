@@ -22,10 +22,11 @@ from personascope.display.paper import (
     paper_style,
 )
 from personascope.formats.decomposition import Fit, Targets
+from personascope.formats.descriptions import described, with_descriptions
 from personascope.formats.tables import numbers, read_csv, write_csv
 
 PANEL, CURVE, BARS = 2.3, 2.1, 1.7  # inches: width of a column, heights of its curve and its features
-SHOWN, LABEL = 10, 30  # features with a bar, and characters of what they are called
+SHOWN, LABEL = 10, 34  # features with a bar, and characters of what they are called
 TITLES = {
     ("decoder", "along"): "decoder rows along it",
     ("decoder", "against"): "decoder rows against it",
@@ -39,10 +40,19 @@ NULLS = {
 
 
 def write_decomposition(
-    targets: str | Path, fit: str | Path, *, table: str | Path, figures: Sequence[str | Path], name: str, subtitle: str
+    targets: str | Path,
+    fit: str | Path,
+    descriptions: Sequence[str] = (),
+    *,
+    table: str | Path,
+    figures: Sequence[str | Path],
+    name: str,
+    subtitle: str,
 ) -> None:
-    """From targets.npz and fit.npz of a named direction to its table, and the figure at all paths."""
-    write_csv(table, decomposition_table(Targets.load(targets), Fit.load(fit)))
+    """From targets.npz and fit.npz of a named direction to its table, and the figure at all paths. descriptions: the
+    file of what features are called, where there is one."""
+    made = decomposition_table(Targets.load(targets), Fit.load(fit))
+    write_csv(table, with_descriptions(made, described(descriptions), feature="feature"))
     save_figure(decomposition(read_csv(table), name, subtitle=subtitle), *figures, dpi=PAPER_DPI)
 
 
@@ -119,10 +129,12 @@ def _draw_features(ax: Axes, part: pd.DataFrame, method: str) -> None:
     shown = part.head(SHOWN)
     column = "weight" if method == "decoder" else "difference"
     values = numbers(shown, column)
-    texts = zip(shown["feature"], shown["description"].fillna(""), strict=True)
-    names = [font_text(f"{int(float(feature))} {text}", LABEL) for feature, text in texts]
     ax.barh(range(len(values)), values, height=0.7, color=PALE_BLUE)
-    ax.set_yticks(range(len(values)), names, fontsize=6)
+    ax.set_yticks(range(len(values)), [str(int(float(feature))) for feature in shown["feature"]], fontsize=6)
+    # Over the bars: at their side, three columns of names would leave no room for the bars.
+    for i, text in enumerate(shown["description"].fillna("")):
+        place = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": 6}
+        ax.text(0.02, i, font_text(str(text), LABEL), **place)
     ax.set_ylim(len(values) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
     if (values < 0).any():

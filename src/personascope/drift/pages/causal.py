@@ -1,6 +1,6 @@
 """The causal test as a figure: what each arm does to the turn's own tokens, and to new text, with intervals."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -19,6 +19,7 @@ from personascope.display.figure import (
 )
 from personascope.display.paper import PAGE, PAPER_DPI, paper_axes, paper_figure, paper_style
 from personascope.formats.causal import read_causal
+from personascope.formats.descriptions import described
 from personascope.formats.files import read_json
 
 ROW, HEAD = 0.22, 0.9  # inches: an arm, and what else the panels need
@@ -30,6 +31,7 @@ ARMS = {
     "random_direction": "random direction",
     "largest_change": "largest changes",
 }
+NAMED = 5  # features that are set back, by name
 SPREAD = 0.5  # of a row, over which the draws of a control are spread
 UNIT = "toward the assistant (sd of tokens)"
 
@@ -123,7 +125,22 @@ def _name_rows(panels: list[Axes], places: Mapping[str, float]) -> None:
         ax.set_axisbelow(True)
 
 
-def plot_causal(causal: str, png: str, svg: str, judged: str | None = None) -> None:
-    """From the test's JSON to its figure; judged: the file of `causal_judged`."""
-    figure = causal_figure(read_causal(causal), read_json(judged) if judged else None)
+def feature_note(content: Mapping[str, Any], known: Mapping[int, Mapping[str, str | None]]) -> str:
+    """The features that are set back, those that add most to the fall first, by what they are called; "" where none of
+    them is called anything."""
+    listed = sorted(content.get("features") or [], key=lambda row: row["contrib"])[:NAMED]
+    names = [(row["feature_idx"], known.get(row["feature_idx"], {}).get("description")) for row in listed]
+    if not any(name for _, name in names):
+        return ""
+    said = [f"#{feature} {font_text(name or '', 36)}".rstrip() for feature, name in names]
+    return f"Features set back, the largest parts of the fall first: {'; '.join(said)}."
+
+
+def plot_causal(causal: str, png: str, svg: str, judged: str | None = None, descriptions: Sequence[str] = ()) -> None:
+    """From the test's JSON to its figure; judged: the file of `causal_judged`; descriptions: that of what features are
+    called, where there is one."""
+    content = read_causal(causal)
+    note = feature_note(content, described(descriptions))
+    content |= {"notes": [*content["notes"], note]} if note else {}
+    figure = causal_figure(content, read_json(judged) if judged else None)
     save_figure(figure, png, svg, dpi=PAPER_DPI)

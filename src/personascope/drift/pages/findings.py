@@ -22,6 +22,7 @@ from personascope.drift.pages.words import p_text, rate_text, share
 from personascope.drift.result_file import load_run
 from personascope.drift.summary import detection_table, read_summaries, summary_table
 from personascope.drift.tables import tables
+from personascope.formats.descriptions import Descriptions, described
 from personascope.formats.files import read_json, write_text
 from personascope.formats.tables import numbers, read_csv, truths
 
@@ -301,14 +302,17 @@ def findings_rst(findings: Findings) -> str:
     return "\n".join(parts)
 
 
-def run_pictures(results: Mapping[tuple[str, str], str], flagged: pd.DataFrame) -> str:
-    """Figures of the flagged runs, {(analysis, conversation): result.npz}, as HTML with the pictures inside it."""
+def run_pictures(
+    results: Mapping[tuple[str, str], str], flagged: pd.DataFrame, known: Descriptions | None = None
+) -> str:
+    """Figures of the flagged runs, {(analysis, conversation): result.npz}, as HTML with the pictures inside it; known:
+    what features are called."""
     shown = []
     for row in _records(flagged.head(MOST_FIGURES)):
         run = load_run(results[str(row["analysis"]), str(row["conversation"])])
         if isinstance(run.result, str):
             continue
-        made, context = tables(run.result), context_of(run, run.result)
+        made, context = tables(run.result, known), context_of(run, run.result)
         pictures = []
         for name in SHOWN_FIGURES:
             data = base64.b64encode(png_bytes(figure_of_run(name, made, context))).decode()
@@ -329,13 +333,15 @@ def write_findings(
     nulls: Sequence[str],
     summaries: Sequence[str],
     results: Sequence[str],
-    figures: Collection[str],
+    descriptions: Sequence[str] = (),
+    figures: Collection[str] = (),
     *,
     page: str,
     text: str,
 ) -> None:
     """From tables of the axis, null/*.json of every analysis, and summary.json and result.npz of every run to the page
-    and its sentences. figures: analyses whose runs have figures of their own."""
+    and its sentences. descriptions: the file of what features are called, where there is one; figures:
+    analyses whose runs have figures of their own."""
     summary = summary_table(read_summaries(summaries)) if summaries else pd.DataFrame()
     said = {Path(path).stem: read_json(path) for path in nulls}
     findings = Findings(read_csv(agreement), read_csv(projections), summary, said)
@@ -345,5 +351,6 @@ def write_findings(
         for run, path in places.items()
         if run[0] in figures
     }
-    write_text(page, findings_html(findings, run_pictures(places, flagged_runs(summary)), links))
+    pictures = run_pictures(places, flagged_runs(summary), described(descriptions))
+    write_text(page, findings_html(findings, pictures, links))
     write_text(text, findings_rst(findings))

@@ -16,11 +16,13 @@ from personascope.drift.pages.words import doubt_line
 from personascope.drift.result import DriftResult
 from personascope.drift.result_file import RunFile, load_run
 from personascope.drift.tables import tables
+from personascope.formats.descriptions import described
 from personascope.formats.files import write_text
 
 
-def plot_run(result_file: str | Path, figures: Sequence[str], heat: str) -> None:
-    """Draw figures, each named as its file, and the token heat page; without a result they say why."""
+def plot_run(result_file: str | Path, figures: Sequence[str], heat: str, descriptions: Sequence[str] = ()) -> None:
+    """Draw figures, each named as its file, and the token heat page; without a result they say why. descriptions: the
+    file of what features are called, where there is one."""
     run = load_run(result_file)
     drawn = {figure: list(paths) for figure, paths in groupby(sorted(figures, key=_stem), key=_stem)}
     if isinstance(run.result, str):
@@ -28,7 +30,7 @@ def plot_run(result_file: str | Path, figures: Sequence[str], heat: str) -> None
             save_figure(message_figure(run.result, run.title), *paths)
         write_text(heat, page(run.title, "", f"<p>{escaped(run.result)}</p>"))
         return
-    result, made = run.result, tables(run.result)
+    result, made = run.result, tables(run.result, described(descriptions))
     context = context_of(run, result)
     for figure, paths in drawn.items():
         save_figure(figure_of_run(figure, made, context), *paths)

@@ -1,4 +1,4 @@
-"""SAE features and residual means of the responses of one role."""
+"""SAE features and residual means of the responses of one role, and contexts of the features where asked for."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,9 @@ import numpy as np
 
 from personascope import __version__
 from personascope.errors import UserError
-from personascope.extraction.extract import ExtractOptions, Item, extract, layers_available, make_item
+from personascope.extraction.contexts import Collector
+from personascope.extraction.extract import ExtractOptions, Item, Watch, extract, layers_available, make_item
+from personascope.formats.contexts import Texts, save_activity, save_contexts
 from personascope.formats.features import FeatureRows, Pooled, residual_writer, write_features
 from personascope.formats.files import content_key, file_digest, iter_jsonl
 from personascope.hosting.loaded import Loaded
@@ -37,11 +39,14 @@ class ActivationsRequest(ModelRequest):
 
 @dataclass(frozen=True, kw_only=True)
 class Request(ActivationsRequest):
-    """The responses, the two outputs, and which tokens are pooled over."""
+    """The responses, the outputs, and which tokens are pooled over; k: texts kept of each feature, 0 for none."""
 
     responses: str
     features: str
     residuals: str
+    contexts: str | None = None
+    activity: str | None = None
+    k: int = 0
     token_selection: str
     batch_tokens: int
 
@@ -50,17 +55,21 @@ def run(loaded: Loaded, report: Report, request: Request) -> None:
     """Extract into the store what it lacks, and link features and residual means to the outputs."""
     files, name = feature_files(request.store), Path(request.responses).stem
     described = activations_key(loaded, request) | {"token_selection": request.token_selection}
+    outputs = {"features.parquet": request.features, "residuals.parquet": request.residuals}
+    if request.contexts and request.activity:
+        described |= {"contexts": request.k}
+        outputs |= {"contexts.parquet": request.contexts, "activity.npz": request.activity}
     key = content_key([described, file_digest(Path(request.responses))])
     if files.verify(key):
         report(f"{name}: features are in the store")
     else:
         with files.add(key) as folder:
             _extract(loaded, report, request, described, folder)
-    files.link(key, {"features.parquet": request.features, "residuals.parquet": request.residuals})
+    files.link(key, outputs)
 
 
 def _extract(loaded: Loaded, report: Report, request: Request, described: dict[str, Any], folder: Path) -> None:
-    """Write features.parquet and residuals.parquet into a folder."""
+    """Write features.parquet and residuals.parquet into a folder, and what the contexts are made from."""
     responses, layers = request.responses, request.residual_layers
     network, sae = network_and_sae(loaded, request)
     metadata = described | description(request, sae)
@@ -69,6 +78,7 @@ def _extract(loaded: Loaded, report: Report, request: Request, described: dict[s
         raise UserError(f"{responses}: holds no response; delete it and generate it again")
     options = ExtractOptions(tuple(layers), request.batch_tokens, request.chunk_tokens)
     known_tokenizer, context = tokenizer(loaded, request.spec), context_length(network)
+    watched = _Watched(sae.d_sae, request.k, Path(responses).stem, known_tokenizer) if "contexts" in described else None
     progress = Progress(report, Path(responses).stem, total)
 
     def windows() -> Iterator[tuple[list[dict[str, Any]], list[Item]]]:
@@ -84,13 +94,44 @@ def _extract(loaded: Loaded, report: Report, request: Request, described: dict[s
 
         def blocks() -> Iterator[FeatureRows]:
             for rows, items in one_ahead(windows()):
-                pooled = extract(network, sae, items, options)
+                pooled = extract(network, sae, items, options, watched and watched.window(rows, items))
                 block = _feature_rows(rows, pooled)
                 keep(block, np.stack([p.residual_means for p in pooled]))
                 progress.add(sum(len(item.ids) for item in items), len(rows))
                 yield block
 
         write_features(folder / "features.parquet", one_ahead(blocks()), metadata)
+    if watched is not None:
+        watched.save(folder, metadata)
+
+
+class _Watched:
+    """Contexts of a role's features, collected while its responses are extracted window by window."""
+
+    def __init__(self, d_sae: int, k: int, name: str, tokenizer: Any):
+        self.collector, self.name, self.tokenizer = Collector(d_sae, k, name), name, tokenizer
+        self.questions: list[str] = []
+        self.token_ids: list[list[int]] = []
+
+    def window(self, rows: Sequence[dict[str, Any]], items: Sequence[Item]) -> Watch:
+        """Note the next responses; what is to see their activations."""
+        first = len(self.token_ids)
+        self.questions += [str(row["question"]) for row in rows]
+        self.token_ids += [[token for start, end in item.ranges for token in item.ids[start:end]] for item in items]
+        return lambda texts, counts, active: self.collector.add([first + text for text in texts], counts, active)
+
+    def save(self, folder: Path, metadata: dict[str, Any]) -> None:
+        """Write contexts.parquet and activity.npz."""
+        used = sorted(set().union(*self.token_ids))
+        texts = Texts(
+            token_ids=np.array([token for ids in self.token_ids for token in ids], np.int32),
+            offsets=np.concatenate([[0], np.cumsum([len(ids) for ids in self.token_ids])]).astype(np.int64),
+            names=[self.name] * len(self.token_ids),
+            questions=self.questions,
+            pieces=dict(zip(used, self.tokenizer.convert_ids_to_tokens(used), strict=True)),
+        )
+        save_contexts(folder / "contexts.parquet", self.collector.contexts(), metadata)
+        save_activity(folder / "activity.npz", self.collector.activity(), texts, metadata)
 
 
 def one_ahead(items: Iterator[T]) -> Iterator[T]:
