@@ -13,6 +13,7 @@ include: "workflow/rules/directions.smk"
 include: "workflow/rules/traits.smk"
 include: "workflow/rules/steering.smk"
 include: "workflow/rules/drift.smk"
+include: "workflow/rules/atlas.smk"
 include: "workflow/rules/validation.smk"
 
 
@@ -56,6 +57,8 @@ localrules:
     traces,
     steering,
     causality,
+    atlas,
+    runs,
 
 
 # Named targets. Each asks for the files of its own stage and of the stages before it: a deleted features file
@@ -68,7 +71,7 @@ rule all:
         *(E.drift, E.drift_extras, E.user_prediction, E.linear_split),
         *(E.summary, E.benchmark),
         *(E.persona_vectors, E.judgements, E.role_filter, E.trait_results, E.decompositions),
-        *(E.traces, E.steering, E.causal),
+        *(E.traces, E.steering, E.causal, E.atlas, E.published),
 
 
 rule model:
@@ -172,3 +175,13 @@ rule steering:
 rule causality:
     input:
         E.causal,
+
+
+rule atlas:
+    input:
+        *(E.responses, E.features, E.role_matrix, E.atlas),
+
+
+rule runs:
+    input:
+        *(E.tokens, E.reference_tokens, E.calibrations, E.drift, E.published),

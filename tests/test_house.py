@@ -15,6 +15,7 @@ FILES = sorted(SRC.rglob("*.py"))
 # Each room, and the rooms below it that it may import: two wings, with torch and without, on one ground floor.
 LEFT = {"models": set(), "backends": {"models"}, "generation": {"models", "backends"}, "extraction": {"models"}}
 RIGHT = {"display": set(), "directions": {"display"}, "drift": {"display", "directions"}}
+RIGHT["explorer"] = set(RIGHT)
 ROOMS: dict[str, set[str]] = {"errors": set(), "formats": {"errors"}}
 ROOMS |= {room: below | {"errors", "formats"} for room, below in (LEFT | RIGHT).items()}
 ROOMS["hosting"] = set(ROOMS)

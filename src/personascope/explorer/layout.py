@@ -37,9 +37,9 @@ class LayoutOptions:
 class Layout:
     """n features in the plane.
 
-    umap, pca: float32 [n, 2], umap [0, 2] where there are too few roles or features; neighbors int32 [n, k]: rows of the
-    most similar others, k = 20 or n - 1; similarities float32 [n, k]: their cosines, descending; knn_overlap: the mean
-    share of a feature's 15 nearest that are also its nearest on the map (UMAP's, else PCA's).
+    umap, pca: float32 [n, 2], umap [0, 2] where there are too few roles or features; neighbors int32 [n, k]: rows of
+    the most similar others, k = 20 or n - 1; similarities float32 [n, k]: their cosines, descending; knn_overlap: the
+    mean share of a feature's 15 nearest that are also its nearest on the map (UMAP's, else PCA's).
     """
 
     umap: np.ndarray
@@ -61,13 +61,13 @@ class Layout:
 def lay_out(x: np.ndarray, options: LayoutOptions) -> Layout:
     """Features with the profiles x float32 [n, R] in the plane."""
     n, roles = x.shape
-    neighbors, similarities = cosine_neighbors(x, NEIGHBORS)
+    found = cosine_neighbors(x, max(NEIGHBORS, options.n_neighbors - 1))
+    neighbors, similarities = (part[:, :NEIGHBORS] for part in found)
     pca = _pca(x, options.seed)
     umap = np.empty((0, 2), np.float32)
     if roles >= LEAST_ROLES and n >= LEAST_FEATURES:
-        umap = _umap(x, neighbors, similarities, options)
-    shown = umap if len(umap) else pca
-    return Layout(umap, pca, neighbors, similarities, knn_overlap(neighbors, shown))
+        umap = _umap(x, *found, options)
+    return Layout(umap, pca, neighbors, similarities, knn_overlap(neighbors, umap if len(umap) else pca))
 
 
 def cosine_neighbors(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -132,7 +132,7 @@ def _umap(x: np.ndarray, neighbors: np.ndarray, similarities: np.ndarray, option
     n = len(x)
     count = min(options.n_neighbors, n - 1)
     given: dict[str, Any] = {}
-    if n >= MANY and count <= neighbors.shape[1]:
+    if n >= MANY:
         # UMAP counts a point among its own neighbors.
         near = np.column_stack([np.arange(n, dtype=np.int32), neighbors[:, : count - 1]])
         far = np.maximum(1 - similarities[:, : count - 1], 0)
@@ -162,22 +162,25 @@ def write_layout(
 ) -> None:
     """Lay out the selected features, for the bundle, and all that are alive, each to an .npz.
 
-    Both have the arrays of `Layout`, `feature_ids` int32 [n] (rows of the neighbors are rows of it), `role_names` and
-    `role_similarity` float32 [R, R], the cosines of the roles in the selected features. The second also has what is
-    known of each feature, float32 [n]: score, stability, sd, mu and `metrics.METRICS`; `preferred_role` int16 [n], the
-    role of its largest value; `selected`, bool [n].
+    Both have the arrays of `Layout`, `feature_ids` int32 [n] (a row of a neighbor is a row of it), `role_names`,
+    `role_similarity` float32 [R, R], the cosines of the roles in the selected features, and `centered`. The second has
+    also what is known of each feature, float32 [n]: score, stability, sd, mu and `metrics.METRICS`; `preferred_role`
+    int16 [n], the role of its largest value; `selected`, bool [n]. options: of `LayoutOptions`.
     """
     roles, chosen, how = load_role_matrix(matrix), Selection.load(selection), LayoutOptions(**options)
     x = role_space(roles.features, chosen.options.centered)
-    similarity = role_similarity(x[:, chosen.selected])
-    common = {"role_names": np.array(roles.role_names, np.str_), "role_similarity": similarity}
-    common["metadata"] = json_array({"umap": vars(how)})
-    for path, ids, more in (
+    common = {
+        "role_names": np.array(roles.role_names, np.str_),
+        "role_similarity": role_similarity(x[:, chosen.selected]),
+        "centered": np.array(chosen.options.centered),
+        "metadata": json_array({"umap": vars(how)}),
+    }
+    alive = np.flatnonzero(chosen.alive).astype(np.int32)
+    for path, ids, known in (
         (selected, chosen.selected, {}),
-        (everything, np.flatnonzero(chosen.alive).astype(np.int32), None),
+        (everything, alive, _known(roles, chosen, x, alive)),
     ):
         found = lay_out(np.ascontiguousarray(x[:, ids].T, np.float32), how)
-        known = _known(roles, chosen, x, ids) if more is None else more
         save_npz(path, feature_ids=ids, **found.arrays(), **known, **common)
 
 

@@ -1,8 +1,8 @@
 """Which features the map shows: those whose activation differs most between roles, and does so reliably.
 
-X is the role matrix F [R, D]: log1p(F) (with the sign of F), or, centered, F minus its mean over roles, which is what is
-left of response means when the mean over roles of each question and variant is taken off. With mu and sd its mean and
-standard deviation over roles (ddof 0), a feature is alive where mu > 0 (centered: where it is not 0 throughout) and
+X is the role matrix F [R, D]: log1p(F) (with the sign of F), or, centered, F minus its mean over roles, which is what
+is left of response means when the mean over roles of each question and variant is taken off. With mu and sd its mean
+and standard deviation over roles (ddof 0), a feature is alive where mu > 0 (centered: where it is not 0 throughout) and
 passes where its sd is at least the median over the living. score = stability * sd orders those that pass.
 """
 

@@ -3,6 +3,7 @@
 Streams the sparse features files: per role two vectors of half sums are kept, never its responses as dense rows.
 """
 
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -148,7 +149,7 @@ def _add_window(means: np.ndarray, role: Halves, place: np.ndarray, window: rang
     wanted = (place >= window.start) & (place < window.stop) & (role.half >= 0)
     sizes = _group_sizes(role.path)
     starts = np.concatenate([[0], np.cumsum(sizes)])
-    for group, (lo, hi) in enumerate(zip(starts[:-1], starts[1:], strict=True)):
+    for group, (lo, hi) in enumerate(itertools.pairwise(starts)):
         if not wanted[lo:hi].any():
             continue
         at = lo
