@@ -1,7 +1,7 @@
 """Where features lie: their neighbors by the cosine of their profiles over roles, and two maps of the plane.
 
 UMAP (McInnes et al. 2018, arXiv 1802.03426) keeps neighborhoods, PCA distances. Neighbors are exact, also those that
-UMAP starts from where features are many.
+UMAP starts from.
 """
 
 import warnings
@@ -19,7 +19,7 @@ from personascope.formats.tables import json_array, save_npz
 
 NEIGHBORS, QUALITY = 20, 15  # listed; and of which the share that the map keeps is told
 LEAST_ROLES, LEAST_FEATURES = 3, 15  # for UMAP: with fewer there are no neighborhoods to keep
-# From here on UMAP is given the neighbors; below it computes them itself, exactly too, and ignores what it is given.
+# From here on UMAP is given the neighbors, since its own search would be approximate; below it is exact too.
 MANY = 4096
 BLOCK = 2048  # profiles whose similarities are in float64 at a time
 
