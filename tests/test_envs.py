@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
-EXTRAS = {"analysis": "", "extraction": "sae", "generation": "vllm"}
+EXTRAS = {"analysis": "atlas", "extraction": "sae", "generation": "vllm"}
 # vLLM's mistral_common takes numpy below 2.4 on Python 3.11 and 3.12.
 OLDER = {"generation": {"numpy"}}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

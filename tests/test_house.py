@@ -26,6 +26,7 @@ LIGHT += ["directions.figures.plot", "drift.pages.plot", "drift.pages.ranking", 
 LIGHT += ["hosting.operations.drift_conversation", "formats.export", "drift.pages.benchmark"]
 LIGHT += ["directions.traits.compare", "directions.traits.report", "directions.traits.vectors"]
 LIGHT += ["drift.validation.tables", "drift.validation.report"]
+LIGHT += ["explorer.selection", "explorer.layout", "explorer.atlas", "explorer.figure", "explorer.published"]
 LIGHT += ["directions.figures.personas", "directions.figures.decomposition", "formats.directions"]
 HEAVY = ["torch", "transformers", "sae_lens", "vllm", "openai", "snakemake"]
 # What every job of a run imports again, when Snakemake reads the workflow in it, before anything else.

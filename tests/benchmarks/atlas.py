@@ -53,7 +53,8 @@ def dense_baseline(folder: Path) -> None:
         with np.load(folder / f"role{role:02}.npz") as data:
             rows = data["mean_features"]
         order = random.permutation(len(rows))
-        rows[order[: len(rows) // 2]].mean(axis=0), rows[order[len(rows) // 2 :]].mean(axis=0)
+        for half in np.split(order, [len(rows) // 2]):
+            rows[half].mean(axis=0)
 
 
 def make(folder: Path) -> dict[str, str | Path]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from personascope.explorer.layout import QUALITY, Layout
+from personascope.explorer.layout import QUALITY, Layout, load_layout
 from personascope.explorer.metrics import METRICS, metrics_of, shares
 from personascope.explorer.selection import Selection, role_space
 from personascope.formats.descriptions import Descriptions, read_descriptions
@@ -159,8 +159,7 @@ def write_atlas(
 
     descriptions: a cache in any layout that `formats.descriptions` reads. UserError where one of the files is damaged.
     """
-    names = ("umap", "pca", "neighbors", "similarities", "knn_overlap", "role_similarity")
-    *arrays, overlap, similarity = load_npz(layout, *names)
+    places, (similarity,) = load_layout(layout), load_npz(layout, "role_similarity")
     umap = load_metadata(layout)["umap"]
     known: Descriptions = read_descriptions(descriptions) if descriptions else {}
     described = {
@@ -168,13 +167,6 @@ def write_atlas(
         "random_seed": umap["seed"],
         "umap": {"n_neighbors": umap["n_neighbors"], "min_dist": umap["min_dist"], "random_state": umap["seed"]},
     }
-    made = atlas_bundle(
-        load_role_matrix(matrix),
-        Selection.load(selection),
-        Layout(*arrays, float(overlap)),
-        similarity,
-        described,
-        known,
-    )
+    made = atlas_bundle(load_role_matrix(matrix), Selection.load(selection), places, similarity, described, known)
     write_text(bundle, json.dumps(made, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n")
     write_csv(table, features_table(made))

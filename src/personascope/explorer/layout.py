@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from personascope.directions.axis import unit
+from personascope.errors import UserError
 from personascope.explorer.metrics import metrics_of
 from personascope.explorer.selection import Selection, role_space
 from personascope.formats.role_matrix import RoleMatrix, load_role_matrix
-from personascope.formats.tables import json_array, save_npz
+from personascope.formats.tables import json_array, load_npz, save_npz
 
 NEIGHBORS, QUALITY = 20, 15  # listed; and of which the share that the map keeps is told
 LEAST_ROLES, LEAST_FEATURES = 3, 15  # for UMAP: with fewer there are no neighborhoods to keep
@@ -55,7 +56,13 @@ class Layout:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """For an .npz."""
-        return vars(self) | {"knn_overlap": np.float64(self.knn_overlap)}
+        return {**vars(self), "knn_overlap": np.array(self.knn_overlap)}
+
+
+def load_layout(path: str | Path) -> Layout:
+    """A layout of `write_layout`; UserError where the file is none."""
+    umap, pca, neighbors, similarities, overlap = load_npz(path, *Layout.__annotations__)
+    return Layout(umap, pca, neighbors, similarities, float(overlap))
 
 
 def lay_out(x: np.ndarray, options: LayoutOptions) -> Layout:
@@ -126,9 +133,10 @@ def _pca(x: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _umap(x: np.ndarray, neighbors: np.ndarray, similarities: np.ndarray, options: LayoutOptions) -> np.ndarray:
-    # The import compiles for seconds; numba is no concern of who only reads a layout.
-    from umap import UMAP
-
+    try:
+        from umap import UMAP
+    except ImportError:
+        raise UserError("the map of features needs umap-learn: pip install 'personascope[atlas]'") from None
     n = len(x)
     count = min(options.n_neighbors, n - 1)
     given: dict[str, Any] = {}
