@@ -104,7 +104,7 @@ def _draw_roles(ax: Axes, arrays: Mapping[str, np.ndarray], places: np.ndarray, 
         x, y = _center(places[(role == one) & arrays["selected"]])
         name = font_text(str(arrays["role_names"][one]), LABEL)
         text = ax.text(x, y, name, fontsize=7.5, fontweight="bold", color=ROLE_COLORS[k], zorder=3)
-        text.set(ha="center", va="center", path_effects=outline)
+        text.set(ha="center", va="bottom", path_effects=outline)
 
 
 def _center(points: np.ndarray) -> np.ndarray:

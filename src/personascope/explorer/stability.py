@@ -114,21 +114,24 @@ def _baselines(roles: Sequence[Halves], pooling: str, width: int) -> np.ndarray:
     hold none of them are not read. A file in the usual order is read once.
     """
     keys, places, responses = _common_keys(roles)
-    out = np.zeros((len(roles), 2, width), np.float32)
+    out = np.zeros((2 * len(roles), width), np.float32)
     for start in range(0, len(keys), KEY_ROWS):
         window = range(start, min(start + KEY_ROWS, len(keys)))
         means = np.zeros((len(window), width), np.float32)
         for role, place in zip(roles, places, strict=True):
             _add_window(means, role, place, window, pooling)
         means /= np.maximum(responses[window.start : window.stop, None], 1)
-        for row, (role, place) in enumerate(zip(roles, places, strict=True)):
-            weights = np.zeros((2, len(window)), np.float32)
-            for half in (0, 1):
-                inside = place[role.half == half] - window.start
-                inside = inside[(inside >= 0) & (inside < len(window))]
-                weights[half] = np.bincount(inside, minlength=len(window)) / role.sizes[half]
-            out[row] += weights @ means
-    return out
+        out += np.concatenate([_weights(*role, window) for role in zip(roles, places, strict=True)]) @ means
+    return out.reshape(len(roles), 2, width)
+
+
+def _weights(role: Halves, place: np.ndarray, window: range) -> np.ndarray:
+    """What each key of the window counts in the means of the role's halves, float32 [2, len(window)]."""
+    weights = np.zeros((2, len(window)), np.float32)
+    for half in (0, 1):
+        inside = place[(role.half == half) & (place >= window.start) & (place < window.stop)]
+        weights[half] = np.bincount(inside - window.start, minlength=len(window)) / role.sizes[half]
+    return weights
 
 
 def _common_keys(roles: Sequence[Halves]) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
