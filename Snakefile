@@ -14,6 +14,7 @@ include: "workflow/rules/traits.smk"
 include: "workflow/rules/steering.smk"
 include: "workflow/rules/drift.smk"
 include: "workflow/rules/descriptions.smk"
+include: "workflow/rules/atlas.smk"
 include: "workflow/rules/validation.smk"
 
 
@@ -58,6 +59,8 @@ localrules:
     steering,
     causality,
     descriptions,
+    atlas,
+    runs,
 
 
 # Named targets. Each asks for the files of its own stage and of the stages before it: a deleted features file
@@ -70,7 +73,7 @@ rule all:
         *(E.drift, E.drift_extras, E.user_prediction, E.linear_split),
         *(E.summary, E.benchmark),
         *(E.persona_vectors, E.judgements, E.role_filter, E.trait_results, E.decompositions),
-        *(E.traces, E.steering, E.causal, E.described),
+        *(E.traces, E.steering, E.causal, E.described, E.atlas, E.published),
 
 
 rule model:
@@ -179,3 +182,13 @@ rule causality:
 rule descriptions:
     input:
         *(E.responses, E.features, E.described),
+
+
+rule atlas:
+    input:
+        *(E.responses, E.features, E.role_matrix, E.atlas),
+
+
+rule runs:
+    input:
+        *(E.tokens, E.reference_tokens, E.calibrations, E.drift, E.published),

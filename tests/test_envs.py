@@ -10,9 +10,9 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
-EXTRAS = {"analysis": "", "extraction": "sae", "generation": "vllm"}
-# vLLM's mistral_common takes numpy below 2.4 on Python 3.11 and 3.12.
-OLDER = {"generation": {"numpy"}}
+EXTRAS = {"analysis": "atlas", "extraction": "sae", "generation": "vllm"}
+# vLLM's mistral_common takes numpy below 2.4 on Python 3.11 and 3.12, and vLLM one version of numba.
+OLDER = {"generation": {"numpy", "numba", "llvmlite"}}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 

@@ -20,6 +20,7 @@ BENCHMARKS = (
     "steering",
     "storage",
     "aggregation",
+    "atlas",
     "drift",
     "null",
     "bootstrap",

@@ -154,10 +154,13 @@ def residual_column(layer: int) -> str:
     return f"layer_{layer}"
 
 
-def iter_features(path: str | Path, columns: Sequence[str] = ("mean", "max")) -> Iterator[FeatureRows]:
-    """The rows of a features file, some at a time; poolings not in `columns` come back empty."""
+def iter_features(
+    path: str | Path, columns: Sequence[str] = ("mean", "max"), row_groups: Sequence[int] | None = None
+) -> Iterator[FeatureRows]:
+    """The rows of a features file, or of some of its row groups, some at a time; poolings not in `columns` come back
+    empty."""
     names = ["prompt_index", "question_id", "n_tokens", "indices", *columns]
-    for table in iter_tables(path, names):
+    for table in iter_tables(path, names, row_groups):
         lists = {name: table.column(name) for name in ("indices", *columns)}
         offsets = np.asarray(lists["indices"].offsets, np.int64)
         values = {name: np.asarray(array.flatten()) for name, array in lists.items()}

@@ -133,15 +133,18 @@ def open_parquet(path: str | Path) -> "tuple[pq.ParquetFile, dict[str, Any]]":
     return file, json.loads(raw)
 
 
-def iter_tables(path: str | Path, columns: Sequence[str]) -> "Iterator[pa.RecordBatch]":
-    """Columns of a Parquet file, some rows at a time; UserError where they are absent or damaged."""
+def iter_tables(
+    path: str | Path, columns: Sequence[str], row_groups: Sequence[int] | None = None
+) -> "Iterator[pa.RecordBatch]":
+    """Columns of a Parquet file, or of some of its row groups, some rows at a time; UserError where they are absent or
+    damaged."""
     import pyarrow as pa
 
     file, _ = open_parquet(path)
     if missing := set(columns) - set(file.schema_arrow.names):
         raise UserError(f"{path}: has no column {', '.join(sorted(missing))}; is it the right kind of file?")
     try:
-        yield from file.iter_batches(READ_ROWS, columns=list(columns), use_threads=False)
+        yield from file.iter_batches(READ_ROWS, row_groups, columns=list(columns), use_threads=False)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: damaged ({reason}); delete it and run again") from None

@@ -21,6 +21,7 @@ from personascope.formats.roles import (
     select_questions,
     select_roles,
 )
+from personascope.runs.atlas import AtlasFiles
 from personascope.runs.config import checked_config
 from personascope.runs.conversations import find_all
 from personascope.runs.descriptions import DescriptionFiles
@@ -58,7 +59,7 @@ def _read_roles(config: dict[str, Any]) -> tuple[list[str], int]:
     return names, prompts
 
 
-class Experiment(DescriptionFiles):
+class Experiment(DescriptionFiles, AtlasFiles):
     """An experiment: whether its configuration is right, and the files that it asks for."""
 
     def check(self) -> None:
@@ -83,6 +84,7 @@ class Experiment(DescriptionFiles):
         self.check_judges()
         _ = self.persona_vectors, self.role_filter, self.trait_results, self.decompositions, self.traces
         _ = self.monitor_directions(), self.steering, self.causal, self.description_sources
+        _ = self.atlas, self.published
 
     def _check_analyses(self) -> None:
         kept = self.config["extraction"]["residual_layers"]
@@ -99,7 +101,7 @@ class Experiment(DescriptionFiles):
                 DriftOptions.of(**flat)
             except UserError as error:
                 raise UserError(f"{where}: {error}") from None
-        for key in ("tables", "figures", "user_prediction"):
+        for key in ("tables", "figures", "user_prediction", "published"):
             if unknown := sorted(set(self.analyses_with(key)) - set(self.analyses)):
                 there = ", ".join(self.analyses)
                 raise UserError(f"config, drift.{key}: {unknown[0]} is no analysis; there are {there}")
