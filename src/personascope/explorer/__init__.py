@@ -1,0 +1,1 @@
+"""One HTML page in which roles, features and drift explain each other: its data, and the page around them."""
