@@ -25,12 +25,13 @@ import numpy as np
 import pandas as pd
 
 from personascope import __version__
+from personascope.display.heat import heat_limit
 from personascope.drift.pages.findings import TITLES, axis_lines, causal_lines, cautions, flagged_lines
 from personascope.errors import UserError
 from personascope.explorer import directions, features, roles, runs
 from personascope.explorer.page import write_page
 from personascope.formats.files import iter_jsonl, read_json
-from personascope.formats.tables import open_parquet, plain, read_csv
+from personascope.formats.tables import load_all_npz, open_parquet, plain, read_csv
 
 log = logging.getLogger(__name__)
 
@@ -152,6 +153,7 @@ def core_part(bundle: Bundle) -> dict[str, Any]:
     part["spectrum"] = roles.table_rows(spectrum) if spectrum.is_file() else []
     nulls = {path.stem: read_json(path) for path in sorted(bundle.folder("null").glob("*.json"))}
     part["nulls"] = nulls
+    part["scales"] = {name: token_scales(bundle.folder("drift") / name) for name in bundle.settings.analyses}
     if not summary.is_file():
         bundle.absent.append({"what": "the ranking of conversations", "why": f"{summary} has not been made"})
         return part
@@ -188,6 +190,18 @@ def provenance(bundle: Bundle) -> dict[str, Any]:
         known |= {name: metadata[name] for name in PROVENANCE if name in metadata}
         break
     return known | {"explorer_version": __version__}
+
+
+def token_scales(folder: Path) -> dict[str, float]:
+    """Weights at which the color of a token is full, the same for all runs of an analysis: `w` of those in a score,
+    `change` of those in a transition."""
+    found: dict[str, list[np.ndarray]] = {"w": [], "change": []}
+    for path in sorted(folder.glob("*/result.npz")):
+        arrays = load_all_npz(path)
+        if "weights_w" in arrays:  # not in the file of a conversation that failed
+            found["w"].append(arrays["weights_w"])
+            found["change"] += [arrays["weights_as_turn"], arrays["weights_as_prev"]]
+    return {name: heat_limit(np.concatenate(values)) for name, values in found.items() if values}
 
 
 def causal_part(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,2 @@
+import type { ViewProps } from "../main";
+export function Compare(_: ViewProps) { return null; }

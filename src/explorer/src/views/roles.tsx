@@ -1,0 +1,2 @@
+import type { ViewProps } from "../main";
+export function Roles(_: ViewProps) { return null; }
