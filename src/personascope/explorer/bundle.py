@@ -10,6 +10,7 @@ profiles                   means and standard errors of roles on the alive featu
 contexts/N                 where the features N * 256 ... are active, in text
 roles, responses           similarity, components, projections; some responses of each role
 drift/ANALYSIS/NAME        a run
+where                      in which transitions' tables each feature is
 traces/NAME                a conversation's projections on directions
 traits, steering, causal   evaluations, sweeps and tests
 =========================  ==========================================================================================
@@ -65,6 +66,7 @@ class Bundle:
     results: Path
     settings: Settings
     absent: list[dict[str, str]] = field(default_factory=list)
+    _listed: dict[str, dict[str, Any]] = field(default_factory=dict)  # runs that have features, for `where`
 
     def folder(self, stage: str) -> Path:
         """The cell's folder of a stage."""
@@ -83,6 +85,8 @@ class Bundle:
         most = self.settings.responses
         yield from self._part("responses", lambda: roles.responses_part(answers, names, most), answers)
         yield from self._conversations()
+        if self._listed:
+            yield "where", runs.where_part(self._listed)
         traits, steering = self.results / "traits" / self.settings.model, self.folder("steering")
         yield from self._part("traits", lambda: directions.traits_part(traits), traits)
         yield from self._part("steering", lambda: directions.steering_part(steering), steering)
@@ -115,9 +119,13 @@ class Bundle:
             self._missing(f"drift runs of the analysis {analysis}", folder)
             for run in sorted(path.parent for path in folder.glob("*/result.npz")):
                 file = tokens / f"{run.name}.parquet"
-                yield from self._part(
+                made = self._part(
                     f"drift/{analysis}/{run.name}", lambda run=run, file=file: runs.run_part(run, file, most), run
                 )
+                for name, content in made:
+                    if content.get("features") is not None:
+                        self._listed[f"{analysis}/{run.name}"] = content
+                    yield name, content
         traces = self.folder("traces")
         self._missing("traces along directions", traces)
         for path in sorted(traces.glob("*.parquet")):

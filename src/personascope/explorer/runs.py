@@ -155,6 +155,20 @@ def token_features(
     }
 
 
+def where_part(parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Rows of (feature, run, turn, contrib) of every transition's tables; parts: {ANALYSIS/NAME: its run part}."""
+    rows: dict[tuple[int, int, int], float] = {}
+    for number, part in enumerate(parts.values()):
+        for step in part["transitions"]:
+            for table in step["tables"].values():
+                for feature, contrib in zip(table["feature"].tolist(), table["contrib"].tolist(), strict=True):
+                    rows[feature, number, step["turn"]] = contrib
+    keys = np.array(sorted(rows), np.int32).reshape(-1, 3)
+    contribs = np.array([rows[key] for key in sorted(rows)], np.float32)
+    names = ("feature", "run", "turn")
+    return {"runs": list(parts), **{name: keys[:, i] for i, name in enumerate(names)}, "contrib": contribs}
+
+
 def trace_part(path: Path, scale: Path) -> dict[str, Any]:
     """A trace: what each token of a conversation projects on directions, against plain conversations' tokens."""
     trace = read_trace(path)
