@@ -140,14 +140,14 @@ export function FeatureMap(props: Props) {
   };
   const count = useMemo(() => shown.reduce((sum, one) => sum + one, 0), [shown]);
   return (
-    <div ref={box} class="map" tabIndex={0} role="application" onKeyDown={onKey} style={{ height: height || 400, cursor: lassoing ? "crosshair" : near === null ? "grab" : "pointer" }}
+    <div ref={box} class="map" tabIndex={0} role="application" onKeyDown={onKey} style={{ height: `${height || 400}px`, cursor: lassoing ? "crosshair" : near === null ? "grab" : "pointer" }}
       aria-label={`${props.name} map of ${ids.length} features, ${count} of them shown. Arrow keys move, plus and minus zoom; the table below lists the same features.`}
       onPointerDown={(e) => { const [x, y] = at(e); down.current = { x, y, zoom, moved: false, lasso: lassoing || e.shiftKey }; (e.currentTarget as HTMLElement).setPointerCapture(e.pointerId); if (down.current.lasso) setDrawing([[ux(x), uy(y)]]); }}
       onPointerMove={onMove} onPointerUp={onUp} onPointerLeave={() => setNear(null)}
       onWheel={(e) => { e.preventDefault(); zoomAt(Math.exp(-e.deltaY * 0.0015), ...at(e)); }}>
-      <canvas ref={dots} style={{ height }} aria-hidden="true" />
-      <canvas ref={over} class="over" style={{ width, height }} aria-hidden="true" />
-      {near !== null && <div class="tip" style={{ left: Math.min(px(laid.xy[2 * near]!) + 10, width - 150), top: py(laid.xy[2 * near + 1]!) + 8 }}><b>{ids[near]}</b> <bdi>{label(near)}</bdi></div>}
+      <canvas ref={dots} style={{ height: `${height}px` }} aria-hidden="true" />
+      <canvas ref={over} class="over" style={{ width: `${width}px`, height: `${height}px` }} aria-hidden="true" />
+      {near !== null && <div class="tip" style={{ left: `${Math.min(px(laid.xy[2 * near]!) + 10, width - 150)}px`, top: `${py(laid.xy[2 * near + 1]!) + 8}px` }}><b>{ids[near]}</b> <bdi>{label(near)}</bdi></div>}
     </div>
   );
 }

@@ -50,8 +50,8 @@ export function Trajectory({ run, row, turn, seen, onTurn }: Props) {
         options={(width) => {
           const c = mark();
           return {
-            height: 178, marginLeft: 42, marginRight: 14, marginTop: 14, marginBottom: 30,
-            x: { label: "assistant turn", domain: [-0.4, points.length - 0.6], ticks: points.filter((_, i) => i % Math.ceil(points.length / (width / 34)) === 0).map((p) => p.turn), tickFormat: (d: number) => String(d) },
+            height: 160, marginLeft: 42, marginRight: 14, marginTop: 8, marginBottom: 32,
+            x: { label: "assistant turn", labelAnchor: "center", labelArrow: "none", labelOffset: 30, domain: [-0.4, points.length - 0.6], ticks: points.filter((_, i) => i % Math.ceil(points.length / (width / 34)) === 0).map((p) => p.turn), tickFormat: (d: number) => String(d) },
             y: { label: null, grid: false, nice: true, ticks: 5 },
             marks: [
               onset ? Plot.rectX([onset], { x1: (d) => d[0] - 0.3, x2: (d) => d[1] + 0.3, fill: c.away, fillOpacity: 0.1 }) : null,
