@@ -13,6 +13,7 @@ include: "workflow/rules/directions.smk"
 include: "workflow/rules/traits.smk"
 include: "workflow/rules/steering.smk"
 include: "workflow/rules/drift.smk"
+include: "workflow/rules/explorer.smk"
 include: "workflow/rules/validation.smk"
 
 

@@ -15,6 +15,7 @@ FILES = sorted(SRC.rglob("*.py"))
 # Each room, and the rooms below it that it may import: two wings, with torch and without, on one ground floor.
 LEFT = {"models": set(), "backends": {"models"}, "generation": {"models", "backends"}, "extraction": {"models"}}
 RIGHT = {"display": set(), "directions": {"display"}, "drift": {"display", "directions"}}
+RIGHT["explorer"] = {"display", "directions", "drift"}
 ROOMS: dict[str, set[str]] = {"errors": set(), "formats": {"errors"}}
 ROOMS |= {room: below | {"errors", "formats"} for room, below in (LEFT | RIGHT).items()}
 ROOMS["hosting"] = set(ROOMS)
@@ -25,6 +26,7 @@ LIGHT += ["directions.figures.plot", "drift.pages.plot", "drift.pages.ranking", 
 LIGHT += ["hosting.operations.drift_conversation", "formats.export", "drift.pages.benchmark"]
 LIGHT += ["directions.traits.compare", "directions.traits.report", "directions.traits.vectors"]
 LIGHT += ["drift.validation.tables", "drift.validation.report"]
+LIGHT += ["explorer.bundle", "explorer.page"]
 LIGHT += ["directions.figures.personas", "directions.figures.decomposition", "formats.directions"]
 HEAVY = ["torch", "transformers", "sae_lens", "vllm", "openai", "snakemake"]
 # What every job of a run imports again, when Snakemake reads the workflow in it, before anything else.

@@ -17,7 +17,7 @@ traits, steering, causal   evaluations, sweeps and tests
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,12 @@ class Settings:
     contexts: int = 2000
     inline_mb: float = 20
     sensitive: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Settings":
+        """From a rule's parameters, whose lists become tuples."""
+        given: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in values.items()}
+        return cls(**given)
 
 
 @dataclass
@@ -129,8 +135,7 @@ class Bundle:
         traces = self.folder("traces")
         self._missing("traces along directions", traces)
         for path in sorted(traces.glob("*.parquet")):
-            scale = traces / "scale.json"
-            yield from self._part(f"traces/{path.stem}", lambda path=path: runs.trace_part(path, scale), path)
+            yield from self._part(f"traces/{path.stem}", lambda path=path: runs.trace_part(path), path)
 
     def _missing(self, what: str, path: Path) -> None:
         if not path.exists():
@@ -170,9 +175,7 @@ def core_part(bundle: Bundle) -> dict[str, Any]:
     talks = _conversation_heads(bundle, ranked)
     part["runs"] = [row | talks.get(row["conversation"], {}) for row in ranked]
     lines = (axis_lines(agreement), flagged_lines(table, nulls), causal_lines(table), cautions(agreement, table, nulls))
-    part["findings"] = [
-        {"title": title, "lines": said} for title, said in zip(TITLES, lines, strict=True) if said
-    ]
+    part["findings"] = [{"title": title, "lines": said} for title, said in zip(TITLES, lines, strict=True) if said]
     return part
 
 

@@ -73,7 +73,10 @@ def _described(folder: Path, ids: np.ndarray) -> dict[str, Any]:
     if cache.is_file():
         known = json.loads(cache.read_text(encoding="utf-8"))
         entries = [known.get(str(feature)) or {} for feature in ids.tolist()]
-        return {"label": [entry.get("description") or "" for entry in entries], "url": [e.get("url") or "" for e in entries]}
+        return {
+            "label": [entry.get("description") or "" for entry in entries],
+            "url": [e.get("url") or "" for e in entries],
+        }
     return {}
 
 

@@ -59,7 +59,9 @@ def template() -> str:
     try:
         text = TEMPLATE.read_text(encoding="utf-8")
     except OSError as error:
-        raise UserError(f"{TEMPLATE}: {error.strerror}; build it with `npm ci && npm run build` in src/explorer") from None
+        raise UserError(
+            f"{TEMPLATE}: {error.strerror}; build it with `npm ci && npm run build` in src/explorer"
+        ) from None
     for mark in (POLICY_MARK, DATA_MARK):
         if text.count(mark) != 1:
             raise UserError(f"{TEMPLATE}: has {text.count(mark)} places {mark}; build it again in src/explorer")

@@ -63,7 +63,12 @@ def principal(vectors: np.ndarray, names: Sequence[str], axis: np.ndarray) -> di
     signs = np.where(along < 0, -1.0, 1.0)
     shares = s[:k] ** 2 / max(float((s**2).sum()), 1e-12)
     coordinates = u[:, :k] * s[:k] * signs
-    return {"roles": list(names), "coordinates": coordinates, "shares": shares.tolist(), "axis": (along * signs).tolist()}
+    return {
+        "roles": list(names),
+        "coordinates": coordinates,
+        "shares": shares.tolist(),
+        "axis": (along * signs).tolist(),
+    }
 
 
 def clustered(similarity: np.ndarray) -> list[int]:

@@ -73,7 +73,9 @@ def _transition(result: DriftResult, index: int) -> dict[str, Any]:
     names = ("prev_turn", "turn", "delta_score", "delta_projection", "away_mass", "toward_mass", "top_away_share")
     content = {name: getattr(step, name) for name in (*names, "effect_strength")}
     if result.strength is not None:
-        content |= {name: float(result.strength[name].iloc[index]) for name in result.strength.columns if name != "turn"}
+        content |= {
+            name: float(result.strength[name].iloc[index]) for name in result.strength.columns if name != "turn"
+        }
     content["tables"] = {}
     if result.options.axis.space != "sae":
         return content

@@ -38,4 +38,3 @@ class TextRuns:
     def firsts(self, values: np.ndarray) -> np.ndarray:
         """The value of each run's first token [k]; values [n]."""
         return values[self.starts]
-

@@ -23,9 +23,9 @@ from personascope.formats.roles import (
 )
 from personascope.runs.config import checked_config
 from personascope.runs.conversations import find_all
+from personascope.runs.explorer import ExplorerFiles
 from personascope.runs.names import MODEL_SPEC
 from personascope.runs.needs import EMBEDDED, in_json
-from personascope.runs.steering import SteeringFiles
 
 # Folders beside those of the experiments, in results or logs: names that no experiment may have.
 SHARED = ("models", "saes", "outputs", "slurm")
@@ -58,7 +58,7 @@ def _read_roles(config: dict[str, Any]) -> tuple[list[str], int]:
     return names, prompts
 
 
-class Experiment(SteeringFiles):
+class Experiment(ExplorerFiles):
     """An experiment: whether its configuration is right, and the files that it asks for."""
 
     def check(self) -> None:
@@ -82,7 +82,7 @@ class Experiment(SteeringFiles):
         self._check_analyses()
         self.check_judges()
         _ = self.persona_vectors, self.role_filter, self.trait_results, self.decompositions, self.traces
-        _ = self.monitor_directions(), self.steering, self.causal
+        _ = self.monitor_directions(), self.steering, self.causal, self.explorer_params
 
     def _check_analyses(self) -> None:
         kept = self.config["extraction"]["residual_layers"]
