@@ -1,12 +1,12 @@
 """Parts of features: the map of all that are alive, what is known of each, and where each is active."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from personascope.errors import UserError
+from personascope.formats.files import read_json
 from personascope.formats.role_matrix import load_role_matrix
 from personascope.formats.tables import load_all_npz, open_parquet
 
@@ -71,11 +71,11 @@ def _described(folder: Path, ids: np.ndarray) -> dict[str, Any]:
         }
         return texts | numbers
     if cache.is_file():
-        known = json.loads(cache.read_text(encoding="utf-8"))
+        known = read_json(cache)
         entries = [known.get(str(feature)) or {} for feature in ids.tolist()]
         return {
             "label": [entry.get("description") or "" for entry in entries],
-            "url": [e.get("url") or "" for e in entries],
+            "url": [entry.get("url") or "" for entry in entries],
         }
     return {}
 

@@ -1,10 +1,10 @@
 """The parts of an explorer bundle as bytes: JSON, with its large arrays of numbers behind it.
 
-A part is a little-endian uint32 n, n bytes of JSON in UTF-8, zeros up to a multiple of 8, and the arrays one behind the
-other, each at a multiple of 8, little-endian. In the JSON an array is {"@": [kind, offset, length]}: kind is a key of
-KINDS, offset counts bytes from the end of the JSON's padding, length counts numbers. Arrays of more dimensions are flat,
-row by row. Texts have a visible sign where they have a hidden or reordering character. A part stands in the page as
-base64 of its gzip.
+A part is a little-endian uint32 n, n bytes of JSON in UTF-8, zeros up to a multiple of 8, and the arrays one behind
+the other, each at a multiple of 8, little-endian. In the JSON an array is {"@": [kind, offset, length]}: kind is a key
+of KINDS, offset counts bytes from the end of the JSON's padding, length counts numbers. Arrays of more dimensions are
+flat, row by row. Texts have a visible sign where they have a hidden or reordering character. A part stands in the page
+as base64 of its gzip.
 """
 
 import base64

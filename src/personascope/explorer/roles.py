@@ -33,7 +33,8 @@ def roles_part(axis: Path, aggregated: Path, transform: str) -> dict[str, Any]:
         content: dict[str, Any] = {"space": str(space), "roles": names, "similarity": similar}
         content |= {"order": clustered(similar)}
         projections = tables["role_projections"]
-        content["projections"] = plain(projections[projections["space"] == space].to_dict("records"))
+        own = pd.DataFrame(projections[projections["space"] == space])
+        content["projections"] = plain(own.to_dict("records"))
         if key in matrices and f"diff_{key}" in axes:
             content["pca"] = principal(*matrices[key], axes[f"diff_{key}"])
         spaces.append(content)
@@ -128,7 +129,7 @@ def standard_errors(matrix: RoleMatrix, folder: Path) -> np.ndarray | None:
 
 
 def responses_part(folder: Path, names: Sequence[str], most: int) -> dict[str, Any]:
-    """Up to `most` responses of each role, evenly over the file: {role: [{prompt_index, question, system, response}]}."""
+    """Up to `most` responses of each role, evenly over its file, and how many it has."""
     read = {}
     for name in names:
         path = folder / f"{name}.jsonl"

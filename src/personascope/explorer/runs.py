@@ -73,9 +73,8 @@ def _transition(result: DriftResult, index: int) -> dict[str, Any]:
     names = ("prev_turn", "turn", "delta_score", "delta_projection", "away_mass", "toward_mass", "top_away_share")
     content = {name: getattr(step, name) for name in (*names, "effect_strength")}
     if result.strength is not None:
-        content |= {
-            name: float(result.strength[name].iloc[index]) for name in result.strength.columns if name != "turn"
-        }
+        usual = result.strength.drop(columns="turn").iloc[index]
+        content |= {str(name): float(value) for name, value in usual.items()}
     content["tables"] = {}
     if result.options.axis.space != "sae":
         return content
@@ -171,8 +170,10 @@ def where_part(parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {"runs": list(parts), **{name: keys[:, i] for i, name in enumerate(names)}, "contrib": contribs}
 
 
-def trace_part(path: Path, scale: Path) -> dict[str, Any]:
-    """A trace: what each token of a conversation projects on directions, against plain conversations' tokens."""
+def trace_part(path: Path) -> dict[str, Any]:
+    """A trace: what each token of a conversation projects on directions, against plain conversations' tokens, of which
+    scale.json beside it tells."""
+    scale = path.parent / "scale.json"
     trace = read_trace(path)
     talk = trace.metadata.get("conversation") or {}
     error = trace.metadata.get("error")

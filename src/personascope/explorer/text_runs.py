@@ -1,5 +1,6 @@
 """A conversation's tokens as runs of whole characters: what a page can show and a reader can point at."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ class TextRuns:
         of_token = np.zeros(len(tokens), np.int64)
         borders = [0, *(np.flatnonzero(np.diff(turns)) + 1).tolist(), len(tokens)]
         byte_level = is_byte_level(tokens)
-        for lo, hi in zip(borders[:-1], borders[1:], strict=True):
+        for lo, hi in itertools.pairwise(borders):
             for text, members in whole_characters(tokens[lo:hi], byte_level):
                 of_token[lo + members[0] : lo + members[-1] + 1] = len(texts)
                 starts.append(lo + members[0])
