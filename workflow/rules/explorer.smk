@@ -6,7 +6,7 @@ rule explorer:
     input:
         *(E.responses, E.features, E.role_matrix, E.axis),
         *(E.tokens, E.null_reports, E.drift, E.drift_results, E.summary),
-        *(E.trait_results, E.traces, E.steering, E.causal),
+        *(E.trait_results, E.traces, E.steering, E.causal, E.explained),
     output:
         page=report(
             "<out>/explorer/index.html",

@@ -12,6 +12,8 @@ export interface Column<T> {
   show?: (row: T) => ComponentChildren;
   text?: boolean;
   title?: string;
+  /** Only in the exported file. */
+  hidden?: boolean;
 }
 
 interface TableProps<T> {
@@ -30,6 +32,7 @@ interface TableProps<T> {
 export function Table<T>({ name, caption, columns, rows, limit = 50, onRow, isChosen, sort, quiet }: TableProps<T>) {
   const [by, setBy] = useState<[string, 1 | -1] | undefined>(sort);
   const [shown, setShown] = useState(limit);
+  const seen = columns.filter((column) => !column.hidden);
   const ordered = useMemo(() => {
     const column = by && columns.find((one) => one.key === by[0]);
     if (!column) return rows;
@@ -50,7 +53,7 @@ export function Table<T>({ name, caption, columns, rows, limit = 50, onRow, isCh
           <caption class={quiet ? "sr" : ""}>{caption}</caption>
           <thead>
             <tr>
-              {columns.map((c) => (
+              {seen.map((c) => (
                 <th scope="col" key={c.key} class={c.text ? "t" : ""} title={c.title}
                   aria-sort={by?.[0] === c.key ? (by[1] === 1 ? "ascending" : "descending") : undefined}>
                   <button type="button" onClick={() => next(c.key)}>{c.label}</button>
@@ -61,7 +64,7 @@ export function Table<T>({ name, caption, columns, rows, limit = 50, onRow, isCh
           <tbody>
             {ordered.slice(0, shown).map((row, i) => (
               <tr key={i} class={isChosen?.(row) ? "chosen" : ""} onClick={onRow && (() => onRow(row))} data-go={onRow ? "" : undefined}>
-                {columns.map((c, j) => {
+                {seen.map((c, j) => {
                   const shownCell = c.show ? c.show(row) : plain(c.value(row));
                   return (
                     <td key={c.key} class={c.text ? "t" : ""} dir={c.text ? "auto" : undefined}>
@@ -71,7 +74,7 @@ export function Table<T>({ name, caption, columns, rows, limit = 50, onRow, isCh
                 })}
               </tr>
             ))}
-            {!ordered.length && <tr><td class="t soft" colSpan={columns.length}>nothing to show</td></tr>}
+            {!ordered.length && <tr><td class="t soft" colSpan={seen.length}>nothing to show</td></tr>}
           </tbody>
         </table>
       </div>

@@ -4,7 +4,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from personascope.errors import UserError
 from personascope.formats.files import file_digest
 from personascope.runs.steering import SteeringFiles
 
@@ -20,15 +19,18 @@ class ExplorerFiles(SteeringFiles):
         return [f"<out>/{PAGE}"]
 
     @property
+    def explained(self) -> list[str]:
+        """The map of features and what each of them is, as far as the experiment makes these."""
+        return [*getattr(self, "atlas", []), *getattr(self, "described", [])]
+
+    @property
     def explorer_template(self) -> str:
         """Of the built page: a new one makes the experiment's page again."""
         return file_digest(TEMPLATE)[:16] if TEMPLATE.is_file() else ""
 
     @property
     def explorer_params(self) -> dict[str, Any]:
-        """What defines the page, beside the results; UserError names a conversation that there is not."""
-        block = self.config["explorer"]
-        if unknown := sorted(set(block["sensitive"]) - set(self.conversations)):
-            raise UserError(f"config, explorer.sensitive: {unknown[0]} is no conversation of this experiment")
+        """What defines the page, beside the results."""
+        block = self.config["explorer"] | {"sensitive": self.config["drift"].get("sensitive", [])}
         named = {"experiment": self.name, "model": self.model, "sae": self.sae, "mode": self.mode}
         return named | {"transform": self.config["axis"]["transform"], "analyses": self.analyses} | block

@@ -29,10 +29,11 @@ export function Transitions({ run, turn, feature, features }: { run: Run; turn: 
   const trusted = rows.some((row) => !isNaN(row.low));
   const columns: Column<Entry>[] = [
     { key: "feature", label: "feature", text: true, value: (r) => r.id, show: (r) => <FeatureName id={r.id} features={features} /> },
-    { key: "description", label: "", text: true, value: (r) => labelOf(features, r.id), show: () => "" },
+    { key: "description", label: "description", text: true, hidden: true, value: (r) => labelOf(features, r.id) },
     { key: "contrib", label: "part", value: (r) => r.contrib, title: "what it adds to the change of the plain projection; 95 % interval where the transition was resampled", show: (r) => (isNaN(r.low) ? signed(r.contrib) : <WithInterval value={r.contrib} low={r.low} high={r.high} digits={2} />) },
     { key: "delta_x", label: "Δ active", value: (r) => r.delta, show: (r) => signed(r.delta, 2), title: "change of its activation in role space" },
     { key: "axis_weight", label: "on axis", value: (r) => r.weight, show: (r) => signed(r.weight, 2), title: "its weight on the axis; above 0: like the assistant" },
+    { key: "contrib_low", label: "low", hidden: true, value: (r) => r.low }, { key: "contrib_high", label: "high", hidden: true, value: (r) => r.high },
     ...(which === "toward" ? [] : [{ key: "share_of_away", label: "of away", value: (r: Entry) => r.share, show: (r: Entry) => percent(r.share), title: "share of all that moves away" }]),
     ...(trusted ? [{ key: "chosen_share", label: "kept", value: (r: Entry) => r.chosen, show: (r: Entry) => percent(r.chosen), title: "how often it is among the top when tokens are resampled" }] : []),
   ];
@@ -42,7 +43,7 @@ export function Transitions({ run, turn, feature, features }: { run: Run; turn: 
         <>
           <Tabs label="Features of the transition" value={which} options={TABLES} onChange={(next) => update({ table: next })} />
           <Table name={`${run.conversation}_turn_${step.turn}_${which}`} caption={`Features ${which}, the largest first`} quiet rows={rows} limit={12}
-            columns={columns.filter((column) => column.key !== "description")} onRow={(row) => update({ feature: row.id === feature ? null : row.id })} isChosen={(row) => row.id === feature} />
+            columns={columns} onRow={(row) => update({ feature: row.id === feature ? null : row.id })} isChosen={(row) => row.id === feature} />
         </>
       ) : <Notice>{run.features_reason || "This space has no features."}</Notice>}
     </Section>

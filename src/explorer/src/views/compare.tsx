@@ -54,7 +54,7 @@ function Both({ a, b, first, second }: { a: RunRow; b: RunRow; first: Run; secon
       <Chart name="compared_trajectories" title="Trajectories" note={zs ? "Two analyses have scores of their own, so shown is z: standard deviations of plain conversations' turns at that place." : "Scores with 95 % intervals; circles the first, triangles the second."}
         label="Trajectories of two runs" deps={[first, second]} table={{ heads: ["run", "turn", "score", "low", "high", "z"], rows: points.map((p) => [names[p.which]!, p.turn, p.score, p.low, p.high, p.z]) }}
         options={() => ({
-          height: 260, marginLeft: 44, x: { label: "assistant turn", labelAnchor: "center", labelArrow: "none", interval: 1, tickFormat: "d" }, y: { label: null, nice: true }, color: { type: "identity" }, symbol: { type: "identity" } as any,
+          height: 270, marginLeft: 44, marginBottom: 40, x: { label: "assistant turn", labelAnchor: "center", labelArrow: "none", labelOffset: 36, interval: 1, tickFormat: "d" }, y: { label: null, nice: true }, color: { type: "identity" }, symbol: { type: "identity" } as any,
           marks: [
             Plot.ruleY([0], { stroke: c.faint }),
             zs ? null : Plot.ruleX(known, { x: "turn", y1: "low", y2: "high", stroke: color, strokeOpacity: 0.5 }),
@@ -81,7 +81,7 @@ function FeaturesOfBoth({ a, b, first, second }: { a: RunRow; b: RunRow; first: 
     { key: "feature", label: "feature", text: true, value: (r) => r.id, show: (r) => <FeatureName id={r.id} features={features} /> },
     { key: "first", label: `first, into turn ${steps[0].turn}`, value: (r) => r.first, show: (r) => signed(r.first) },
     { key: "second", label: `second, into turn ${steps[1].turn}`, value: (r) => r.second, show: (r) => signed(r.second) },
-    { key: "label", label: "", text: true, value: (r) => labelOf(features, r.id), show: () => "" },
+    { key: "label", label: "label", text: true, hidden: true, value: (r) => labelOf(features, r.id) },
   ];
   const shared = rows.filter((row) => row.first !== null && row.second !== null).length;
   return (

@@ -67,7 +67,7 @@ function Layers({ rows, selected, name }: { rows: Row[]; selected: number; name:
     <Chart name={`layers_${name}`} title="AUC on held-out questions by layer" note="Band: 95 % interval. Dashed: chance. The marked layer was selected." label={`AUC over ${rows.length} layers`} deps={[rows]}
       table={{ heads: ["layer", "auc", "auc_low", "auc_high", "split_half", "separation"], rows: rows.map((r) => ["layer", "auc", "auc_low", "auc_high", "split_half", "separation"].map((key) => r[key] as number)) }}
       options={() => ({
-        height: 220, marginLeft: 40, x: { label: "layer (output of the decoder block)", labelAnchor: "center", labelArrow: "none" }, y: { domain: [0, 1], label: null, ticks: 5 },
+        height: 230, marginLeft: 40, marginBottom: 40, x: { label: "layer (output of the decoder block)", labelAnchor: "center", labelArrow: "none", labelOffset: 36 }, y: { domain: [0, 1], label: null, ticks: 5 },
         marks: [Plot.areaY(rows, { x: "layer", y1: "auc_low", y2: "auc_high", fill: c.band }), Plot.ruleY([0.5], { stroke: c.soft, strokeDasharray: "3,3" }), Plot.ruleX([selected], { stroke: c.accent, strokeOpacity: 0.5 }), Plot.lineY(rows, { x: "layer", y: "auc", stroke: c.ink, marker: "dot" })],
       })} />
   );
@@ -117,7 +117,7 @@ function OneTrace({ trace }: { trace: Trace }) {
       <Chart name={`trace_${trace.conversation}`} title="Mean of each answer along the directions" note={`In ${unit}; intervals take tokens as independent, so they are too short.`} label={`Means of ${means.length / trace.columns.length} answers along ${trace.columns.length} directions`} deps={[trace, column]}
         table={{ heads: ["turn", "direction", "mean", "low", "high", "tokens"], rows: means.map((m) => [m.turn, m.column, m.mean, m.low, m.high, m.n]) }}
         options={() => ({
-          height: 210, marginLeft: 40, x: { label: "assistant turn", labelAnchor: "center", labelArrow: "none", interval: 1, tickFormat: "d" }, y: { label: null, grid: false, ticks: 5 }, color: { type: "identity" },
+          height: 220, marginLeft: 40, marginBottom: 40, x: { label: "assistant turn", labelAnchor: "center", labelArrow: "none", labelOffset: 36, interval: 1, tickFormat: "d" }, y: { label: null, grid: false, ticks: 5 }, color: { type: "identity" },
           marks: [Plot.ruleY([0], { stroke: c.soft, strokeDasharray: "3,3" }), Plot.ruleX(means, { x: "turn", y1: "low", y2: "high", stroke: (d: any) => group(trace.columns.indexOf(d.column)), strokeOpacity: 0.5, dx: 0 }), Plot.lineY(means, { x: "turn", y: "mean", z: "column", stroke: (d: any) => group(trace.columns.indexOf(d.column)), strokeWidth: (d: any) => (d.column === column ? 2.4 : 1.2), marker: "dot" })],
         })} />
       <div class="legend">{trace.columns.map((one, i) => <button type="button" class="plain" aria-pressed={one === column} key={one} onClick={() => update({ along: one })}><i style={{ background: group(i) }} />{one === column ? <b>{one}</b> : one}</button>)}</div>
@@ -155,17 +155,20 @@ function Sweeps() {
       <Chart name={`sweep_${name}_${measure}`} title={`${measure.replaceAll("_", " ")} against what was added`} note="Lines with 95 % intervals; dashed rules: the model as it is, and with a prompt instead." label={`${lines.length} arms over coefficients`} deps={[sweep, measure]}
         table={{ heads: ["arm", "coefficient", "mean", "low", "high", "n"], rows: rows.map((r) => [r.arm, r.coefficient, r.mean, r.low, r.high, r.n] as (string | number)[]) }}
         options={() => ({
-          height: 280, marginLeft: 50, x: { label: "coefficient", labelAnchor: "center", labelArrow: "none" }, y: { label: null, nice: true }, color: { type: "identity" },
+          height: 290, marginLeft: 50, marginBottom: 40, insetLeft: 12, insetRight: 12, x: { label: "coefficient", labelAnchor: "center", labelArrow: "none", labelOffset: 36, ticks: 7 }, y: { label: null, nice: true }, color: { type: "identity" },
           marks: [
             Plot.ruleY(rows.filter((row) => single.includes(String(row.arm))), { y: "mean", stroke: (d: Row) => color(d.arm), strokeDasharray: "4,4" }),
-            Plot.ruleX(data, { x: "coefficient", y1: "low", y2: "high", stroke: (d: Row) => color(d.arm), strokeOpacity: 0.55 }),
-            Plot.lineY(data, { x: "coefficient", y: "mean", z: "arm", stroke: (d: Row) => color(d.arm), strokeWidth: (d: Row) => (d.arm === "direction" ? 2.4 : 1.2), marker: "dot" }),
+            // Side by side, so that no interval covers another.
+            ...lines.flatMap((arm, i) => {
+              const own = data.filter((row) => row.arm === arm), dx = 5 * (i - (lines.length - 1) / 2);
+              return [Plot.ruleX(own, { x: "coefficient", y1: "low", y2: "high", stroke: color(arm), strokeOpacity: 0.6, dx }), Plot.lineY(own, { x: "coefficient", y: "mean", stroke: color(arm), strokeWidth: arm === "direction" ? 2.4 : 1.2, marker: "dot", dx })];
+            }),
             Plot.ruleX([0], { stroke: c.faint }),
           ],
         })} />
       <div class="legend">{arms.map((arm) => <span key={arm}><i style={{ background: color(arm) }} />{arm}</span>)}</div>
       {sweep.equal_kl.length > 0 && <Section title="At equal distance from the unsteered model" note="Effects compared where the arms have the same KL divergence; excess: the direction's beyond random ones.">
-        <Table name={`equal_kl_${name}`} caption="Effects at equal KL" quiet rows={sweep.equal_kl} columns={["at", "coefficient", "kl", "direction", "orthogonal", "random", "prompt", "excess"].map((key) => ({ key, label: key, text: key === "at", value: (r: Row) => r[key], show: key === "excess" ? (r: Row) => <span class="nowrap">{num(r.excess)} <span class="soft">[{num(r.excess_low)}, {num(r.excess_high)}]</span></span> : undefined as any }))} />
+        <Table name={`equal_kl_${name}`} caption="Effects at equal KL" quiet rows={sweep.equal_kl} columns={["at", "coefficient", "kl", "direction", "orthogonal", "random", "prompt", "excess"].map((key) => ({ key, label: key, text: key === "at", value: (r: Row) => r[key], show: key === "excess" ? (r: Row) => r.excess === null ? "–" : <span class="nowrap">{num(r.excess)} <span class="soft">[{num(r.excess_low)}, {num(r.excess_high)}]</span></span> : undefined as any }))} />
       </Section>}
       <Section title="What it said">
         {sweep.texts.map((text, i) => <details key={i}><summary>{text.arm} {num(text.coefficient)}: <bdi>{text.question}</bdi></summary><p dir="auto" style={{ whiteSpace: "pre-wrap" }}>{text.response}</p></details>)}

@@ -3,6 +3,7 @@ import { contourDensity } from "d3-contour";
 import { geoPath } from "d3-geo";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { isDark, mark } from "../colors";
+import { savePng } from "../export";
 import { useScheme, useWidth } from "../plot";
 
 export type Polygon = [number, number][];
@@ -138,8 +139,18 @@ export function FeatureMap(props: Props) {
     else if (event.key === "-") zoomAt(1 / 1.4);
     else if (event.key === "0") props.onZoom({ x: 0.5, y: 0.5, k: 1 });
   };
+  const save = () => {
+    const both = document.createElement("canvas");
+    both.width = dots.current!.width; both.height = dots.current!.height;
+    const g = both.getContext("2d")!;
+    g.fillStyle = isDark() ? "#17171a" : "#ffffff";
+    g.fillRect(0, 0, both.width, both.height);
+    for (const layer of [dots.current!, over.current!]) g.drawImage(layer, 0, 0, both.width, both.height);
+    void savePng(`map_${props.name.toLowerCase()}`, both);
+  };
   const count = useMemo(() => shown.reduce((sum, one) => sum + one, 0), [shown]);
   return (
+    <>
     <div ref={box} class="map" tabIndex={0} role="application" onKeyDown={onKey} style={{ height: `${height || 400}px`, cursor: lassoing ? "crosshair" : near === null ? "grab" : "pointer" }}
       aria-label={`${props.name} map of ${ids.length} features, ${count} of them shown. Arrow keys move, plus and minus zoom; the table below lists the same features.`}
       onPointerDown={(e) => { const [x, y] = at(e); down.current = { x, y, zoom, moved: false, lasso: lassoing || e.shiftKey }; (e.currentTarget as HTMLElement).setPointerCapture(e.pointerId); if (down.current.lasso) setDrawing([[ux(x), uy(y)]]); }}
@@ -149,6 +160,8 @@ export function FeatureMap(props: Props) {
       <canvas ref={over} class="over" style={{ width: `${width}px`, height: `${height}px` }} aria-hidden="true" />
       {near !== null && <div class="tip" style={{ left: `${Math.min(px(laid.xy[2 * near]!) + 10, width - 150)}px`, top: `${py(laid.xy[2 * near + 1]!) + 8}px` }}><b>{ids[near]}</b> <bdi>{label(near)}</bdi></div>}
     </div>
+    <p class="tools"><button type="button" onClick={save} aria-label="Save the map as PNG">PNG</button></p>
+    </>
   );
 }
 
@@ -158,7 +171,7 @@ export function drawDots(canvas: HTMLCanvasElement, xy: Float32Array, colors: Ui
   canvas.width = w; canvas.height = h;
   const g = canvas.getContext("2d")!, image = g.createImageData(w, h), pixels = new Uint32Array(image.data.buffer);
   const faint = isDark() ? 0xff332f2f : 0xffe9e6e6, k = scale * ratio;
-  const size = Math.max(2, Math.min(9, Math.round(ratio * (n > 20_000 ? 1.6 : n > 3000 ? 2.4 : 4) * Math.sqrt(zoom.k))));
+  const size = Math.max(2, Math.min(9, Math.round(ratio * (n > 20_000 ? 1.7 : n > 3000 ? 3 : 4) * Math.sqrt(zoom.k))));
   for (const wanted of [0, 1]) for (let i = 0; i < n; i++) {
     if (shown[i] !== wanted) continue;
     const x = Math.round(w / 2 + (xy[2 * i]! - zoom.x) * k - size / 2), y = Math.round(h / 2 + (xy[2 * i + 1]! - zoom.y) * k - size / 2);

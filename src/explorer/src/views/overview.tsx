@@ -28,8 +28,9 @@ export function Overview({ core, index }: ViewProps) {
       </p>
       {core.findings.map(({ title, lines }) => (
         <Section title={title} key={title}>
-          <ul class="plain">{lines.map((line, i) => <li key={i} dir="auto">{line}</li>)}</ul>
-          {title.startsWith("Is the axis") && core.agreement.length > 0 && <AxisQuality rows={core.agreement} />}
+          {title.startsWith("Is the axis") && core.agreement.length > 0
+            ? <AxisQuality rows={core.agreement} lines={lines} />
+            : <ul class="plain">{lines.map((line, i) => <li key={i} dir="auto">{line}</li>)}</ul>}
           {title.startsWith("What was flagged") && <Ranked runs={core.runs} />}
         </Section>
       ))}
@@ -43,11 +44,15 @@ export function Overview({ core, index }: ViewProps) {
   );
 }
 
-function AxisQuality({ rows }: { rows: Row[] }) {
+function AxisQuality({ rows, lines }: { rows: Row[]; lines: string[] }) {
+  const good = rows.filter((row) => row.interpretable), bad = rows.filter((row) => !row.interpretable);
   const measures: [string, string, number][] = [["split_half", "split-half cosine", 0.5], ["auc", "AUC on held-out questions", 0.75], ["cos_diff_pc1", "cos(diff, PC1)", 0.5]];
   const data = rows.flatMap((row) => measures.slice(0, 2).map(([key, label, bar]) => ({ space: String(row.space), label, value: row[key] as number, bar, fine: (row[key] as number) >= bar })));
   const color = mark();
+  const names = (some: Row[]) => some.map((row) => row.space).join(", ");
   return (
+    <>
+    <p>{good.length ? <><b>May be interpreted</b> in {names(good)}. </> : null}{bad.length ? <span><b>Not to be interpreted</b> in {bad.map((row) => `${row.space} (${row.reason})`).join(", ")}.</span> : null}</p>
     <div class="columns">
       <Chart name="axis_quality" title="How good the axis is, by space" note="Below the bar an axis is not to be interpreted."
         label={`Split-half and AUC of the axis in ${rows.length} spaces; the numbers are in the table.`}
@@ -66,9 +71,11 @@ function AxisQuality({ rows }: { rows: Row[] }) {
         { key: "space", label: "space", text: true, value: (r) => r.space as string },
         { key: "cos_diff_pc1", label: "cos(diff, PC1)", value: (r) => r.cos_diff_pc1 as number, show: (r) => <span class="nowrap">{num(r.cos_diff_pc1)} <span class="soft">shuffled {num(r.agreement_null_median, 2)}, 95 % below {num(r.agreement_null_high, 2)}</span></span> },
         { key: "n_responses", label: "responses", value: (r) => r.n_responses as number },
-        { key: "interpretable", label: "verdict", text: true, value: (r) => (r.interpretable ? "may be interpreted" : `not to be interpreted: ${r.reason}`) },
+        { key: "pc1_variance_share", label: "variance on PC1", value: (r) => r.pc1_variance_share as number, show: (r) => percent(r.pc1_variance_share) },
       ]} />
     </div>
+    <details><summary class="small">in sentences</summary><ul class="plain small">{lines.map((line, i) => <li key={i} dir="auto">{line}</li>)}</ul></details>
+    </>
   );
 }
 

@@ -113,8 +113,8 @@ function Components({ space, role }: { space: Space; role: string }) {
       label={`${roles.length} roles on two components with ${percent(shares[0])} and ${percent(shares[1])} of the variance`} deps={[space, role]}
       table={{ heads: ["role", ...shares.map((_, j) => `PC${j + 1}`)], rows: roles.map((name, i) => [name, ...shares.map((_, j) => coordinates[i * k + j]!)]) }}
       options={(width) => ({
-        height: Math.min(width * 0.8, 380), aspectRatio: undefined, marginLeft: 46, inset: 24,
-        x: { label: `PC1, ${percent(shares[0])} of the variance`, ticks: 5, labelAnchor: "center", labelArrow: "none" }, y: { label: `PC2, ${percent(shares[1])}`, ticks: 5, labelArrow: "none" }, color: { type: "identity" }, symbol: { type: "identity" } as any,
+        aspectRatio: 1, marginLeft: 46, marginBottom: 40, inset: Math.min(40, width / 10),
+        x: { label: `PC1, ${percent(shares[0])} of the variance`, ticks: 5, labelAnchor: "center", labelArrow: "none", labelOffset: 36 }, y: { label: `PC2, ${percent(shares[1])}`, ticks: 5, labelArrow: "none" }, color: { type: "identity" }, symbol: { type: "identity" } as any,
         marks: [
           Plot.ruleX([0], { stroke: c.faint }), Plot.ruleY([0], { stroke: c.faint }),
           Plot.arrow([end], { x1: -end.x, y1: -end.y, x2: "x", y2: "y", stroke: c.toward, strokeOpacity: 0.6, strokeWidth: 2 }),
@@ -162,7 +162,7 @@ function OneRole({ role, space }: { role: string; space: Space }) {
               { key: "difference", label: "difference", value: (r) => r.difference, show: (r) => (isNaN(r.error) ? signed(r.difference) : <WithInterval value={r.difference} low={r.difference - 1.96 * r.error} high={r.difference + 1.96 * r.error} />) },
               { key: "mine", label: "here", value: (r) => r.mine }, { key: "theirs", label: "there", value: (r) => r.theirs },
               { key: "z", label: "z", value: (r) => r.z, show: (r) => num(r.z, 2) },
-              { key: "label", label: "", text: true, value: (r) => labelOf(features, r.id), show: () => "" },
+              { key: "standard_error", label: "standard error", hidden: true, value: (r) => r.error }, { key: "label", label: "label", text: true, hidden: true, value: (r) => labelOf(features, r.id) },
             ]} />
           ) : <Waiting what="role profiles" error={profiles.error} />}
         </Section>
