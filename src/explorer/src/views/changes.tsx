@@ -2,12 +2,12 @@
 import * as Plot from "@observablehq/plot";
 import { useMemo } from "preact/hooks";
 import { diverging, mark } from "../colors";
-import { num, percent, signed } from "../format";
+import { interval, num, percent, signed } from "../format";
 import { FeatureName, labelOf } from "../names";
 import { Chart } from "../plot";
 import { update, useAddress } from "../state";
 import type { Features, FeatureTable, Run, Transition } from "../types";
-import { Column, Notice, Section, Table, Tabs, WithInterval } from "../ui";
+import { Column, Notice, Section, Table, Tabs } from "../ui";
 
 const TABLES: [string, string][] = [["away", "away"], ["toward", "toward"], ["activated", "activated"], ["deactivated", "de-activated"]];
 interface Entry { id: number; delta: number; weight: number; contrib: number; share: number; low: number; high: number; chosen: number }
@@ -26,16 +26,17 @@ export function Transitions({ run, turn, feature, features }: { run: Run; turn: 
   const which = TABLES.some(([key]) => key === state.get("table")) ? state.get("table") : "away";
   const rows = useMemo(() => entriesOf(step?.tables[which]), [step, which]);
   if (!step) return <Section title="Into this turn"><Notice>{run.transitions.length ? "No transition leads into this turn: it is the first with tokens, or empty." : "The conversation has fewer than two turns with tokens."}</Notice></Section>;
-  const trusted = rows.some((row) => !isNaN(row.low));
+  const change = which === "activated" || which === "deactivated";
   const columns: Column<Entry>[] = [
     { key: "feature", label: "feature", text: true, value: (r) => r.id, show: (r) => <FeatureName id={r.id} features={features} /> },
     { key: "description", label: "description", text: true, hidden: true, value: (r) => labelOf(features, r.id) },
-    { key: "contrib", label: "part", value: (r) => r.contrib, title: "what it adds to the change of the plain projection; 95 % interval where the transition was resampled", show: (r) => (isNaN(r.low) ? signed(r.contrib) : <WithInterval value={r.contrib} low={r.low} high={r.high} digits={2} />) },
-    { key: "delta_x", label: "Δ active", value: (r) => r.delta, show: (r) => signed(r.delta, 2), title: "change of its activation in role space" },
+    ...(change ? [{ key: "delta_x", label: "Δ active", value: (r: Entry) => r.delta, show: (r: Entry) => signed(r.delta, 2), title: "change of its activation in role space" }] : []),
+    { key: "contrib", label: "part", value: (r) => r.contrib, title: "what it adds to the change of the plain projection; 95 % interval where the transition was resampled", show: (r) => <Part row={r} /> },
+    ...(change ? [] : [{ key: "delta_x", label: "Δ active", value: (r: Entry) => r.delta, show: (r: Entry) => signed(r.delta, 2), title: "change of its activation in role space" }]),
     { key: "axis_weight", label: "on axis", value: (r) => r.weight, show: (r) => signed(r.weight, 2), title: "its weight on the axis; above 0: like the assistant" },
     { key: "contrib_low", label: "low", hidden: true, value: (r) => r.low }, { key: "contrib_high", label: "high", hidden: true, value: (r) => r.high },
-    ...(which === "toward" ? [] : [{ key: "share_of_away", label: "of away", value: (r: Entry) => r.share, show: (r: Entry) => percent(r.share), title: "share of all that moves away" }]),
-    ...(trusted ? [{ key: "chosen_share", label: "kept", value: (r: Entry) => r.chosen, show: (r: Entry) => percent(r.chosen), title: "how often it is among the top when tokens are resampled" }] : []),
+    { key: "share_of_away", label: "share of away", hidden: true, value: (r) => r.share },
+    { key: "chosen_share", label: "kept", hidden: true, value: (r) => r.chosen },
   ];
   return (
     <Section title={`From turn ${step.prev_turn} to ${step.turn}`} note={<StepNote step={step} />}>
@@ -48,6 +49,12 @@ export function Transitions({ run, turn, feature, features }: { run: Run; turn: 
       ) : <Notice>{run.features_reason || "This space has no features."}</Notice>}
     </Section>
   );
+}
+
+/** The part with its interval, its share of all that moves away, and how often it is among the top when resampled. */
+function Part({ row }: { row: Entry }) {
+  const more = [isNaN(row.low) ? "" : interval(row.low, row.high, 2), row.share ? `${percent(row.share)} of away` : "", isNaN(row.chosen) ? "" : `kept ${percent(row.chosen)}`].filter(Boolean);
+  return <>{signed(row.contrib)}{more.length > 0 && <span class="soft under">{more[0]}{more.length > 1 && <br />}{more.slice(1).join(", ")}</span>}</>;
 }
 
 function StepNote({ step }: { step: Transition }) {

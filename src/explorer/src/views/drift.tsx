@@ -145,7 +145,7 @@ function Verdict({ row, run, core }: { row: RunRow; run: Run; core: Core }) {
       {row.alarm_turn !== null && <div><b>evidence since turn {num(row.onset)}</b><span class="soft">{set ? `onset between turns ${set[0]} and ${set[1]}` : "no interval of the onset"}</span></div>}
       <div><b>confounds: {row.confound_verdict ?? "not known"}</b><span class="soft">largest |correlation| of the score with length, norm or repetition: {num(run.summary.diagnostics?.max_abs_corr_selected_score, 2)} over {row.n_turns} turns</span></div>
       <div><b>causal test: {causal?.verdict ?? "not made"}</b>
-        {causal && <span class="soft"><bdi>{causal.reason}</bdi>{causal.effects?.total && <> Effect {num(causal.effects.total.mean, 2)} [{num(causal.effects.total.low, 2)}, {num(causal.effects.total.high, 2)}] SD, n = {causal.effects.total.n}.</>}</span>}</div>
+        {causal && <span class="soft"><bdi>{causal.reason}.</bdi>{causal.effects?.total && <> Effect {num(causal.effects.total.mean, 2)} [{num(causal.effects.total.low, 2)}, {num(causal.effects.total.high, 2)}] SD, n = {causal.effects.total.n}.</>}</span>}</div>
       {row.flags && <div><b>flags</b><span class="soft">{row.flags.replaceAll("_", " ")}</span></div>}
     </div>
   );

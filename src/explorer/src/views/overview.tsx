@@ -59,8 +59,8 @@ function AxisQuality({ rows, lines }: { rows: Row[]; lines: string[] }) {
         table={{ heads: ["space", "measure", "value", "bar"], rows: data.map((d) => [d.space, d.label, d.value, d.bar]) }}
         deps={[rows]}
         options={(width) => ({
-          height: 40 + 22 * rows.length, marginLeft: Math.min(120, width / 3), marginRight: 12, marginTop: 26, x: { domain: [0, 1], label: null, ticks: 3 }, y: { label: null, domain: rows.map((r) => String(r.space)) },
-          fx: { label: null, domain: measures.slice(0, 2).map((m) => m[1]) },
+          height: 40 + 22 * rows.length, marginLeft: Math.min(120, width / 3), marginRight: 12, marginTop: 26, x: { domain: [0, 1], label: null, ticks: [0, 0.5, 1], tickFormat: String }, y: { label: null, domain: rows.map((r) => String(r.space)) },
+          fx: { label: null, padding: 0.18, domain: measures.slice(0, 2).map((m) => m[1]) },
           marks: [
             Plot.ruleY(data, { fx: "label", y: "space", x1: 0, x2: "value", stroke: color.faint }),
             Plot.tickX(data, { fx: "label", y: "space", x: "bar", stroke: color.soft, strokeDasharray: "2,2" }),
