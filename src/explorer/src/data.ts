@@ -53,6 +53,17 @@ async function unzip(text: string): Promise<ArrayBuffer> {
   return new Response(stream).arrayBuffer();
 }
 
+/** Numbers of half precision as float32. */
+function halves(bits: Uint16Array): Float32Array {
+  const out = new Float32Array(bits.length);
+  for (let i = 0; i < bits.length; i++) {
+    const b = bits[i]!, exponent = (b >> 10) & 31, fraction = b & 1023;
+    const size = exponent === 0 ? fraction * 2 ** -24 : exponent === 31 ? (fraction ? NaN : Infinity) : (1 + fraction / 1024) * 2 ** (exponent - 15);
+    out[i] = b & 0x8000 ? -size : size;
+  }
+  return out;
+}
+
 /** The JSON of a part with its arrays in place. */
 export function unpack(buffer: ArrayBuffer): any {
   const length = new DataView(buffer).getUint32(0, true);
@@ -67,6 +78,7 @@ export function unpack(buffer: ArrayBuffer): any {
     const array = item["@"];
     if (Array.isArray(array) && Object.keys(item).length === 1) {
       const [kind, offset, count] = array as [string, number, number];
+      if (kind === "f2") return halves(new Uint16Array(buffer, start + offset, count));
       return new KINDS[kind]!(buffer, start + offset, count);
     }
     for (const key in item) item[key] = restore(item[key]);

@@ -2,49 +2,73 @@
 import { load, partNames } from "./data";
 import type { Contexts, Features } from "./types";
 
+/** Many texts as one, which the engine's own search runs through; starts[i]: where text i begins. */
+interface Joined { all: string; starts: Int32Array; owners: Int32Array }
+
+function joined(texts: string[], owners: Int32Array): Joined {
+  const starts = new Int32Array(texts.length + 1);
+  texts.forEach((text, i) => { starts[i + 1] = starts[i]! + text.length + 1; });
+  return { all: texts.join("\0") + "\0", starts, owners };
+}
+
+/** Mark in `found` the owners of the texts that hold `part`. */
+function mark({ all, starts, owners }: Joined, part: string, found: Uint8Array): void {
+  let text = 0;
+  for (let at = all.indexOf(part); at >= 0; at = all.indexOf(part, starts[text + 1])) {
+    let high = owners.length - 1;
+    while (text < high) { const middle = (text + high + 1) >> 1; if (starts[middle]! <= at) text = middle; else high = middle - 1; }
+    found[owners[text]!] = 1;
+  }
+}
+
 export class Search {
-  private texts: string[] | null = null;
-  private contexts: Map<number, string> | null = null;
+  private texts: Joined | null = null;
+  private contexts: Joined | null = null;
   private reading: Promise<void> | null = null;
   constructor(private readonly features: Features) {}
 
-  private build(): string[] {
+  private build(): Joined {
     const { id, label, description, promoted, roles, preferred_role } = this.features;
     const names = roles.map((role) => role.toLowerCase());
-    return Array.from(id, (feature, i) => {
-      const parts = [feature, label?.[i] ?? "", description?.[i] ?? "", ...(promoted?.[i] ?? [])].join("\n").toLowerCase();
-      return `${parts}\nrole:${names[preferred_role[i]!] ?? ""}`;
-    });
+    const texts = Array.from(id, (feature, i) =>
+      `${feature}\n${label?.[i] ?? ""}\n${description?.[i] ?? ""}\n${promoted?.[i]?.join("\n") ?? ""}\nrole:${names[preferred_role[i]!] ?? ""}`.toLowerCase());
+    return joined(texts, Int32Array.from(texts.keys()));
   }
 
   /** Read all contexts, so that they are searched too; `told` is called when they are there. */
   readContexts(told: () => void): void {
+    this.texts ??= this.build();
     this.reading ??= (async () => {
-      const found = new Map<number, string>();
+      const places = new Map(Array.from(this.features.id, (feature, i) => [feature, i])), texts: string[] = [], owners: number[] = [];
       for (const name of partNames("contexts/")) {
         const part = await load<Contexts>(name);
-        for (const [feature, rows] of Object.entries(part.data?.features ?? {})) found.set(+feature, rows.map((row) => row.tokens.join("")).join("\n").toLowerCase());
+        for (const [feature, rows] of Object.entries(part.data?.features ?? {})) {
+          if (!places.has(+feature)) continue;
+          texts.push(rows.map((row) => row.tokens.join("")).join("\n").toLowerCase());
+          owners.push(places.get(+feature)!);
+        }
       }
-      this.contexts = found;
+      if (texts.length) this.contexts = joined(texts, Int32Array.from(owners));
       told();
     })();
   }
 
-  /** Which features have all the words, uint8 [n]; a number alone finds that feature first of all. */
+  /** Which features have all the words, uint8 [n]; a number alone finds that feature. */
   run(query: string): Uint8Array {
-    const texts = (this.texts ??= this.build()), found = new Uint8Array(texts.length);
-    const wanted = query.toLowerCase().trim();
-    if (!wanted) return found.fill(1);
+    const n = this.features.id.length, wanted = query.toLowerCase().trim().replaceAll("\0", "");
+    if (!wanted) return new Uint8Array(n).fill(1);
     if (/^#?\d+$/.test(wanted)) {
-      const id = +wanted.replace("#", "");
-      for (let i = 0; i < found.length; i++) found[i] = this.features.id[i] === id ? 1 : 0;
-      if (found.includes(1)) return found;
+      const place = this.features.id.indexOf(+wanted.replace("#", "")), found = new Uint8Array(n);
+      if (place >= 0) { found[place] = 1; return found; }
     }
-    const parts = wanted.split(/\s+/);
-    for (let i = 0; i < found.length; i++) {
-      const own = texts[i]!, more = this.contexts?.get(this.features.id[i]!) ?? "";
-      found[i] = parts.every((part) => own.includes(part) || more.includes(part)) ? 1 : 0;
+    this.texts ??= this.build();
+    const all = new Uint8Array(n).fill(1);
+    for (const part of wanted.split(/\s+/)) {
+      const found = new Uint8Array(n);
+      mark(this.texts, part, found);
+      if (this.contexts) mark(this.contexts, part, found);
+      for (let i = 0; i < n; i++) all[i]! &= found[i]!;
     }
-    return found;
+    return all;
   }
 }

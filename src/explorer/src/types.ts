@@ -26,7 +26,7 @@ export interface Core {
 }
 
 export interface Features {
-  id: Int32Array; maps: { umap?: Float32Array; pca?: Float32Array }; roles: string[]; preferred_role: Int16Array;
+  id: Int32Array; maps: { umap?: Float32Array | Uint16Array; pca?: Float32Array | Uint16Array }; roles: string[]; preferred_role: Int16Array;
   score?: Float32Array; stability?: Float32Array; sd: Float32Array; mu: Float32Array;
   density?: Float32Array; mean_active?: Float32Array; max?: Float32Array;
   neighbors?: Int32Array; similarities?: Int16Array; k?: number;
@@ -34,7 +34,7 @@ export interface Features {
 }
 export interface Profiles {
   names: string[]; n_responses: number[]; error_of: string;
-  mean: Float32Array | Uint8Array; error: Float32Array | Uint8Array | null; scale?: Float32Array;
+  mean: Float32Array; error: Float32Array | null; places?: Int32Array;
 }
 export interface Context {
   quantile: number; rank: number; value: number; source: string; name: string; question: string;
@@ -65,7 +65,7 @@ export interface Tokens {
   text: string[]; turn: Int32Array; w: Float64Array; as_turn: Float64Array; as_prev: Float64Array; limits: Record<string, number>;
 }
 export interface TokenFeatures {
-  offsets: Int32Array; feature: Uint16Array | Uint32Array; part: Float32Array; kept_all: Int32Array; most: number;
+  offsets: Int32Array; feature: Uint16Array | Uint32Array; part: Float32Array; unit: Float32Array; kept_all: Int32Array; most: number;
 }
 export type Turns = Record<string, (number | null | boolean)[]>;
 export interface Run {

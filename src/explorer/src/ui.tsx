@@ -36,7 +36,12 @@ export function Table<T>({ name, caption, columns, rows, limit = 50, onRow, isCh
   const ordered = useMemo(() => {
     const column = by && columns.find((one) => one.key === by[0]);
     if (!column) return rows;
-    const keyed = rows.map((row) => [column.value(row), row] as const);
+    const values = rows.map(column.value);
+    if (values.every((value) => typeof value === "number")) {
+      const keys = Float64Array.from(values as number[], (value) => (isNaN(value) ? Infinity : by[1] * value));
+      return Array.from(Uint32Array.from(keys.keys()).sort((a, b) => keys[a]! - keys[b]! || a - b), (i) => rows[i]!);
+    }
+    const keyed = rows.map((row, i) => [values[i], row] as const);
     const empty = (v: unknown) => v === null || v === undefined || v === "" || (typeof v === "number" && isNaN(v));
     keyed.sort(([a], [b]) => {
       if (empty(a) || empty(b)) return Number(empty(a)) - Number(empty(b));

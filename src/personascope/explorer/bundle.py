@@ -43,7 +43,7 @@ PROVENANCE += ("layer_convention", "template", "residual_layers", "token_selecti
 @dataclass(frozen=True)
 class Settings:
     """Whose results, and how much of them. model, sae, mode: as in paths; transform: of the axis; analyses: in order;
-    token_features, responses, contexts: how many are kept of each token, of each role and in all; inline_mb: size up to
+    token_features, responses: how many are kept of each token and role; contexts: features of which all is kept; inline_mb: size up to
     which the data stand in the page; sensitive: conversations that are shown only when asked for."""
 
     experiment: str
@@ -112,9 +112,13 @@ class Bundle:
         part = made[0][1]
         ids, rank = part["id"], part.get("score", part["sd"])
         responses = self.folder("features")
-        yield from self._part("profiles", lambda: roles.profiles_part(aggregated, responses, ids), aggregated)
+        most = self.settings.contexts
+        profiles = self._part(
+            "profiles", lambda: roles.profiles_part(aggregated, responses, ids, rank, most), aggregated
+        )
+        yield from profiles
         if contexts.is_file():
-            chosen = ids[np.argsort(-rank, kind="stable")[: self.settings.contexts]]
+            chosen = ids[np.argsort(-rank, kind="stable")[:most]]
             yield from features.context_parts(contexts, chosen).items()
 
     def _conversations(self) -> Iterator[tuple[str, dict[str, Any]]]:

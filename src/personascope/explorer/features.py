@@ -12,6 +12,7 @@ from personascope.formats.tables import load_all_npz, open_parquet
 
 METRICS = ("score", "stability", "sd", "mu")
 SHARD = 256  # features whose contexts are one part
+MANY = 20_000  # features from which on places have 16 bits, measures three digits, and neighbors are left out
 
 
 def features_part(layout: Path, aggregated: Path, described: Path) -> dict[str, Any]:
@@ -19,7 +20,18 @@ def features_part(layout: Path, aggregated: Path, described: Path) -> dict[str, 
     and no coordinates. described: folder of the descriptions, which may be absent."""
     part = _laid_out(layout) if layout.is_file() else _unplaced(aggregated)
     part |= _described(described, part["id"])
-    return part
+    return _smaller(part) if len(part["id"]) > MANY else part
+
+
+def _smaller(part: dict[str, Any]) -> dict[str, Any]:
+    """The same with fewer digits, for many features; the page finds neighbors by the profiles that it has."""
+    for name, xy in part["maps"].items():
+        low, size = xy.min(0), max(float(np.ptp(xy, 0).max()), 1e-12)
+        part["maps"][name] = np.rint((xy - low) / size * 65535).astype(np.uint16)
+    for name in (*METRICS, "density", "mean_active", "max"):
+        if name in part:
+            part[name] = part[name].astype(np.float16)
+    return {name: value for name, value in part.items() if name not in ("neighbors", "similarities", "k")}
 
 
 def _laid_out(layout: Path) -> dict[str, Any]:
@@ -95,4 +107,4 @@ def context_parts(path: Path, ids: np.ndarray) -> dict[str, dict[str, Any]]:
 
 def _context(row: dict[str, Any]) -> dict[str, Any]:
     kept = {name: row[name] for name in ("quantile", "rank", "value", "source", "name", "question", "tokens", "at")}
-    return kept | {"values": [round(float(value), 4) for value in row["values"]]}
+    return kept | {"values": [float(f"{value:.3g}") if value else 0 for value in row["values"]]}

@@ -20,7 +20,15 @@ from personascope.display.text import visible
 from personascope.formats.tables import plain
 
 VERSION = 1  # of the bundle; a page refuses another one's parts
-KINDS = {"f4": np.float32, "f8": np.float64, "i4": np.int32, "i2": np.int16, "u4": np.uint32, "u2": np.uint16}
+KINDS = {
+    "f2": np.float16,
+    "f4": np.float32,
+    "f8": np.float64,
+    "i4": np.int32,
+    "i2": np.int16,
+    "u4": np.uint32,
+    "u2": np.uint16,
+}
 KINDS |= {"u1": np.uint8}
 _NAMES = {np.dtype(kind): name for name, kind in KINDS.items()}
 ALIGN = 8

@@ -14,7 +14,7 @@ from personascope.formats.role_matrix import RoleMatrix, load_role_matrix
 from personascope.formats.tables import load_all_npz, plain, read_csv
 
 COMPONENTS = 3
-EXACT = 2_000_000  # role x feature values up to which they are stored as float32; above, in 255 steps a feature
+EXACT = 500_000  # role x feature values up to which all are on the page
 
 
 def roles_part(axis: Path, aggregated: Path, transform: str) -> dict[str, Any]:
@@ -84,31 +84,28 @@ def clustered(similarity: np.ndarray) -> list[int]:
     return leaves_list(linkage(squareform(distance, checks=False), "average", optimal_ordering=True)).tolist()
 
 
-def profiles_part(aggregated: Path, features: Path, alive: np.ndarray) -> dict[str, Any]:
+def profiles_part(aggregated: Path, features: Path, alive: np.ndarray, rank: np.ndarray, most: int) -> dict[str, Any]:
     """Mean activation of each role on the alive features [R, n], with standard errors over questions where each role
     has at least two.
 
-    Large matrices are stored in 255 steps of each feature's largest value, which `scale` has: {mean: uint8, scale}.
+    Where these are more than EXACT values, only those of the `most` features that come first by `rank` [n], and
+    `places` says which of the alive ones these are.
     """
     matrix = load_role_matrix(aggregated / "mean" / "per_role.npz")
-    mean = matrix.features[:, alive]
     part: dict[str, Any] = {"names": matrix.role_names, "n_responses": matrix.n_responses.tolist()}
-    error = standard_errors(matrix, features)
+    if len(matrix.role_names) * len(alive) > EXACT:
+        places = np.sort(np.argsort(-rank, kind="stable")[:most])
+        part["places"], alive = places.astype(np.int32), alive[places]
+    error = standard_errors(matrix, features, alive)
     part["error_of"] = "questions" if error is not None else ""
-    if mean.size <= EXACT:
-        return part | {"mean": mean, "error": None if error is None else error[:, alive]}
-    scale = np.maximum(np.abs(mean).max(0), 1e-12).astype(np.float32)
-    part |= {"scale": scale, "mean": np.rint(mean / scale * 255).clip(0, 255).astype(np.uint8)}
-    if error is not None:
-        part["error"] = np.ceil(error[:, alive] / scale * 255).clip(0, 255).astype(np.uint8)
-    return part
+    return part | {"mean": matrix.features[:, alive], "error": error}
 
 
-def standard_errors(matrix: RoleMatrix, folder: Path) -> np.ndarray | None:
-    """Standard errors float32 [R, D] of the roles' means, over questions (the means of each question's responses count
-    as independent); None where a role's responses are not there or have one question."""
+def standard_errors(matrix: RoleMatrix, folder: Path, wanted: np.ndarray) -> np.ndarray | None:
+    """Standard errors float32 [R, m] of the roles' means on the features `wanted` [m], over questions (the means of each
+    question's responses count as independent); None where a role's responses are not there or have one question."""
     width = matrix.features.shape[1]
-    errors = np.zeros(matrix.features.shape, np.float32)
+    errors = np.zeros((len(matrix.role_names), len(wanted)), np.float32)
     for i, name in enumerate(matrix.role_names):
         path = folder / f"{name}.parquet"
         if not path.is_file():
@@ -123,7 +120,7 @@ def standard_errors(matrix: RoleMatrix, folder: Path) -> np.ndarray | None:
                 counts[question] = counts.get(question, 0) + 1
         if len(sums) < 2:
             return None
-        means = np.stack([sums[question] / counts[question] for question in sums])
+        means = np.stack([sums[question][wanted] / counts[question] for question in sums])
         errors[i] = means.std(0, ddof=1) / np.sqrt(len(means))
     return errors
 

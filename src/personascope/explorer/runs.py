@@ -122,7 +122,8 @@ def token_features(
     """The exact parts of features in tokens, as compressed sparse rows over the runs.
 
     A part is a_f s_f p_kf of `drift.weights`, from zero: a run's parts over all features sum to its weight w. Kept are
-    all parts of the listed features, and of the others the `most` largest of each run. kept_all: the listed features.
+    all parts of the listed features, and of the others the `most` largest of each run. kept_all: the listed features;
+    unit float32 [k]: what each run's parts are multiples of.
     """
     bounds, width = turn_bounds(activations), activations.width
     axis, slope_of = result.roles.axis.astype(np.float64), MEAN_SLOPES[result.options.axis.transform]
@@ -147,10 +148,14 @@ def token_features(
     offsets = np.searchsorted(row[kept], np.arange(len(runs.texts) + 1))
     small = np.uint16 if width <= 1 << 16 else np.uint32
     kept_all = np.array(sorted(listed), np.int32)
+    # Half precision (three digits), in units of the run's largest part.
+    most_of_run = np.zeros(len(runs.texts))
+    np.maximum.at(most_of_run, row[kept], np.abs(part[kept]))
     return {
         "offsets": offsets.astype(np.int32),
         "feature": feature[kept].astype(small),
-        "part": part[kept].astype(np.float32),
+        "part": (part[kept] / most_of_run[row[kept]]).astype(np.float16),
+        "unit": most_of_run.astype(np.float32),
         "kept_all": kept_all,
         "most": most,
     }

@@ -12,7 +12,7 @@ export function tokenFeatures(run: Run, token: number): { feature: number; part:
   const kept = run.features;
   if (!kept) return [];
   const entries = [];
-  for (let i = kept.offsets[token]!; i < kept.offsets[token + 1]!; i++) entries.push({ feature: kept.feature[i]!, part: kept.part[i]! });
+  for (let i = kept.offsets[token]!; i < kept.offsets[token + 1]!; i++) entries.push({ feature: kept.feature[i]!, part: kept.part[i]! * kept.unit[token]! });
   return entries.sort((a, b) => Math.abs(b.part) - Math.abs(a.part));
 }
 

@@ -156,7 +156,7 @@ function partsOf(run: Run, feature: number): { values: Float64Array; limit: numb
   const values = new Float64Array(run.tokens.text.length), kept = run.features;
   if (!kept) return { values, limit: 1, whole: false };
   for (let token = 0; token < values.length; token++) {
-    for (let i = kept.offsets[token]!; i < kept.offsets[token + 1]!; i++) if (kept.feature[i] === feature) values[token] = kept.part[i]!;
+    for (let i = kept.offsets[token]!; i < kept.offsets[token + 1]!; i++) if (kept.feature[i] === feature) values[token] = kept.part[i]! * kept.unit[token]!;
   }
   const limit = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
   return { values, limit: limit || 1, whole: kept.kept_all.includes(feature) };

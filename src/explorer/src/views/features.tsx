@@ -3,6 +3,7 @@ import * as Plot from "@observablehq/plot";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { group, mark, ramp, rgb } from "../colors";
 import { count, num, percent } from "../format";
+import { memo } from "../memo";
 import { labelOf, placeOf, useFeatures } from "../names";
 import { Chart, useScheme } from "../plot";
 import { Search } from "../search";
@@ -40,7 +41,7 @@ function Shown({ data }: { data: Data }) {
   useEffect(() => setQuery(state.get("q")), [state.get("q")]);
   const maps = Object.keys(data.maps) as ("umap" | "pca")[], name = maps.includes(state.get("map") as "umap") ? (state.get("map") as "umap") : maps[0];
   const points = name && data.maps[name];
-  const metrics = METRICS.filter(([key]) => column(data, key));
+  const metrics = useMemo(() => METRICS.filter(([key]) => column(data, key)), [data]);
   const metric = metrics.find(([key]) => key === state.get("metric")) ?? metrics[0]!;
   const values = column(data, metric[0])!, low = state.num("low"), high = state.num("high");
   const color = state.get("color") || "role", lasso = useMemo(() => readPolygon(state.get("lasso")), [state.get("lasso")]);
@@ -55,12 +56,13 @@ function Shown({ data }: { data: Data }) {
     }
     return mask;
   }, [data, state.get("q"), state.get("role"), low, high, lasso, laid, values, known]);
-  const places = useMemo(() => Array.from(shown.keys()).filter((i) => shown[i]), [shown]);
+  const many = useMemo(() => shown.reduce((sum, one) => sum + one, 0), [shown]);
+  const later = useLater(shown);
   const colors = useMemo(() => paint(data, color), [data, color, scheme]);
   const rank = column(data, "score") ?? data.sd;
   const label = useMemo(() => (place: number) => labelOf(data, data.id[place]!), [data]);
   const chosen = state.num("feature"), place = chosen === null ? undefined : placeOf(data, chosen);
-  const filtered = places.length < data.id.length;
+  const filtered = many < data.id.length;
   return (
     <div class="features">
       <div>
@@ -69,7 +71,7 @@ function Shown({ data }: { data: Data }) {
             onFocus={() => search.readContexts(() => setKnown((n) => n + 1))}
             onInput={(e) => { setQuery(e.currentTarget.value); update({ q: e.currentTarget.value }); }} />
           <Choose label="role" value={state.get("role")} options={[["", "any"], ...data.roles.map((role) => [role, role] as [string, string])]} onChange={(value) => update({ role: value })} />
-          <span aria-live="polite" class="soft small">{filtered ? `${count(places.length)} of ${count(data.id.length)} features` : `${count(data.id.length)} alive features`}</span>
+          <span aria-live="polite" class="soft small">{filtered ? `${count(many)} of ${count(data.id.length)} features` : `${count(data.id.length)} alive features`}</span>
           {filtered && <button type="button" class="text small" onClick={() => update({ q: null, role: null, low: null, high: null, lasso: null })}>show all</button>}
         </div>
         {points && laid ? (
@@ -89,8 +91,8 @@ function Shown({ data }: { data: Data }) {
             <p class="soft small">Near points have like profiles over roles{name === "umap" ? "; far distances and sizes of clusters on this map mean little (UMAP)" : " on the two components with the most variance"}.</p>
           </>
         ) : <Notice>There is no map of features: it has not been made. The list below has all that are alive.</Notice>}
-        <Histogram values={values} shown={shown} metric={metric} low={low} high={high} options={metrics} />
-        <List data={data} places={places} chosen={chosen} />
+        <Histogram values={values} shown={later} metric={metric} low={low} high={high} options={metrics} />
+        <List data={data} shown={later} chosen={chosen} />
       </div>
       <aside class="side" aria-label="The chosen feature">
         {chosen === null ? <Notice>Choose a feature on the map or in the table to see where it is active, what it promotes and which roles have it.</Notice>
@@ -98,6 +100,16 @@ function Shown({ data }: { data: Data }) {
       </aside>
     </div>
   );
+}
+
+/** The value, but a moment after it has come to rest: the map answers first, table and histogram then. */
+function useLater<T>(value: T): T {
+  const [late, setLate] = useState(value);
+  useEffect(() => {
+    const timer = setTimeout(() => setLate(() => value), 90);
+    return () => clearTimeout(timer);
+  }, [value]);
+  return late;
 }
 
 const thin = (polygon: Polygon): Polygon => polygon.filter((_, i) => i % Math.ceil(polygon.length / 40) === 0);
@@ -142,9 +154,11 @@ function Legend({ data, color }: { data: Data; color: string }) {
 }
 
 interface HistogramProps { values: Float32Array; shown: Uint8Array; metric: [string, string, string]; low: number | null; high: number | null; options: [string, string, string][] }
-function Histogram({ values, shown, metric, low, high, options }: HistogramProps) {
+const Histogram = memo(({ values, shown, metric, low, high, options }: HistogramProps) => {
   const bins = useMemo(() => {
-    const sorted = Float32Array.from(values).sort(), least = sorted[0] ?? 0, most = sorted.at(-1) ?? 1, n = 60, size = (most - least) / n || 1;
+    let [least, most] = [Infinity, -Infinity];
+    for (const value of values) { if (value < least) least = value; if (value > most) most = value; }
+    const n = 60, size = (most - least) / n || 1;
     const rows = Array.from({ length: n }, (_, b) => ({ x1: least + b * size, x2: least + (b + 1) * size, all: 0, shown: 0 }));
     values.forEach((value, i) => { const row = rows[Math.min(n - 1, Math.floor((value - least) / size))]; if (row) { row.all++; row.shown += shown[i]!; } });
     return rows;
@@ -170,9 +184,10 @@ function Histogram({ values, shown, metric, low, high, options }: HistogramProps
         }} />
     </div>
   );
-}
+});
 
-function List({ data, places, chosen }: { data: Data; places: number[]; chosen: number | null }) {
+const List = memo(({ data, shown, chosen }: { data: Data; shown: Uint8Array; chosen: number | null }) => {
+  const places = useMemo(() => Array.from(shown.keys()).filter((i) => shown[i]), [shown]);
   const columns: Column<number>[] = useMemo(() => [
     { key: "feature", label: "feature", value: (i) => data.id[i]! },
     ...(data.label || data.description ? [{ key: "label", label: "what it is", text: true, value: (i: number) => labelOf(data, data.id[i]!) }] : []),
@@ -180,4 +195,4 @@ function List({ data, places, chosen }: { data: Data; places: number[]; chosen: 
     ...METRICS.filter(([key]) => column(data, key)).map(([key, text, title]) => ({ key, label: text, title, value: (i: number) => column(data, key)![i]!, show: (i: number) => (key === "density" ? percent(column(data, key)![i]!) : num(column(data, key)![i]!)) })),
   ], [data]);
   return <Table name="features" caption="The features shown on the map" columns={columns} rows={places} limit={25} sort={[data.score ? "score" : "sd", -1]} onRow={(i) => update({ feature: data.id[i]! })} isChosen={(i) => data.id[i] === chosen} />;
-}
+});

@@ -10,7 +10,7 @@ export type Polygon = [number, number][];
 export interface Zoom { x: number; y: number; k: number }
 interface Props {
   /** Coordinates [2 n] and what each point is. */
-  points: Float32Array; ids: Int32Array; colors: Uint32Array; shown: Uint8Array; rank: ArrayLike<number>;
+  points: Float32Array | Uint16Array; ids: Int32Array; colors: Uint32Array; shown: Uint8Array; rank: ArrayLike<number>;
   label: (place: number) => string; chosen: number | null; zoom: Zoom; lasso: Polygon; lassoing: boolean; name: string;
   onZoom: (zoom: Zoom) => void; onLasso: (polygon: Polygon) => void; onChoose: (place: number) => void;
 }
@@ -18,7 +18,7 @@ interface Props {
 const CELLS = 96;
 
 /** Coordinates in 0..1 with the same unit in both directions, and the points of each cell of a grid. */
-export function laidOut(points: Float32Array) {
+export function laidOut(points: Float32Array | Uint16Array) {
   const n = points.length / 2, xy = new Float32Array(points.length);
   let [x0, x1, y0, y1] = [Infinity, -Infinity, Infinity, -Infinity];
   for (let i = 0; i < n; i++) {
@@ -79,7 +79,7 @@ export function FeatureMap(props: Props) {
     canvas.width = width * ratio; canvas.height = height * ratio;
     const g = canvas.getContext("2d")!;
     g.scale(ratio, ratio);
-    if (contours) {
+    if (contours && zoom.k < 12) {
       g.save(); g.translate(px(0), py(0)); g.scale(scale / 400, scale / 400);
       g.lineWidth = 400 / scale; g.strokeStyle = c.soft; g.globalAlpha = 0.35;
       const path = geoPath(null, g);
@@ -165,38 +165,44 @@ export function FeatureMap(props: Props) {
   );
 }
 
+const buffers = new WeakMap<HTMLCanvasElement, ImageData>();
+
 /** All points as squares of pixels: those left out first and faint, then the shown ones. */
 export function drawDots(canvas: HTMLCanvasElement, xy: Float32Array, colors: Uint32Array, shown: Uint8Array, width: number, height: number, scale: number, zoom: Zoom): void {
   const ratio = devicePixelRatio || 1, w = Math.round(width * ratio), h = Math.round(height * ratio), n = colors.length;
-  canvas.width = w; canvas.height = h;
-  const g = canvas.getContext("2d")!, image = g.createImageData(w, h), pixels = new Uint32Array(image.data.buffer);
-  const faint = isDark() ? 0xff332f2f : 0xffe9e6e6, k = scale * ratio;
+  if (canvas.width !== w || canvas.height !== h) { canvas.width = w; canvas.height = h; }
+  const g = canvas.getContext("2d")!;
+  let image = buffers.get(canvas);
+  if (!image || image.width !== w || image.height !== h) buffers.set(canvas, (image = g.createImageData(w, h)));
+  const pixels = new Uint32Array(image.data.buffer).fill(0), faint = isDark() ? 0xff332f2f : 0xffe9e6e6, k = scale * ratio;
   const size = Math.max(2, Math.min(9, Math.round(ratio * (n > 20_000 ? 1.7 : n > 3000 ? 3 : 4) * Math.sqrt(zoom.k))));
-  for (const wanted of [0, 1]) for (let i = 0; i < n; i++) {
+  const dx = w / 2 - zoom.x * k - size / 2, dy = h / 2 - zoom.y * k - size / 2, right = w - size, bottom = h - size;
+  for (let wanted = 0; wanted < 2; wanted++) for (let i = 0; i < n; i++) {
     if (shown[i] !== wanted) continue;
-    const x = Math.round(w / 2 + (xy[2 * i]! - zoom.x) * k - size / 2), y = Math.round(h / 2 + (xy[2 * i + 1]! - zoom.y) * k - size / 2);
-    if (x < 0 || y < 0 || x + size > w || y + size > h) continue;
+    const x = Math.round(xy[2 * i]! * k + dx), y = Math.round(xy[2 * i + 1]! * k + dy);
+    if (x < 0 || y < 0 || x > right || y > bottom) continue;
     const color = wanted ? colors[i]! : faint;
-    for (let row = y; row < y + size; row++) pixels.fill(color, row * w + x, row * w + x + size);
+    for (let row = y * w + x, end = row + size * w; row < end; row += w) for (let p = row; p < row + size; p++) pixels[p] = color;
   }
   g.putImageData(image, 0, 0);
 }
 
 /** Labels of the highest-ranked shown points that do not cover each other. */
 function drawLabels(g: CanvasRenderingContext2D, xy: Float32Array, shown: Uint8Array, rank: ArrayLike<number>, label: (place: number) => string, ids: Int32Array, px: (x: number) => number, py: (y: number) => number, width: number, height: number, k: number): void {
-  const cellW = 150, cellH = 44, columns = Math.ceil(width / cellW), best = new Map<number, number>();
+  const cellW = 150, cellH = 44, columns = Math.ceil(width / cellW), best = new Int32Array(columns * Math.ceil(height / cellH)).fill(-1);
+  const ax = px(0), bx = px(1) - ax, ay = py(0), by = py(1) - ay;
   for (let i = 0; i < shown.length; i++) {
     if (!shown[i]) continue;
-    const x = px(xy[2 * i]!), y = py(xy[2 * i + 1]!);
+    const x = xy[2 * i]! * bx + ax, y = xy[2 * i + 1]! * by + ay;
     if (x < 4 || y < 10 || x > width - 60 || y > height - 6) continue;
-    const cell = Math.floor(y / cellH) * columns + Math.floor(x / cellW), known = best.get(cell);
-    if (known === undefined || rank[i]! > rank[known]!) best.set(cell, i);
+    const cell = Math.floor(y / cellH) * columns + Math.floor(x / cellW), known = best[cell]!;
+    if (known < 0 || rank[i]! > rank[known]!) best[cell] = i;
   }
   const most = Math.round(12 + 8 * Math.log2(Math.max(k, 1)));
   const c = mark(), ground = isDark() ? "#17171a" : "#ffffff";
   g.font = "12px system-ui, sans-serif"; g.textBaseline = "middle"; g.lineJoin = "round"; g.lineWidth = 3.5;
   const taken: [number, number, number][] = [];
-  for (const i of [...best.values()].sort((a, b) => rank[b]! - rank[a]!).slice(0, most)) {
+  for (const i of Array.from(best).filter((i) => i >= 0).sort((a, b) => rank[b]! - rank[a]!).slice(0, most)) {
     const known = label(i), text = known ? (known.length > 24 ? `${known.slice(0, 23)}…` : known) : String(ids[i]);
     const x = px(xy[2 * i]!) + 6, y = py(xy[2 * i + 1]!), w = g.measureText(text).width;
     if (taken.some(([a, b, wide]) => Math.abs(b - y) < 15 && x < a + wide && a < x + w)) continue;

@@ -3,7 +3,7 @@ import * as Plot from "@observablehq/plot";
 import { mark } from "../colors";
 import { hasPart, usePart } from "../data";
 import { num, percent, words } from "../format";
-import { FeatureName, profileOf } from "../names";
+import { FeatureName, alike, profileOf } from "../names";
 import { Chart } from "../plot";
 import { link, update } from "../state";
 import type { Context, Contexts, Features, Profiles } from "../types";
@@ -43,6 +43,7 @@ export function Profile({ place, id }: { place: number; id: number }) {
   if (!profiles.data) return <Waiting what="role profiles" error={profiles.error} />;
   const all = profileOf(profiles.data, place).sort((a, b) => b.mean - a.mean), rows = all.length > 24 ? [...all.slice(0, 16), ...all.slice(-4)] : all;
   const bars = rows.map((row) => ({ ...row, low: isNaN(row.error) ? row.mean : row.mean - 1.96 * row.error, high: isNaN(row.error) ? row.mean : row.mean + 1.96 * row.error }));
+  if (!all.length) return <Notice>Its profile over roles is not on this page, which has those of the features with the highest scores.</Notice>;
   const c = mark();
   return (
     <Chart name={`profile_${id}`} title="Mean activation by role" note={profiles.data.error ? "95 % interval over questions." : "No intervals: the responses are not there."}
@@ -89,8 +90,9 @@ function OneContext({ row }: { row: Context }) {
 }
 
 function Neighbors({ data, place }: { data: Features; place: number }) {
-  if (!data.neighbors || !data.k) return null;
-  const rows = Array.from({ length: Math.min(data.k, 8) }, (_, j) => ({ to: data.neighbors![place * data.k! + j]!, cosine: data.similarities![place * data.k! + j]! / 10_000 })).filter((row) => row.to >= 0);
+  const profiles = usePart<Profiles>("profiles").data;
+  const rows = !data.neighbors || !data.k ? (profiles ? alike(profiles, place, 8) : []) : Array.from({ length: Math.min(data.k, 8) }, (_, j) => ({ to: data.neighbors![place * data.k! + j]!, cosine: data.similarities![place * data.k! + j]! / 10_000 })).filter((row) => row.to >= 0);
+  if (!rows.length) return null;
   return (
     <>
       <h3>Like it over roles</h3>

@@ -130,15 +130,15 @@ interface Apart { place: number; id: number; mine: number; theirs: number; diffe
 
 /** Features by the difference of means in standard errors, the largest difference first among those beyond 2. */
 export function apart(profiles: Profiles, features: Features, role: number, against: number | null): Apart[] {
-  const n = features.id.length, { mean, error, names } = profiles, rows: Apart[] = [];
+  const { mean, error, names } = profiles, n = mean.length / names.length, rows: Apart[] = [];
   const others = against === null ? names.map((_, r) => r).filter((r) => r !== role) : [against];
   for (let i = 0; i < n; i++) {
-    const unit = profiles.scale ? profiles.scale[i]! / 255 : 1;
-    const mine = mean[role * n + i]! * unit, theirs = others.reduce((sum, r) => sum + mean[r * n + i]!, 0) * unit / others.length;
-    let square = error ? (error[role * n + i]! * unit) ** 2 : NaN;
-    if (error) for (const r of others) square += (error[r * n + i]! * unit / others.length) ** 2;
+    const place = profiles.places ? profiles.places[i]! : i;
+    const mine = mean[role * n + i]!, theirs = others.reduce((sum, r) => sum + mean[r * n + i]!, 0) / others.length;
+    let square = error ? error[role * n + i]! ** 2 : NaN;
+    if (error) for (const r of others) square += (error[r * n + i]! / others.length) ** 2;
     const spread = Math.sqrt(square);
-    rows.push({ place: i, id: features.id[i]!, mine, theirs, difference: mine - theirs, error: spread, z: (mine - theirs) / spread });
+    rows.push({ place, id: features.id[place]!, mine, theirs, difference: mine - theirs, error: spread, z: (mine - theirs) / spread });
   }
   return rows.filter((row) => row.difference !== 0 && (isNaN(row.error) || Math.abs(row.z) > 2)).sort((a, b) => Math.abs(b.difference) - Math.abs(a.difference)).slice(0, 200);
 }
@@ -154,7 +154,7 @@ function OneRole({ role, space }: { role: string; space: Space }) {
       <h1 dir="auto">{words(role)}</h1>
       <p>Nearest: {nearest.slice(0, 5).map((row, i) => <>{i ? ", " : ""}<button type="button" class="text" onClick={() => choose(row.name)}>{row.name}</button> <span class="soft">{num(row.cosine, 2)}</span></>)}</p>
       <div class="columns">
-        <Section title="Features that set it apart" note={`Difference of mean activations${against ? ` from ${against}` : " from the mean of all other roles"}, with its 95 % interval over questions; only differences beyond two standard errors, the largest first. With thousands of features some pass by chance.`}>
+        <Section title="Features that set it apart" note={`Difference of mean activations${against ? ` from ${against}` : " from the mean of all other roles"}, with its 95 % interval over questions; only differences beyond two standard errors, the largest first. With thousands of features some pass by chance.${profiles.data?.places ? ` Looked through are the ${profiles.data.places.length} features with the highest scores.` : ""}`}>
           <Choose label="against" value={against} options={[["", "all other roles"], ...space.roles.filter((name) => name !== role).map((name) => [name, name] as [string, string])]} onChange={(value) => update({ against: value })} />
           {profiles.data ? (
             <Table name={`apart_${role}`} caption={`Features that set ${role} apart`} quiet rows={rows} limit={15} onRow={(row) => go("features", { feature: row.id })} columns={[
