@@ -15,8 +15,7 @@ function joined(texts: string[], owners: Int32Array): Joined {
 function mark({ all, starts, owners }: Joined, part: string, found: Uint8Array): void {
   let text = 0;
   for (let at = all.indexOf(part); at >= 0; at = all.indexOf(part, starts[text + 1])) {
-    let high = owners.length - 1;
-    while (text < high) { const middle = (text + high + 1) >> 1; if (starts[middle]! <= at) text = middle; else high = middle - 1; }
+    while (starts[text + 1]! <= at) text++;
     found[owners[text]!] = 1;
   }
 }
@@ -34,6 +33,9 @@ export class Search {
       `${feature}\n${label?.[i] ?? ""}\n${description?.[i] ?? ""}\n${promoted?.[i]?.join("\n") ?? ""}\nrole:${names[preferred_role[i]!] ?? ""}`.toLowerCase());
     return joined(texts, Int32Array.from(texts.keys()));
   }
+
+  /** Put the texts together before the first search. */
+  prepare(): void { this.texts ??= this.build(); }
 
   /** Read all contexts, so that they are searched too; `told` is called when they are there. */
   readContexts(told: () => void): void {

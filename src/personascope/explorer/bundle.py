@@ -43,8 +43,8 @@ PROVENANCE += ("layer_convention", "template", "residual_layers", "token_selecti
 @dataclass(frozen=True)
 class Settings:
     """Whose results, and how much of them. model, sae, mode: as in paths; transform: of the axis; analyses: in order;
-    token_features, responses: how many are kept of each token and role; contexts: features of which all is kept; inline_mb: size up to
-    which the data stand in the page; sensitive: conversations that are shown only when asked for."""
+    token_features, responses: how many are kept of each token and role; contexts: features of which all is kept;
+    inline_mb: size up to which the data stand in the page; sensitive: conversations shown only when asked for."""
 
     experiment: str
     model: str

@@ -102,8 +102,8 @@ def profiles_part(aggregated: Path, features: Path, alive: np.ndarray, rank: np.
 
 
 def standard_errors(matrix: RoleMatrix, folder: Path, wanted: np.ndarray) -> np.ndarray | None:
-    """Standard errors float32 [R, m] of the roles' means on the features `wanted` [m], over questions (the means of each
-    question's responses count as independent); None where a role's responses are not there or have one question."""
+    """Standard errors float32 [R, m] of the roles' means on the features `wanted` [m], over questions: the means of
+    each question's responses count as independent. None where a role's responses are not there or have one question."""
     width = matrix.features.shape[1]
     errors = np.zeros((len(matrix.role_names), len(wanted)), np.float32)
     for i, name in enumerate(matrix.role_names):

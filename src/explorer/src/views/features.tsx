@@ -36,6 +36,7 @@ function Shown({ data }: { data: Data }) {
   const state = useAddress(), scheme = useScheme();
   const search = useMemo(() => new Search(data), [data]);
   const [known, setKnown] = useState(0);
+  useEffect(() => { const timer = setTimeout(() => search.prepare(), 400); return () => clearTimeout(timer); }, [search]);
   const [query, setQuery] = useState(state.get("q"));
   const [lassoing, setLassoing] = useState(false);
   useEffect(() => setQuery(state.get("q")), [state.get("q")]);
