@@ -108,7 +108,7 @@ def test_a_permalink_shows_the_same(page: Opened) -> None:
 def test_hostile_texts_are_shown_as_they_are(page: Opened) -> None:
     tab = page.go("#/drift?run=default/talk")
     said = tab.locator(".conversation").inner_text()
-    for text in (TEXTS[0], IMAGE, "שלום עולם", "你好，世界", "👩‍👩‍👧"):
+    for text in (TEXTS[0], IMAGE, "שלום עולם", "你好 世界", "👩‍👩‍👧"):
         assert text in said
     assert "x" * 10_000 in said and "⟨U+202E⟩" in said
     assert tab.locator("main img, main script").count() == 0
@@ -253,4 +253,4 @@ def test_axe_finds_nothing(page: Opened, view: str, theme: str) -> None:
 
 
 def number(text: str) -> float:
-    return float(text.replace("−", "-").replace("+", ""))
+    return float(text.replace("\u2212", "-").replace("+", ""))

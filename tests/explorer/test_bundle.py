@@ -1,4 +1,4 @@
-"""The parts of a bundle hold what the results hold, what is missing is named, and a page is data whatever it contains."""
+"""The parts of a bundle hold what the results hold, what is missing is named, and texts in a page stay texts."""
 
 import json
 import re

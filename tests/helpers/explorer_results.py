@@ -1,4 +1,4 @@
-"""A whole experiment's results in small, written by the package's own functions, with texts that want to break a page."""
+"""A whole experiment's results in small, written by the package's own functions, with texts that may break a page."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ WIDTH, LENGTHS, RESPONSES, QUESTIONS = 60, [12, 0, 15, 9, 11], 12, 4
 CELL = "general/tiny_sae"
 SCRIPT = "</script><script>window.hacked = 1</script>"
 IMAGE = '<img src="x" onerror="window.hacked = 1">'
-TEXTS = [SCRIPT, IMAGE, "evil \u202e order", "שלום עולם", "你好，世界", "😀 👩‍👩‍👧", "x" * 10_000]
+TEXTS = [SCRIPT, IMAGE, "evil \u202e order", "שלום עולם", "你好 世界", "😀 👩‍👩‍👧", "x" * 10_000]
 SETTINGS = Settings("small", "tiny", "sae", "general", analyses=("default",), sensitive=("whisper",))
 NULL = {"alpha": 0.05, "references": {"": 40}, "false_alarms": {"": {"rate": 0.1, "low": 0.02, "high": 0.3, "n": 20}}}
 NULL |= {"false_alarms_within": {}, "turns_max": 12, "left_out": [], "reason": None, "conversations": []}

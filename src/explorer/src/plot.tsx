@@ -57,6 +57,8 @@ export function Chart({ name, title, note, label, table, options, deps, onPoint,
     const plot = Plot.plot({ ...options(width), width, style: { background: "transparent", fontFamily: "inherit", fontSize: "12px", overflow: "visible" } }) as SVGSVGElement & Plot.Plot;
     plot.setAttribute("role", "img");
     plot.setAttribute("aria-label", label);
+    // Plot names its groups, which readers of a picture with one label are not to hear.
+    plot.querySelectorAll("g[aria-label]").forEach((group) => group.removeAttribute("aria-label"));
     if (onPoint) {
       plot.style.cursor = "pointer";
       plot.addEventListener("click", (event) => {

@@ -26,6 +26,7 @@ export function Compare({ core }: ViewProps) {
   const hidden = [a, b].find((run) => run.sensitive && state.get("sensitive") !== "shown");
   return (
     <>
+      <h1 class="sr">Two runs compared</h1>
       <div class="bar">
         <Choose label="first" value={key(a)} options={options} onChange={(value) => update({ a: value, b: key(b) })} />
         <Choose label="second" value={key(b)} options={options} onChange={(value) => update({ a: key(a), b: value })} />

@@ -20,6 +20,7 @@ export function Directions() {
       {which === "traits" ? (traits ? <AllTraits /> : <Notice>The experiment has no traits.</Notice>)
         : which === "monitor" ? (traces.length ? <Monitor names={traces} /> : <Notice>No conversation was traced along directions.</Notice>)
         : steering ? <Sweeps /> : <Notice>The experiment has no steering sweeps.</Notice>}
+      {(which === "steering" || (which === "traits" ? !traits : !traces.length)) && <h1 class="sr">Traits and monitor</h1>}
     </>
   );
 }

@@ -67,6 +67,7 @@ function Shown({ data }: { data: Data }) {
   return (
     <div class="features">
       <div>
+        {place === undefined && <h1 class="sr">Features</h1>}
         <div class="bar">
           <input id="search" type="search" placeholder="search id, label, text, role:pirate   ( / )" aria-label="Search features" value={query}
             onFocus={() => search.readContexts(() => setKnown((n) => n + 1))}

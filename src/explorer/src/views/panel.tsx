@@ -36,7 +36,7 @@ export function Panel({ data, place }: { data: Features; place: number }) {
 }
 
 const Lens = ({ title, tokens }: { title: string; tokens: string[] | undefined }) =>
-  tokens?.length ? <><h3>{title}</h3><div class="chips">{tokens.map((token, i) => <span key={i}><bdi>{token}</bdi></span>)}</div></> : null;
+  tokens?.length ? <><h2>{title}</h2><div class="chips">{tokens.map((token, i) => <span key={i}><bdi>{token}</bdi></span>)}</div></> : null;
 
 export function Profile({ place, id }: { place: number; id: number }) {
   const profiles = usePart<Profiles>("profiles");
@@ -66,7 +66,7 @@ function Where({ id }: { id: number }) {
   const levels = [...new Set(rows.map((row) => row.quantile))].sort((a, b) => b - a);
   return (
     <>
-      <h3>Where it is active</h3>
+      <h2>Where it is active</h2>
       {levels.map((level) => (
         <div key={level}>
           <p class="soft small">{level >= 1 ? "largest activations" : `around the ${num(100 * level, 3)}th percentile of its activations`}</p>
@@ -95,7 +95,7 @@ function Neighbors({ data, place }: { data: Features; place: number }) {
   if (!rows.length) return null;
   return (
     <>
-      <h3>Like it over roles</h3>
+      <h2>Like it over roles</h2>
       <ul class="plain">{rows.map((row) => <li key={row.to}><button type="button" class="plain" onClick={() => update({ feature: data.id[row.to]! })}><FeatureName id={data.id[row.to]!} features={data} /></button> <span class="soft small">cosine {num(row.cosine, 2)}</span></li>)}</ul>
     </>
   );
@@ -111,7 +111,7 @@ function InRuns({ id }: { id: number }) {
   rows.sort((a, b) => Math.abs(b.contrib) - Math.abs(a.contrib));
   return (
     <>
-      <h3>In transitions</h3>
+      <h2>In transitions</h2>
       <ul class="plain small">{rows.slice(0, 10).map((row, i) => <li key={i}><a href={link("drift", { run: row.run, turn: row.turn, feature: id })}>{words(row.run.split("/")[1]!)}, into turn {row.turn}</a> <span class="soft">{num(row.contrib, 2)}</span></li>)}</ul>
     </>
   );

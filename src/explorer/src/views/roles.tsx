@@ -19,6 +19,7 @@ export function Roles() {
   const role = space.roles.includes(state.get("role")) ? state.get("role") : "";
   return (
     <>
+      {!role && <h1 class="sr">Roles</h1>}
       <div class="bar">
         <Choose label="space" value={space.space} options={spaces.map((one) => [one.space, one.space])} onChange={(value) => update({ space: value })} />
         <Choose label="role" value={role} options={[["", "none chosen"], ...space.roles.map((one) => [one, one] as [string, string])]} onChange={(value) => update({ role: value })} />
