@@ -58,7 +58,7 @@ export function Chart({ name, title, note, label, table, options, deps, onPoint,
     plot.setAttribute("role", "img");
     plot.setAttribute("aria-label", label);
     // Plot names its groups, which readers of a picture with one label are not to hear.
-    plot.querySelectorAll("g[aria-label]").forEach((group) => group.removeAttribute("aria-label"));
+    plot.querySelectorAll("[aria-label]").forEach((group) => group.removeAttribute("aria-label"));
     if (onPoint) {
       plot.style.cursor = "pointer";
       plot.addEventListener("click", (event) => {
