@@ -8,6 +8,7 @@ import { link, update, useAddress } from "../state";
 import type { Core, Features, Run, RunRow } from "../types";
 import { Choose, Notice, Tabs, Waiting } from "../ui";
 import { Conversation } from "./conversation";
+import { CausalTest } from "./causal";
 import { Confounds, NearestRoles, Transitions } from "./changes";
 import { FeatureBox, TokenDrawer, tokenFeatures } from "./drawer";
 import { alarmText, rateText } from "./overview";
@@ -87,6 +88,11 @@ function Shown({ row, run, core, features }: Props) {
   const mode = feature !== null && run.features ? "feature" : state.get("heat") === "change" ? "change" : "score";
   const limit = core.scales[run.analysis] ?? run.tokens.limits;
   useKeys(run, turn, token, feature);
+  useEffect(() => {
+    // A link to a turn or token opens there; the list's links, which name neither, at the top.
+    const place = token !== null ? `token-${token}` : state.num("turn") !== null ? `turn-${turn}` : "";
+    if (place) document.getElementById(place)?.scrollIntoView({ block: token !== null ? "center" : "start", behavior: "instant" });
+  }, [run]);
   const own = useMemo(() => (feature === null ? null : partsOf(run, feature)), [run, feature]);
   const values = mode === "feature" ? own!.values : mode === "change" ? changes(run, turn) : run.tokens.w;
   const full = mode === "feature" ? own!.limit : mode === "change" ? limit.change ?? limit.as_turn! : limit.w!;
@@ -114,6 +120,7 @@ function Shown({ row, run, core, features }: Props) {
         <Transitions run={run} turn={turn} feature={feature} features={features} />
         <NearestRoles run={run} turn={turn} />
         <Confounds run={run} />
+        <CausalTest name={key(row)} />
       </aside>
     </>
   );
