@@ -20,7 +20,7 @@ export function Conversation({ run, values, limit, turn, token, onToken, onTurn,
     let asked = 0;
     const look = () => {
       asked = 0;
-      const line = innerHeight * 0.45;
+      const line = innerHeight * 0.55;
       let last: number | null = null;
       for (const element of box.current?.querySelectorAll<HTMLElement>("[data-turn]") ?? []) {
         if (element.getBoundingClientRect().top < line) last = +element.dataset.turn!;
