@@ -42,7 +42,7 @@ def index_of(page: str) -> dict[str, Any]:
 def test_arrays_come_back_as_they_were() -> None:
     arrays: dict[str, Any] = {"a": np.arange(5, dtype=np.int16), "b": np.array([[1.5, np.nan]], np.float32)}
     arrays |= {"c": np.arange(3, dtype=np.int64), "half": np.array([0.5, -2], np.float16), "none": np.zeros(0)}
-    value = {"text": "a\u202eb\ud800", "list": [1, float("nan"), {"deep": np.uint8([7])}], **arrays}
+    value = {"text": "a\u202eb\ud800", "list": [1, float("nan"), {"deep": np.array([7], np.uint8)}], **arrays}
     back = unpack(decoded(encoded(pack(value))))
     for name, array in arrays.items():
         np.testing.assert_array_equal(back[name], array.ravel())
