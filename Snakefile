@@ -15,6 +15,7 @@ include: "workflow/rules/steering.smk"
 include: "workflow/rules/drift.smk"
 include: "workflow/rules/descriptions.smk"
 include: "workflow/rules/atlas.smk"
+include: "workflow/rules/explorer.smk"
 include: "workflow/rules/validation.smk"
 
 

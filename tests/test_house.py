@@ -28,6 +28,7 @@ LIGHT += ["directions.traits.compare", "directions.traits.report", "directions.t
 LIGHT += ["drift.validation.tables", "drift.validation.report", "explorer.label_features", "explorer.describe"]
 LIGHT += ["explorer.relevant", "extraction.conversation_contexts", "backends.neuronpedia"]
 LIGHT += ["explorer.selection", "explorer.layout", "explorer.atlas", "explorer.figure", "explorer.published"]
+LIGHT += ["explorer.bundle", "explorer.page"]
 LIGHT += ["directions.figures.personas", "directions.figures.decomposition", "formats.directions"]
 HEAVY = ["torch", "transformers", "sae_lens", "vllm", "openai", "snakemake"]
 # What every job of a run imports again, when Snakemake reads the workflow in it, before anything else.

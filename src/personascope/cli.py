@@ -1,4 +1,4 @@
-"""The command `personascope`: plan a run, watch it, sum it up; talk with the model; roles, features and the store."""
+"""The command `personascope`: plan a run, watch it, view it, sum it up; talk with the model; roles and the store."""
 
 import argparse
 import json
@@ -13,7 +13,7 @@ from personascope.formats.importers import SystemPrompts, import_responses
 from personascope.formats.roles import import_roles
 from personascope.formats.traits import import_traits
 from personascope.hosting.store import prune, usage
-from personascope.runs import costs, plan, status
+from personascope.runs import costs, plan, status, view
 
 
 def _import_roles(arguments: argparse.Namespace) -> None:
@@ -71,6 +71,10 @@ def _status(arguments: argparse.Namespace) -> None:
     _print(result, status.show(result), as_json=arguments.json)
 
 
+def _view(arguments: argparse.Namespace) -> None:
+    view.view(arguments.experiment)
+
+
 def _chat(arguments: argparse.Namespace) -> None:
     from personascope.runs.chat import chat
 
@@ -114,6 +118,10 @@ def build_parser() -> argparse.ArgumentParser:
     store.set_defaults(run=_store)
     _add_plan(commands)
     _add_chat(commands)
+
+    shown = commands.add_parser("view", help="open the experiment's page: roles, features, conversations")
+    shown.add_argument("experiment", nargs="?", metavar="EXPERIMENT", help="default: that of the run started last")
+    shown.set_defaults(run=_view)
 
     watch = commands.add_parser("status", help="what the run here has done, is doing, and what failed")
     watch.set_defaults(run=_status)

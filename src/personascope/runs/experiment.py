@@ -25,6 +25,7 @@ from personascope.runs.atlas import AtlasFiles
 from personascope.runs.config import checked_config
 from personascope.runs.conversations import find_all
 from personascope.runs.descriptions import DescriptionFiles
+from personascope.runs.explorer import ExplorerFiles
 from personascope.runs.names import MODEL_SPEC
 from personascope.runs.needs import EMBEDDED, in_json
 
@@ -59,7 +60,7 @@ def _read_roles(config: dict[str, Any]) -> tuple[list[str], int]:
     return names, prompts
 
 
-class Experiment(DescriptionFiles, AtlasFiles):
+class Experiment(DescriptionFiles, AtlasFiles, ExplorerFiles):
     """An experiment: whether its configuration is right, and the files that it asks for."""
 
     def check(self) -> None:
@@ -84,7 +85,7 @@ class Experiment(DescriptionFiles, AtlasFiles):
         self.check_judges()
         _ = self.persona_vectors, self.role_filter, self.trait_results, self.decompositions, self.traces
         _ = self.monitor_directions(), self.steering, self.causal, self.description_sources
-        _ = self.atlas, self.published
+        _ = self.atlas, self.published, self.explorer_params
 
     def _check_analyses(self) -> None:
         kept = self.config["extraction"]["residual_layers"]

@@ -1,0 +1,133 @@
+// The data of the page: parts that are unpacked when a view first asks for them. See personascope/explorer/pack.py.
+import { useEffect, useState } from "preact/hooks";
+import type { Index, Num, PartEntry } from "./types";
+
+export const VERSION = 1;
+const KINDS: Record<string, new (buffer: ArrayBuffer, offset: number, length: number) => Num> = {
+  f4: Float32Array, f8: Float64Array, i4: Int32Array, i2: Int16Array, u4: Uint32Array, u2: Uint16Array, u1: Uint8Array,
+};
+
+/** The list of parts; an error says what is wrong with the page's own file. */
+export function readIndex(): Index {
+  const element = document.getElementById("index");
+  if (!element) throw new Error("this page holds no data: it is the empty template, or it was cut off");
+  let index: Index;
+  try {
+    index = JSON.parse(element.textContent ?? "");
+  } catch (error) {
+    throw new Error(`the list of this page's data is damaged: ${String(error)}`);
+  }
+  if (index.version !== VERSION) {
+    throw new Error(`the data are of bundle version ${index.version}, this page reads version ${VERSION}: make it again`);
+  }
+  return index;
+}
+
+const handedOver = new Map<string, string>();
+(globalThis as any).personascope_part = (name: string, text: string) => handedOver.set(name, text);
+
+async function textOf(entry: PartEntry): Promise<string> {
+  if (entry.id) {
+    const element = document.getElementById(entry.id);
+    if (!element) throw new Error("it is not in this file, which was cut off");
+    return element.textContent ?? "";
+  }
+  await new Promise<void>((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = entry.file!;
+    script.onload = () => resolve();
+    script.onerror = () => reject(new Error(`${entry.file} is not beside this page, or cannot be read`));
+    document.head.append(script);
+  });
+  const text = handedOver.get(entry.name);
+  if (text === undefined) throw new Error(`${entry.file} holds another part: it is of another page`);
+  handedOver.delete(entry.name);
+  return text;
+}
+
+async function unzip(text: string): Promise<ArrayBuffer> {
+  const raw = atob(text);
+  const bytes = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).arrayBuffer();
+}
+
+/** Numbers of half precision as float32. */
+function halves(bits: Uint16Array): Float32Array {
+  const out = new Float32Array(bits.length);
+  for (let i = 0; i < bits.length; i++) {
+    const b = bits[i]!, exponent = (b >> 10) & 31, fraction = b & 1023;
+    const size = exponent === 0 ? fraction * 2 ** -24 : exponent === 31 ? (fraction ? NaN : Infinity) : (1 + fraction / 1024) * 2 ** (exponent - 15);
+    out[i] = b & 0x8000 ? -size : size;
+  }
+  return out;
+}
+
+/** The JSON of a part with its arrays in place. */
+export function unpack(buffer: ArrayBuffer): any {
+  const length = new DataView(buffer).getUint32(0, true);
+  const value = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
+  const start = Math.ceil((4 + length) / 8) * 8;
+  const restore = (item: any): any => {
+    if (item === null || typeof item !== "object") return item;
+    if (Array.isArray(item)) {
+      if (item.length && typeof item[0] === "object") for (let i = 0; i < item.length; i++) item[i] = restore(item[i]);
+      return item;
+    }
+    const array = item["@"];
+    if (Array.isArray(array) && Object.keys(item).length === 1) {
+      const [kind, offset, count] = array as [string, number, number];
+      if (kind === "f2") return halves(new Uint16Array(buffer, start + offset, count));
+      return new KINDS[kind]!(buffer, start + offset, count);
+    }
+    for (const key in item) item[key] = restore(item[key]);
+    return item;
+  };
+  return restore(value);
+}
+
+export interface Loaded<T> { data?: T; error?: string }
+const parts = new Map<string, Loaded<any>>();
+const waiting = new Map<string, Promise<void>>();
+let entries = new Map<string, PartEntry>();
+
+export function useIndexEntries(index: Index): void {
+  entries = new Map(index.parts.map((entry) => [entry.name, entry]));
+}
+
+export const hasPart = (name: string): boolean => entries.has(name);
+export const partNames = (prefix: string): string[] => [...entries.keys()].filter((name) => name.startsWith(prefix));
+
+export async function load<T>(name: string): Promise<Loaded<T>> {
+  if (!parts.has(name)) {
+    if (!waiting.has(name)) {
+      const entry = entries.get(name);
+      const work = async () => {
+        try {
+          if (!entry) throw new Error("there is none");
+          const value = unpack(await unzip(await textOf(entry)));
+          if (value.version !== VERSION) throw new Error(`it is of version ${value.version}, this page reads ${VERSION}`);
+          parts.set(name, { data: value });
+        } catch (error) {
+          const where = entry?.file ? `${entry.file} (${name})` : name;
+          parts.set(name, { error: `${where}: ${error instanceof Error ? error.message : String(error)}` });
+        }
+      };
+      waiting.set(name, work());
+    }
+    await waiting.get(name);
+  }
+  return parts.get(name)!;
+}
+
+/** A part for a view: undefined while it is unpacked, and where `name` is empty. */
+export function usePart<T>(name: string | null): Loaded<T> {
+  const [, again] = useState(0);
+  useEffect(() => {
+    let here = true;
+    if (name && !parts.has(name)) void load(name).then(() => here && again((n) => n + 1));
+    return () => { here = false; };
+  }, [name]);
+  return (name && parts.get(name)) || {};
+}

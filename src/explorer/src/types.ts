@@ -1,0 +1,91 @@
+// What the parts of a bundle hold; src/personascope/explorer says how each is made.
+
+export type Num = Float32Array | Float64Array | Int32Array | Int16Array | Uint32Array | Uint16Array | Uint8Array;
+export type Row = Record<string, string | number | boolean | null>;
+
+export interface PartEntry { name: string; size: number; id?: string; file?: string }
+export interface Index {
+  version: number; experiment: string; title: string; made_by: string;
+  absent: { what: string; why: string }[]; parts: PartEntry[];
+}
+
+export interface Rate { rate: number | null; low: number | null; high: number | null; n: number }
+export interface RunRow {
+  rank: number; conversation: string; analysis: string; status: string; reason: string; title?: string; sensitive?: boolean;
+  n_turns: number; n_tokens: number; score_first: number | null; score_last: number | null; largest_drop: number | null;
+  largest_drop_turn: number | null; fall: number | null; p_value: number | null; q_value: number | null;
+  alarm_turn: number | null; onset: number | null; confound_verdict: string | null; nearest_role_end: string | null;
+  axis_doubt: string | null; flags: string; causal: string | null; causal_reason: string | null;
+}
+export interface Core {
+  provenance: Record<string, unknown>;
+  findings: { title: string; lines: string[] }[];
+  agreement: Row[]; spectrum: Row[]; runs: RunRow[];
+  nulls: Record<string, { alpha: number; references: Record<string, number>; false_alarms: Record<string, Rate>; turns_max: number }>;
+  scales: Record<string, Record<string, number>>;
+}
+
+export interface Features {
+  id: Int32Array; maps: { umap?: Float32Array | Uint16Array; pca?: Float32Array | Uint16Array }; roles: string[]; preferred_role: Int16Array;
+  score?: Float32Array; stability?: Float32Array; sd: Float32Array; mu: Float32Array;
+  density?: Float32Array; mean_active?: Float32Array; max?: Float32Array;
+  neighbors?: Int32Array; similarities?: Int16Array; k?: number;
+  label?: string[]; description?: string[]; url?: string[]; source?: string[]; promoted?: string[][]; suppressed?: string[][];
+}
+export interface Profiles {
+  names: string[]; n_responses: number[]; error_of: string;
+  mean: Float32Array; error: Float32Array | null; places?: Int32Array;
+}
+export interface Context {
+  quantile: number; rank: number; value: number; source: string; name: string; question: string;
+  tokens: string[]; values: number[]; at: number;
+}
+export interface Contexts { features: Record<string, Context[]> }
+
+export interface Space {
+  space: string; roles: string[]; similarity: Float64Array; order: number[]; projections: Row[];
+  pca?: { roles: string[]; coordinates: Float64Array; shares: number[]; axis: number[] };
+}
+export interface Roles { spaces: Space[] }
+export interface Responses {
+  roles: Record<string, { n: number; shown: { prompt_index: number; question: string; system: string; response: string }[] }>;
+}
+
+export interface Message { role: string; content: string | null }
+export interface FeatureTable {
+  feature: Int32Array; delta_x: Float32Array; axis_weight: Float32Array; contrib: Float32Array; share_of_away: Float32Array;
+  contrib_low?: Float64Array; contrib_high?: Float64Array; chosen_share?: Float64Array; contrib_held_out?: Float64Array;
+}
+export interface Transition {
+  prev_turn: number; turn: number; delta_score: number; away_mass: number; toward_mass: number; top_away_share: number;
+  effect_strength: string; top_away_share_null_median?: number | null; top_away_share_null_high?: number | null;
+  top_away_share_p_value?: number | null; tables: Record<string, FeatureTable>;
+}
+export interface Tokens {
+  text: string[]; turn: Int32Array; w: Float64Array; as_turn: Float64Array; as_prev: Float64Array; limits: Record<string, number>;
+}
+export interface TokenFeatures {
+  offsets: Int32Array; feature: Uint16Array | Uint32Array; part: Float32Array; unit: Float32Array; kept_all: Int32Array; most: number;
+}
+export type Turns = Record<string, (number | null | boolean)[]>;
+export interface Run {
+  analysis: string; conversation: string; messages: Message[]; error: string | null; selected: number | null;
+  summary: Record<string, any>; turns: Turns; transitions: Transition[]; tokens: Tokens;
+  roles: { names: string[]; cosines: Float32Array; references: { role: string; q25: number; median: number; q75: number }[] };
+  confounds: { score_method: string; metric: string; corr: number | null; n: number }[];
+  features: TokenFeatures | null; features_reason: string;
+}
+
+export interface Trace {
+  conversation: string; title: string; error: string | null; columns: string[]; roles: string[]; text: string[];
+  message_index: Int32Array; in_content: Uint8Array; surprise: Float32Array; values: Record<string, Float32Array>;
+  scale: { conversations: number; tokens: number; columns: Record<string, { mean: number; sd: number }> } | null;
+}
+export interface Traits { traits: Record<string, { evaluation: Record<string, any>; layers: Row[] }>; compared: Row[] }
+export interface Steering {
+  sweeps: Record<string, {
+    summary: Record<string, any>; table: Row[]; equal_kl: Row[];
+    texts: { arm: string; coefficient: number; question: string; response: string }[];
+  }>;
+}
+export interface Causal { tests: Record<string, { test: Record<string, any>; samples: Row[] }> }

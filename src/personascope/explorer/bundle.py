@@ -1,0 +1,238 @@
+"""An experiment's results as an explorer bundle: every part that exists, and the names of those that do not.
+
+The bundle has a head (version, experiment, parts, what is absent and why), which `bundle.schema.json` describes, and
+parts that a page unpacks when a view first asks for them (`pack`). Parts:
+
+=========================  ==========================================================================================
+core                       provenance, findings, how good the axis is, ranked runs, alarm rates
+features                   the map of all alive features, metrics, neighbors, descriptions
+profiles                   means and standard errors of roles on the alive features
+contexts/N                 where the features N * 256 ... are active, in text
+roles, responses           similarity, components, projections; some responses of each role
+drift/ANALYSIS/NAME        a run
+where                      in which transitions' tables each feature is
+traces/NAME                a conversation's projections on directions
+traits, steering, causal   evaluations, sweeps and tests
+=========================  ==========================================================================================
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from personascope import __version__
+from personascope.display.heat import heat_limit
+from personascope.drift.pages.findings import TITLES, axis_lines, causal_lines, cautions, flagged_lines
+from personascope.errors import UserError
+from personascope.explorer import directions, features, roles, runs
+from personascope.explorer.page import write_page
+from personascope.formats.files import iter_jsonl, read_json
+from personascope.formats.tables import load_all_npz, open_parquet, plain, read_csv
+
+log = logging.getLogger(__name__)
+
+PROVENANCE = ("model", "weights", "dtype", "sae", "sae_id", "sae_release", "sae_weights", "sae_layer", "hook_name")
+PROVENANCE += ("layer_convention", "template", "residual_layers", "token_selection", "version", "d_sae")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Whose results, and how much of them. model, sae, mode: as in paths; transform: of the axis; analyses: in order;
+    token_features, responses: how many are kept of each token and role; contexts: features of which all is kept;
+    inline_mb: size up to which the data stand in the page; sensitive: conversations shown only when asked for."""
+
+    experiment: str
+    model: str
+    sae: str
+    mode: str
+    transform: str = "log1p"
+    analyses: tuple[str, ...] = ()
+    token_features: int = 12
+    responses: int = 12
+    contexts: int = 2000
+    inline_mb: float = 20
+    sensitive: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Settings":
+        """From a rule's parameters, whose lists become tuples."""
+        given: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in values.items()}
+        return cls(**given)
+
+
+@dataclass
+class Bundle:
+    """The parts of an experiment. results: its folder; absent: what there is not, and why."""
+
+    results: Path
+    settings: Settings
+    absent: list[dict[str, str]] = field(default_factory=list)
+    _listed: dict[str, dict[str, Any]] = field(default_factory=dict)  # runs that have features, for `where`
+
+    def folder(self, stage: str) -> Path:
+        """The cell's folder of a stage."""
+        settings = self.settings
+        return self.results / stage / settings.mode / f"{settings.model}_{settings.sae}"
+
+    def parts(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """(name, content) of all that there are; a part that cannot be read is absent, with the reason."""
+        axis, aggregated = self.folder("axis"), self.folder("aggregated")
+        yield from self._part("core", lambda: core_part(self), self.folder("features"))
+        yield from self._features(aggregated)
+        transform = self.settings.transform
+        yield from self._part("roles", lambda: roles.roles_part(axis, aggregated, transform), axis)
+        answers = self.results / "responses" / self.settings.mode / self.settings.model
+        names = sorted(path.stem for path in answers.glob("*.jsonl"))
+        most = self.settings.responses
+        yield from self._part("responses", lambda: roles.responses_part(answers, names, most), answers)
+        yield from self._conversations()
+        if self._listed:
+            yield "where", runs.where_part(self._listed)
+        traits, steering = self.results / "traits" / self.settings.model, self.folder("steering")
+        yield from self._part("traits", lambda: directions.traits_part(traits), traits)
+        yield from self._part("steering", lambda: directions.steering_part(steering), steering)
+        causal = self.folder("causal")
+        yield from self._part("causal", lambda: causal_part(causal), causal)
+
+    def _features(self, aggregated: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+        atlas, described = self.folder("atlas"), self.folder("descriptions")
+        layout, contexts = atlas / "layout.npz", described / "contexts.parquet"
+        self._missing("the map of features", layout)
+        self._missing("labels of features", described)
+        self._missing("contexts of features", contexts)
+        made = list(self._part("features", lambda: features.features_part(layout, aggregated, described), aggregated))
+        yield from made
+        if not made:
+            return
+        part = made[0][1]
+        ids, rank = part["id"], part.get("score", part["sd"])
+        responses = self.folder("features")
+        most = self.settings.contexts
+        profiles = self._part(
+            "profiles", lambda: roles.profiles_part(aggregated, responses, ids, rank, most), aggregated
+        )
+        yield from profiles
+        if contexts.is_file():
+            chosen = ids[np.argsort(-rank, kind="stable")[:most]]
+            yield from features.context_parts(contexts, chosen).items()
+
+    def _conversations(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        tokens = self.results / "tokens" / f"{self.settings.model}_{self.settings.sae}"
+        most = self.settings.token_features
+        for analysis in self.settings.analyses:
+            folder = self.folder("drift") / analysis
+            self._missing(f"drift runs of the analysis {analysis}", folder)
+            for run in sorted(path.parent for path in folder.glob("*/result.npz")):
+                file = tokens / f"{run.name}.parquet"
+                made = self._part(
+                    f"drift/{analysis}/{run.name}", lambda run=run, file=file: runs.run_part(run, file, most), run
+                )
+                for name, content in made:
+                    if content.get("features") is not None:
+                        self._listed[f"{analysis}/{run.name}"] = content
+                    yield name, content
+        traces = self.folder("traces")
+        self._missing("traces along directions", traces)
+        for path in sorted(traces.glob("*.parquet")):
+            yield from self._part(f"traces/{path.stem}", lambda path=path: runs.trace_part(path), path)
+
+    def _missing(self, what: str, path: Path) -> None:
+        if not path.exists():
+            self.absent.append({"what": what, "why": f"{path} has not been made"})
+
+    def _part(
+        self, name: str, make: Callable[[], dict[str, Any]], needed: Path
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        if not needed.exists():
+            self.absent.append({"what": name, "why": f"{needed} has not been made"})
+            return
+        try:
+            content = make()
+        except UserError as error:
+            log.warning("explorer: %s is left out: %s", name, error)
+            self.absent.append({"what": name, "why": str(error)})
+            return
+        yield name, content
+
+
+def core_part(bundle: Bundle) -> dict[str, Any]:
+    """What the first view shows."""
+    axis, summary = bundle.folder("axis"), bundle.folder("summary") / "drift_summary.parquet"
+    part: dict[str, Any] = {"provenance": provenance(bundle), "findings": [], "agreement": [], "runs": []}
+    agreement = read_csv(axis / "agreement.csv") if (axis / "agreement.csv").is_file() else pd.DataFrame()
+    part["agreement"] = roles.table_rows(axis / "agreement.csv") if len(agreement) else []
+    spectrum = axis / "pca_spectrum.csv"
+    part["spectrum"] = roles.table_rows(spectrum) if spectrum.is_file() else []
+    nulls = {path.stem: read_json(path) for path in sorted(bundle.folder("null").glob("*.json"))}
+    part["nulls"] = nulls
+    part["scales"] = {name: token_scales(bundle.folder("drift") / name) for name in bundle.settings.analyses}
+    if not summary.is_file():
+        bundle.absent.append({"what": "the ranking of conversations", "why": f"{summary} has not been made"})
+        return part
+    table = pd.read_parquet(summary)
+    ranked = plain(table.astype(object).where(table.notna(), None).to_dict("records"))
+    talks = _conversation_heads(bundle, ranked)
+    part["runs"] = [row | talks.get(row["conversation"], {}) for row in ranked]
+    lines = (axis_lines(agreement), flagged_lines(table, nulls), causal_lines(table), cautions(agreement, table, nulls))
+    part["findings"] = [{"title": title, "lines": said} for title, said in zip(TITLES, lines, strict=True) if said]
+    return part
+
+
+def _conversation_heads(bundle: Bundle, ranked: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """{conversation: its title, and whether it is shown only when asked for}."""
+    heads = {}
+    for row in ranked:
+        path = bundle.folder("drift") / row["analysis"] / row["conversation"] / "summary.json"
+        said = read_json(path) if path.is_file() else {}
+        metadata = said.get("metadata") or {}
+        sensitive = bool(metadata.get("sensitive")) or row["conversation"] in bundle.settings.sensitive
+        heads[row["conversation"]] = {"title": str(metadata.get("title") or ""), "sensitive": sensitive}
+    return heads
+
+
+def provenance(bundle: Bundle) -> dict[str, Any]:
+    """What the results were made with, from the metadata of a features file."""
+    settings = bundle.settings
+    known: dict[str, Any] = {"experiment": settings.experiment, "question_mode": settings.mode}
+    known |= {"transform": settings.transform}
+    for path in sorted(bundle.folder("features").glob("*.parquet")):
+        metadata = open_parquet(path)[1]
+        known |= {name: metadata[name] for name in PROVENANCE if name in metadata}
+        break
+    return known | {"explorer_version": __version__}
+
+
+def token_scales(folder: Path) -> dict[str, float]:
+    """Weights at which the color of a token is full, the same for all runs of an analysis: `w` of those in a score,
+    `change` of those in a transition."""
+    found: dict[str, list[np.ndarray]] = {"w": [], "change": []}
+    for path in sorted(folder.glob("*/result.npz")):
+        arrays = load_all_npz(path)
+        if "weights_w" in arrays:  # not in the file of a conversation that failed
+            found["w"].append(arrays["weights_w"])
+            found["change"] += [arrays["weights_as_turn"], arrays["weights_as_prev"]]
+    return {name: heat_limit(np.concatenate(values)) for name, values in found.items() if values}
+
+
+def causal_part(folder: Path) -> dict[str, Any]:
+    """{analysis/conversation: the test, and the texts of its arms}."""
+    tests = {}
+    for path in sorted(folder.glob("*/*.json")):
+        samples = path.with_name(f"{path.stem}.samples.jsonl")
+        texts = list(iter_jsonl(samples)) if samples.is_file() else []
+        tests[f"{path.parent.name}/{path.stem}"] = {"test": read_json(path), "samples": texts}
+    return {"tests": tests}
+
+
+def write_explorer(results: str | Path, page: str | Path, settings: Settings) -> int:
+    """Write the page of an experiment's results (and data-*.js beside it above `inline_mb`); returns its bytes."""
+    bundle = Bundle(Path(results), settings)
+    parts = list(bundle.parts())
+    title = f"{settings.experiment}: {settings.model}"
+    head = {"experiment": settings.experiment, "title": title, "made_by": __version__, "absent": bundle.absent}
+    return write_page(page, head, parts, int(settings.inline_mb * 1e6))

@@ -1,0 +1,44 @@
+"""The part of traits and steering: what directions are worth, and what adding them did."""
+
+from pathlib import Path
+from typing import Any
+
+from personascope.explorer.roles import table_rows
+from personascope.formats.files import iter_jsonl, read_json
+
+SAMPLES = 3  # texts shown of each point of a sweep
+
+
+def traits_part(folder: Path) -> dict[str, Any]:
+    """{trait: evaluation, layers}, their comparison with axis and roles. folder: traits/MODEL."""
+    traits = {}
+    for path in sorted(folder.glob("*/evaluation.json")):
+        traits[path.parent.name] = {"evaluation": read_json(path), "layers": table_rows(path.parent / "layers.csv")}
+    compared = folder / "traits.csv"
+    return {"traits": traits, "compared": table_rows(compared) if compared.is_file() else []}
+
+
+def steering_part(folder: Path) -> dict[str, Any]:
+    """{sweep: dose response, the same compared at equal distance, some texts of each point}. folder: of the cell."""
+    sweeps = {}
+    for path in sorted(folder.glob("*/dose_response.csv")):
+        sweep = path.parent
+        equal = sweep / "equal_kl.csv"
+        sweeps[sweep.name] = {
+            "summary": read_json(sweep / "dose_response.json"),
+            "table": table_rows(path),
+            "equal_kl": table_rows(equal) if equal.is_file() else [],
+            "texts": _texts(sweep),
+        }
+    return {"sweeps": sweeps}
+
+
+def _texts(sweep: Path) -> list[dict[str, Any]]:
+    rows = []
+    for path in sorted(sweep.glob("*/*.jsonl")):
+        for number, row in enumerate(iter_jsonl(path)):
+            if number == SAMPLES:
+                break
+            shown = {"arm": path.parent.name, "coefficient": float(path.stem), "question": row.get("question", "")}
+            rows.append(shown | {"response": row.get("response", "")})
+    return rows

@@ -1,0 +1,110 @@
+"""Parts of features: the map of all that are alive, what is known of each, and where each is active."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from personascope.errors import UserError
+from personascope.formats.files import read_json
+from personascope.formats.role_matrix import load_role_matrix
+from personascope.formats.tables import load_all_npz, open_parquet
+
+METRICS = ("score", "stability", "sd", "mu")
+SHARD = 256  # features whose contexts are one part
+MANY = 20_000  # features from which on places have 16 bits, measures three digits, and neighbors are left out
+
+
+def features_part(layout: Path, aggregated: Path, described: Path) -> dict[str, Any]:
+    """A column a key, a value an alive feature. Without a layout: all features with a mean over 0 in the role matrix,
+    and no coordinates. described: folder of the descriptions, which may be absent."""
+    part = _laid_out(layout) if layout.is_file() else _unplaced(aggregated)
+    part |= _described(described, part["id"])
+    return _smaller(part) if len(part["id"]) > MANY else part
+
+
+def _smaller(part: dict[str, Any]) -> dict[str, Any]:
+    """The same with fewer digits, for many features; the page finds neighbors by the profiles that it has."""
+    for name, xy in part["maps"].items():
+        low, size = xy.min(0), max(float(np.ptp(xy, 0).max()), 1e-12)
+        part["maps"][name] = np.rint((xy - low) / size * 65535).astype(np.uint16)
+    for name in (*METRICS, "density", "mean_active", "max"):
+        if name in part:
+            part[name] = part[name].astype(np.float16)
+    return {name: value for name, value in part.items() if name not in ("neighbors", "similarities", "k")}
+
+
+def _laid_out(layout: Path) -> dict[str, Any]:
+    arrays = load_all_npz(layout)
+    part: dict[str, Any] = {"id": arrays["feature_ids"].astype(np.int32), "maps": {}}
+    for name in ("umap", "pca"):
+        if name in arrays and len(arrays[name]):
+            part["maps"][name] = arrays[name].astype(np.float32)
+    part |= {name: arrays[name].astype(np.float32) for name in METRICS if name in arrays}
+    part["preferred_role"] = arrays["preferred_role"].astype(np.int16)
+    part["roles"] = [str(name) for name in arrays["role_names"]]
+    if "neighbors" in arrays:
+        part["neighbors"] = arrays["neighbors"].astype(np.int32)
+        part["similarities"] = np.rint(arrays["similarities"] * 10_000).astype(np.int16)
+        part["k"] = int(arrays["neighbors"].shape[1])
+    return part
+
+
+def _unplaced(aggregated: Path) -> dict[str, Any]:
+    """From the role matrix alone: mu and sd over roles of log1p of the means (as the atlas has them)."""
+    matrix = load_role_matrix(aggregated / "mean" / "per_role.npz")
+    x = np.sign(matrix.features) * np.log1p(np.abs(matrix.features))
+    mu, sd = x.mean(0, dtype=np.float64), x.std(0, ddof=1, dtype=np.float64)
+    alive = np.flatnonzero(mu > 0)
+    part: dict[str, Any] = {"id": alive.astype(np.int32), "maps": {}, "roles": matrix.role_names}
+    part |= {"mu": mu[alive].astype(np.float32), "sd": sd[alive].astype(np.float32)}
+    return part | {"preferred_role": x[:, alive].argmax(0).astype(np.int16)}
+
+
+def _described(folder: Path, ids: np.ndarray) -> dict[str, Any]:
+    """Labels, descriptions, links, densities and logit lens of the features `ids`; labels alone from a cache."""
+    table, cache = folder / "features.parquet", folder / "descriptions.json"
+    if table.is_file():
+        read = open_parquet(table)[0].read()
+        columns = {name: read.column(name) for name in read.column_names}
+        place = {int(feature): row for row, feature in enumerate(columns["feature"].to_pylist())}
+        rows = [place[int(feature)] for feature in ids if int(feature) in place]
+        if len(rows) < len(ids):
+            raise UserError(f"{table}: lacks {len(ids) - len(rows)} of the features of the map; make it again")
+        texts = {
+            name: columns[name].take(rows).to_pylist()
+            for name in ("label", "description", "url", "source", "promoted", "suppressed")
+            if name in columns
+        }
+        numbers = {
+            name: np.asarray(columns[name].take(rows), np.float32)
+            for name in ("density", "mean_active", "max")
+            if name in columns
+        }
+        return texts | numbers
+    if cache.is_file():
+        known = read_json(cache)
+        entries = [known.get(str(feature)) or {} for feature in ids.tolist()]
+        return {
+            "label": [entry.get("description") or "" for entry in entries],
+            "url": [entry.get("url") or "" for entry in entries],
+        }
+    return {}
+
+
+def context_parts(path: Path, ids: np.ndarray) -> dict[str, dict[str, Any]]:
+    """{part name: contexts of up to SHARD features}; ids: the features whose contexts are wanted."""
+    wanted = set(ids.tolist())
+    shards: dict[int, dict[str, Any]] = {}
+    for batch in open_parquet(path)[0].iter_batches(2048):
+        for row in batch.to_pylist():
+            if row["feature"] not in wanted:
+                continue
+            shard = shards.setdefault(row["feature"] // SHARD, {"features": {}})
+            shard["features"].setdefault(str(row["feature"]), []).append(_context(row))
+    return {f"contexts/{number}": shards[number] for number in sorted(shards)}
+
+
+def _context(row: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: row[name] for name in ("quantile", "rank", "value", "source", "name", "question", "tokens", "at")}
+    return kept | {"values": [float(f"{value:.3g}") if value else 0 for value in row["values"]]}

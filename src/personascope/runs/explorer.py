@@ -1,0 +1,36 @@
+"""What an experiment asks for where its results are put into one page."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from personascope.formats.files import file_digest
+from personascope.runs.steering import SteeringFiles
+
+PAGE = "explorer/index.html"  # below the experiment's results
+TEMPLATE = Path(__file__).parents[1] / "explorer" / "template.html"
+
+
+class ExplorerFiles(SteeringFiles):
+    """The page, and whether its configuration is right."""
+
+    @cached_property
+    def explorer(self) -> list[str]:
+        return [f"<out>/{PAGE}"]
+
+    @property
+    def explained(self) -> list[str]:
+        """The map of features and what each of them is, as far as the experiment makes these."""
+        return [*getattr(self, "atlas", []), *getattr(self, "described", [])]
+
+    @property
+    def explorer_template(self) -> str:
+        """Of the built page: a new one makes the experiment's page again."""
+        return file_digest(TEMPLATE)[:16] if TEMPLATE.is_file() else ""
+
+    @property
+    def explorer_params(self) -> dict[str, Any]:
+        """What defines the page, beside the results."""
+        block = self.config["explorer"] | {"sensitive": self.config["drift"].get("sensitive", [])}
+        named = {"experiment": self.name, "model": self.model, "sae": self.sae, "mode": self.mode}
+        return named | {"transform": self.config["axis"]["transform"], "analyses": self.analyses} | block

@@ -1,0 +1,256 @@
+"""The page in a real browser, opened from disk: silent, without a network, equal to its data, harmless, by keyboard."""
+
+import csv
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from personascope.explorer.bundle import Bundle, write_explorer
+from personascope.explorer.pack import pack, unpack
+from tests.helpers.explorer_results import IMAGE, SETTINGS, TEXTS, Results
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")]
+VIEWS = ["overview", "features", "roles", "drift", "directions", "compare"]
+
+
+@dataclass
+class Opened:
+    """The page in a tab of its own, and what it has asked for and complained of."""
+
+    tab: Any
+    url: str
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.tab.on("request", lambda request: self.requests.append(request.url))
+        self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.tab.on("console", lambda said: said.type in ("error", "warning") and self.complaints.append(said.text))
+
+    def go(self, where: str = "") -> Any:
+        """Open the page at an address anew, and wait for its view."""
+        self.tab.goto("about:blank")
+        self.tab.goto(f"{self.url}{where}")
+        self.tab.wait_for_selector("main h1, main .chart, main .notice")
+        self.tab.wait_for_timeout(150)
+        return self.tab
+
+    @property
+    def network(self) -> list[str]:
+        return [url for url in self.requests if not url.startswith(("file:", "data:", "blob:", "about:"))]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return Results(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="module")
+def parts(results: Results) -> dict[str, dict[str, Any]]:
+    return {name: unpack(pack(content)) for name, content in Bundle(results.folder, SETTINGS).parts()}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def file(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    page = tmp_path_factory.mktemp("page") / "index.html"
+    write_explorer(results.folder, page, SETTINGS)
+    return page
+
+
+@pytest.fixture
+def page(browser: Any, file: Path) -> Iterator[Opened]:
+    tab = browser.new_page(viewport={"width": 1400, "height": 900})
+    opened = Opened(tab, file.as_uri())
+    yield opened
+    hacked = tab.evaluate("window.hacked")
+    tab.close()
+    assert hacked is None, "a text of the results ran as a script"
+    assert opened.network == [] and opened.complaints == []
+
+
+@pytest.mark.parametrize("width", [1400, 420])
+@pytest.mark.parametrize("view", VIEWS)
+def test_each_view_opens_from_disk_and_fits(page: Opened, view: str, width: int) -> None:
+    page.tab.set_viewport_size({"width": width, "height": 900})
+    tab = page.go(f"#/{view}?feature=5&role=default")
+    assert tab.locator("main").inner_text().strip()
+    assert tab.locator(".notice.strong", has_text="Not shown").count() == 0
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert tab.locator("nav.views a[aria-current=page]").count() == 1
+
+
+def test_a_permalink_shows_the_same(page: Opened) -> None:
+    tab = page.go("#/drift?run=default/talk&turn=3&token=20&heat=change&theme=dark")
+    shown = tab.locator(".drawer").inner_text(), tab.locator(".track .legend").inner_text()
+    url = tab.url
+    tab.click("text=each turn's score")
+    assert "heat" not in tab.url
+    page.go(url.removeprefix(page.url))
+    assert (tab.locator(".drawer").inner_text(), tab.locator(".track .legend").inner_text()) == shown
+    assert tab.locator("html").get_attribute("data-theme") == "dark"
+
+
+def test_hostile_texts_are_shown_as_they_are(page: Opened) -> None:
+    tab = page.go("#/drift?run=default/talk")
+    said = tab.locator(".conversation").inner_text()
+    for text in (TEXTS[0], IMAGE, "שלום עולם", "你好 世界", "👩‍👩‍👧"):
+        assert text in said
+    assert "x" * 10_000 in said and "⟨U+202E⟩" in said
+    assert tab.locator("main img, main script").count() == 0
+    tab = page.go("#/features?feature=7")
+    assert TEXTS[0] in tab.locator(".side").inner_text()
+    assert tab.locator("a[href^=javascript]").count() == 0
+
+
+def test_a_token_s_numbers_are_the_bundle_s(page: Opened, parts: dict[str, Any]) -> None:
+    part = parts["drift/default/talk"]
+    tab = page.go("#/drift?run=default/talk")
+    token = 20
+    tab.click(f"#token-{token}")
+    weight, drawer = part["tokens"]["w"][token], tab.locator(".drawer")
+    shown = number(drawer.locator("p b").first.inner_text())
+    assert shown == pytest.approx(weight, rel=5e-3)
+    kept = part["features"]
+    own = slice(*kept["offsets"][token : token + 2])
+    values = dict(zip(kept["feature"][own].tolist(), (kept["part"][own] * kept["unit"][token]).tolist(), strict=True))
+    rows = [row.split("\t") for row in drawer.locator("tbody tr").all_inner_texts()]
+    parsed = {int(row[0].split()[0]): number(row[1]) for row in rows[:-1]}
+    assert parsed == pytest.approx(values, rel=6e-3, abs=1e-9)
+    assert sum(parsed.values()) + number(rows[-1][1]) == pytest.approx(weight, abs=2e-3)
+
+
+def test_a_feature_colors_all_tokens(page: Opened, parts: dict[str, Any]) -> None:
+    kept = parts["drift/default/talk"]["features"]
+    feature = int(np.bincount(kept["feature"]).argmax())
+    tab = page.go(f"#/drift?run=default/talk&feature={feature}")
+    colored = {
+        int(str(element.get_attribute("data-token")))
+        for element in tab.locator("[data-token]").all()
+        if "rgba(" in (element.get_attribute("style") or "")
+    }
+    row = np.repeat(np.arange(len(kept["offsets"]) - 1), np.diff(kept["offsets"]))
+    assert colored == set(row[kept["feature"] == feature].tolist()) and len(colored) > 3
+
+
+def test_an_exported_table_is_the_bundle_s(page: Opened, parts: dict[str, Any], tmp_path: Path) -> None:
+    tab = page.go("#/features")
+    with tab.expect_download() as download:
+        tab.click("[aria-label='Save as CSV: The features shown on the map']")
+    download.value.save_as(tmp_path / "features.csv")
+    rows = list(csv.DictReader((tmp_path / "features.csv").open(encoding="utf-8", newline="")))
+    part = parts["features"]
+    exported = {int(row["feature"]): float(row["score"]) for row in rows}
+    assert exported == dict(zip(part["id"].tolist(), part["score"].tolist(), strict=True))
+    assert rows[0]["label"].endswith(IMAGE) or rows[0]["label"] == TEXTS[0]
+
+
+def test_search_filters_map_and_table(page: Opened) -> None:
+    tab = page.go("#/overview")
+    tab.keyboard.press("/")
+    tab.wait_for_selector("#search:focus")
+    tab.keyboard.type("word23")  # stands in a context only
+    tab.wait_for_selector("text=1 of")
+    tab.wait_for_timeout(250)
+    assert tab.locator("main table tbody tr").last.inner_text().startswith("23")
+    assert "q=word23" in tab.url
+
+
+def test_drift_by_keyboard_alone(page: Opened) -> None:
+    tab = page.go("#/drift?run=default/talk&turn=0")
+    tab.keyboard.press("ArrowRight")
+    tab.keyboard.press("ArrowRight")
+    assert "turn=2" in tab.url
+    tab = page.go("#/drift?run=default/talk&token=3")
+    tab.keyboard.press("ArrowRight")
+    assert "token=4" in tab.url
+    tab.keyboard.press("ArrowDown")
+    assert "feature=" in tab.url
+    tab.keyboard.press("Escape")
+    assert "feature=" not in tab.url and "token=4" in tab.url
+    tab.keyboard.press("?")
+    assert tab.locator("dialog[open]").inner_text().startswith("Keys")
+    tab.keyboard.press("Escape")
+    assert tab.locator("dialog[open]").count() == 0
+
+
+def test_a_sensitive_conversation_waits_to_be_asked_for(page: Opened) -> None:
+    tab = page.go("#/drift?run=default/whisper")
+    assert tab.locator(".conversation").count() == 0 and tab.locator("text=marked as sensitive").count() == 1
+    tab.click("text=show it")
+    assert tab.locator(".conversation").count() == 1
+
+
+def test_a_failed_conversation_says_why(page: Opened) -> None:
+    tab = page.go("#/drift?run=default/broken")
+    assert "the template refused it" in tab.locator("main").inner_text()
+
+
+def test_parts_beside_the_page_are_read_and_missed(browser: Any, results: Results, tmp_path: Path) -> None:
+    file = tmp_path / "index.html"
+    write_explorer(results.folder, file, replace(SETTINGS, inline_mb=0.001))
+    opened = Opened(browser.new_page(), file.as_uri())
+    tab = opened.go("#/drift?run=default/talk")
+    assert tab.locator("[data-token]").count() > 30 and opened.network == []
+    for beside in tmp_path.glob("data-*.js"):
+        beside.unlink()
+    tab = opened.go("#/drift?run=default/talk")
+    tab.wait_for_selector("text=Not shown")
+    assert "is not beside this page" in tab.locator("main").inner_text()
+    tab = opened.go("#/overview")  # the rest is there
+    assert tab.locator("main table").count() >= 1
+    tab.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: text.replace('"version": 1', '"version": 9', 1), "bundle version 9"),
+        (lambda text: text[: text.index('id="index"') + 40], "damaged"),
+        (lambda text: text.replace('id="part-0">H4sI', 'id="part-0">AAAA', 1), "Not shown: core"),
+    ],
+    ids=["another version", "cut off", "a damaged part"],
+)
+def test_what_is_wrong_with_the_file_is_said(browser: Any, file: Path, tmp_path: Path, change: Any, said: str) -> None:
+    text = file.read_text()
+    changed = change(text)
+    assert changed != text
+    if "</script>\n</body>" not in changed and '<script type="module"' not in changed:
+        script = text[text.index('<script type="module"') :]
+        changed += f'"}}</script>{script}'
+    (tmp_path / "index.html").write_text(changed)
+    opened = Opened(browser.new_page(), (tmp_path / "index.html").as_uri())
+    tab = opened.go()
+    assert said in tab.locator("main").inner_text()
+    tab.close()
+
+
+AXE = Path(__file__).parents[2] / "src/explorer/node_modules/axe-core/axe.min.js"
+
+
+@pytest.mark.skipif(not AXE.is_file(), reason="needs axe-core: npm ci in src/explorer")
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("view", VIEWS)
+def test_axe_finds_nothing(page: Opened, view: str, theme: str) -> None:
+    tab = page.go(f"#/{view}?theme={theme}&feature=5&role=default&token=20&run=default/talk")
+    tab.evaluate(AXE.read_text(encoding="utf-8"))
+    found = tab.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    assert [(rule["id"], [node["html"][:120] for node in rule["nodes"][:3]]) for rule in found] == []
+
+
+def number(text: str) -> float:
+    return float(text.replace("\u2212", "-").replace("+", ""))

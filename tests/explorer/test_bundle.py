@@ -1,0 +1,189 @@
+"""The parts of a bundle hold what the results hold, what is missing is named, and texts in a page stay texts."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+
+from personascope.drift.result_file import load_run
+from personascope.explorer import roles, runs
+from personascope.explorer.bundle import Bundle, Settings, write_explorer
+from personascope.explorer.pack import VERSION, decoded, encoded, pack, unpack
+from personascope.explorer.page import TEMPLATE
+from personascope.explorer.text_runs import TextRuns
+from personascope.formats.role_matrix import load_role_matrix
+from tests.helpers.explorer_results import CELL, QUESTIONS, RESPONSES, SCRIPT, SETTINGS, TEXTS, WIDTH, Results
+
+SCHEMA = json.loads((TEMPLATE.parent / "bundle.schema.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return Results(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="module")
+def parts(results: Results) -> dict[str, dict[str, Any]]:
+    return {name: unpack(pack(content)) for name, content in Bundle(results.folder, SETTINGS).parts()}
+
+
+def index_of(page: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="index">(.*?)</script>', page)
+    assert found
+    return json.loads(found[1])
+
+
+def test_arrays_come_back_as_they_were() -> None:
+    arrays: dict[str, Any] = {"a": np.arange(5, dtype=np.int16), "b": np.array([[1.5, np.nan]], np.float32)}
+    arrays |= {"c": np.arange(3, dtype=np.int64), "half": np.array([0.5, -2], np.float16), "none": np.zeros(0)}
+    value = {"text": "a\u202eb\ud800", "list": [1, float("nan"), {"deep": np.array([7], np.uint8)}], **arrays}
+    back = unpack(decoded(encoded(pack(value))))
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(back[name], array.ravel())
+    assert back["text"] == "a⟨U+202E⟩b\ufffd" and back["list"][:2] == [1, None]
+    assert back["list"][2]["deep"].tolist() == [7]
+    assert encoded(pack(value)) == encoded(pack(value))
+
+
+def test_all_parts_are_there_and_what_is_not_is_named(results: Results, parts: dict[str, Any]) -> None:
+    expected = {"core", "features", "profiles", "contexts/0", "roles", "responses", "where", "traces/talk"}
+    expected |= {f"drift/default/{name}" for name in ("talk", "whisper", "broken")}
+    assert set(parts) == expected
+    bundle = Bundle(results.folder, SETTINGS)
+    assert list(bundle.parts())
+    assert {"traits", "steering", "causal"} == {entry["what"] for entry in bundle.absent}
+
+
+def test_a_run_s_tokens_and_turns_are_the_result_s(results: Results, parts: dict[str, Any]) -> None:
+    part, result = parts["drift/default/talk"], load_run(results.run("talk") / "result.npz").result
+    assert not isinstance(result, str)
+    assert part["turns"]["score"][1] is None
+    np.testing.assert_allclose(np.delete(np.array(part["turns"]["score"], float), 1), np.delete(result.score, 1))
+    tokens, w = part["tokens"], part["tokens"]["w"]
+    sums = np.bincount(tokens["turn"], w, 5)
+    for turn in (0, 2, 3, 4):  # the parts of a turn's tokens are its plain projection
+        assert sums[turn] == pytest.approx(result.turns.scores["projection"][turn], abs=1e-5)
+    for step in part["transitions"]:
+        change = tokens["as_turn"][tokens["turn"] == step["turn"]].sum()
+        change += tokens["as_prev"][tokens["turn"] == step["prev_turn"]].sum()
+        assert change == pytest.approx(step["delta_projection"], abs=1e-5)
+        away = step["tables"]["away"]
+        np.testing.assert_array_equal(away["contrib"], away["delta_x"] * away["axis_weight"])
+    assert TEXTS[-1] in tokens["text"] and SCRIPT in tokens["text"]
+
+
+def test_the_features_of_a_token_add_up_to_its_weight(results: Results) -> None:
+    """With all kept: independent of the parts' own order and units."""
+    part = runs.run_part(results.run("talk"), results.tokens("talk"), WIDTH)
+    kept, w = part["features"], part["tokens"]["w"]
+    row = np.repeat(np.arange(len(w)), np.diff(kept["offsets"]))
+    sums = np.bincount(row, kept["part"].astype(float) * kept["unit"][row], len(w))
+    np.testing.assert_allclose(sums, w, atol=2e-3 * kept["unit"].max())
+    few = runs.run_part(results.run("talk"), results.tokens("talk"), 2)["features"]
+    listed = set(few["kept_all"].tolist())
+    for token in range(len(w)):
+        own = slice(*few["offsets"][token : token + 2])
+        assert sum(feature not in listed for feature in few["feature"][own].tolist()) <= 2
+
+
+def test_a_conversation_that_failed_says_why(parts: dict[str, Any]) -> None:
+    assert parts["drift/default/broken"]["error"] == "the template refused it"
+
+
+def test_tokens_that_are_gone_leave_the_rest(results: Results, tmp_path: Path) -> None:
+    part = runs.run_part(results.run("talk"), tmp_path / "gone.parquet", 3)
+    assert part["features"] is None and "gone.parquet" in part["features_reason"] and part["tokens"]["text"]
+
+
+def test_profiles_are_the_role_matrix_with_errors_over_questions(results: Results, parts: dict[str, Any]) -> None:
+    matrix = load_role_matrix(results.folder / "aggregated" / CELL / "mean" / "per_role.npz")
+    ids, part = parts["features"]["id"], parts["profiles"]
+    np.testing.assert_array_equal(part["mean"].reshape(4, -1), matrix.features[:, ids])
+    rows = np.random.default_rng(5)  # the responses as `Results.roles` has drawn them, for the first role
+    row = results.features[0]
+    drawn = np.maximum(row + rows.normal(size=(RESPONSES, WIDTH)) * 0.1, 0).astype(np.float32) * (row > 0)
+    means = drawn.reshape(-1, QUESTIONS, WIDTH).mean(0)
+    expected = means.std(0, ddof=1) / np.sqrt(QUESTIONS)
+    np.testing.assert_allclose(part["error"].reshape(4, -1)[0], expected[ids], atol=1e-6)
+
+
+def test_many_features_keep_the_profiles_that_rank_first(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roles, "EXACT", 10)
+    aggregated, features = results.folder / "aggregated" / CELL, results.folder / "features" / CELL
+    alive, rank = np.array([4, 7, 9, 11]), np.array([0.1, 0.9, 0.5, 0.2])
+    part = roles.profiles_part(aggregated, features, alive, rank, 2)
+    assert part["places"].tolist() == [1, 2]
+    np.testing.assert_array_equal(part["mean"], results.features[:, [7, 9]])
+
+
+def test_clustered_puts_like_beside_like() -> None:
+    angle = np.array([0, 90, 5, 95, 180]) * np.pi / 180
+    order = roles.clustered(np.cos(angle[:, None] - angle[None]))
+    places = {role: place for place, role in enumerate(order)}
+    assert abs(places[0] - places[2]) == 1 and abs(places[1] - places[3]) == 1
+
+
+def test_principal_components_keep_distances_and_turn_the_axis_to_the_right() -> None:
+    rng = np.random.default_rng(0)
+    vectors, axis = rng.normal(size=(4, 30)).astype(np.float32), rng.normal(size=30)
+    found = roles.principal(vectors, list("abcd"), axis / np.linalg.norm(axis))
+    placed = found["coordinates"]
+    np.testing.assert_allclose(
+        np.linalg.norm(placed[:, None] - placed[None], axis=-1),
+        np.linalg.norm(vectors[:, None] - vectors[None], axis=-1),
+        rtol=1e-5,
+        atol=1e-5,
+    )
+    assert min(found["axis"]) >= 0 and sum(found["shares"]) == pytest.approx(1)
+
+
+def test_runs_of_text_hold_whole_characters_and_end_with_turns() -> None:
+    made = TextRuns.of(["ĠðŁ", "İ", "ĥ", "Ġa", "Ġb"], np.array([0, 0, 0, 0, 1]))
+    assert made.texts == [" 🎃", " a", " b"] and made.starts.tolist() == [0, 3, 4]
+    np.testing.assert_array_equal(made.sums(np.array([1.0, 2, 3, 4, 5])), [6, 4, 5])
+
+
+def test_the_page_is_data_and_fits_the_schema(results: Results, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, experiment=SCRIPT)
+    size = write_explorer(results.folder, tmp_path / "index.html", settings)
+    page = (tmp_path / "index.html").read_text()
+    assert size == len(page.encode()) and SCRIPT not in page and "<script>window.hacked" not in page
+    index = index_of(page)
+    jsonschema.validate(index, SCHEMA)
+    assert index["version"] == VERSION and index["experiment"] == SCRIPT
+    assert len(re.findall(r"'sha256-[\w+/=]+'", page)) == 1 and "connect-src" not in page
+    assert not list(tmp_path.glob("data-*.js"))
+
+
+def test_large_data_lie_beside_the_page_and_leave_with_it(results: Results, tmp_path: Path) -> None:
+    page = tmp_path / "index.html"
+    write_explorer(results.folder, page, replace(SETTINGS, inline_mb=0.001))
+    index = index_of(page.read_text())
+    jsonschema.validate(index, SCHEMA)
+    beside = {entry["file"] for entry in index["parts"] if "file" in entry}
+    assert beside == {path.name for path in tmp_path.glob("data-*.js")} and len(beside) > 4
+    write_explorer(results.folder, page, SETTINGS)
+    assert not list(tmp_path.glob("data-*.js"))
+
+
+def test_a_damaged_result_is_left_out_with_its_reason(results: Results, tmp_path: Path) -> None:
+    copied = tmp_path / "small"
+    shutil.copytree(results.folder, copied)
+    (copied / "drift" / CELL / "default" / "whisper" / "result.npz").write_bytes(b"PK")
+    shutil.rmtree(copied / "atlas")
+    bundle = Bundle(copied, SETTINGS)
+    names = [name for name, _ in bundle.parts()]
+    assert "drift/default/talk" in names and "drift/default/whisper" not in names
+    why = {entry["what"]: entry["why"] for entry in bundle.absent}
+    assert "whisper/result.npz" in why["drift/default/whisper"] and "layout.npz" in why["the map of features"]
+
+
+def test_settings_come_from_a_rule_s_parameters() -> None:
+    values = {"experiment": "e", "model": "m", "sae": "s", "mode": "general", "analyses": ["a"], "inline_mb": 1}
+    assert Settings.of(values).analyses == ("a",)

@@ -1,0 +1,8 @@
+from pathlib import Path
+
+from personascope.explorer.bundle import Settings, write_explorer
+from personascope.runs.job import job
+
+with job(snakemake):
+    page = snakemake.output.page
+    write_explorer(Path(page).parents[1], page, Settings.of(snakemake.params.settings))
