@@ -14,6 +14,7 @@ from tests.benchmarks.common import Row, print_table
 # Each is a module beside this one, imported when its turn comes: a machine need have only what its benchmarks use.
 BENCHMARKS = (
     "extraction",
+    "contexts",
     "generation",
     "judge",
     "chat",

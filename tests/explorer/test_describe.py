@@ -111,7 +111,7 @@ def test_who_is_believed(local: Path) -> None:
     assert (said[4]["url"], said[5]["url"]) == ("https://e.org/4", "https://neuronpedia.org/m/s/5")
     table, _ = read_feature_table(local / "features.parquet")
     assert table["source"].tolist() == ["local", "llm", "cache", "local", "local", "local"]
-    assert table["label"][1].startswith("\u201carrr\u201d")
+    assert str(table["label"][1]).startswith("\u201carrr\u201d")
 
 
 def test_a_cache_of_another_sae_is_refused(local: Path) -> None:

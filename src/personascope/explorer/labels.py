@@ -99,14 +99,19 @@ def label(peaks: Sequence[Peak], promoted: Sequence[str], usual: Usual, role: st
     return visible(core + arrow + (f" ({role})" if role else ""))
 
 
+def shares_of(names: Iterable[str], weights: Sequence[float]) -> list[tuple[str, float]]:
+    """Each name and the sum of its weights, the largest first."""
+    sums: dict[str, float] = {}
+    for name, weight in zip(names, weights, strict=True):
+        sums[name] = sums.get(name, 0.0) + weight
+    return sorted(sums.items(), key=lambda item: -item[1])
+
+
 def _active_on(peaks: Sequence[Peak], usual: Usual) -> str:
     total = sum(peak.weight for peak in peaks) or 1.0
 
     def tally(names: Iterable[str]) -> list[tuple[str, float]]:
-        counts: Counter[str] = Counter()
-        for name, peak in zip(names, peaks, strict=True):
-            counts[name] += peak.weight / total
-        return counts.most_common()
+        return shares_of(names, [peak.weight / total for peak in peaks])
 
     words = tally(peak.word for peak in peaks)
     if sum(peak.weight for peak in peaks if peak.opens) > MOST * total:
@@ -140,10 +145,8 @@ def _with_neighbor(word: str, peaks: Sequence[Peak]) -> str:
     total = sum(peak.weight for peak in peaks)
     best = ("", "", 0.0)
     for side in ("before", "after"):
-        counts: Counter[str] = Counter()
-        for peak in peaks:
-            counts[_side(getattr(peak, side))] += peak.weight / total
-        name, share = counts.most_common(1)[0]
+        weights = [peak.weight / total for peak in peaks]
+        name, share = shares_of([_side(getattr(peak, side)) for peak in peaks], weights)[0]
         if name and share > best[2]:
             best = (side, name, share)
     side, name, share = best
@@ -168,9 +171,8 @@ def _part(peaks: Sequence[Peak], pieces: Sequence[tuple[str, float]]) -> str:
 
 def _topic(peaks: Sequence[Peak], total: float, usual: Usual) -> list[str]:
     """Up to three words that stand around the peaks and hardly elsewhere."""
-    counts: Counter[str] = Counter()
-    for peak in peaks:
-        counts.update(dict.fromkeys(peak.around, peak.weight / total))
+    around = [(word, peak.weight / total) for peak in peaks for word in sorted(peak.around)]
+    counts = dict(shares_of([word for word, _ in around], [weight for _, weight in around]))
     scores = {
         word: share * (share / usual.share(word))
         for word, share in counts.items()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from personascope.errors import UserError
 from personascope.formats.files import atomic_path, read_json, write_json
-from personascope.formats.tables import METADATA_KEY, encode_metadata, list_of, open_parquet
+from personascope.formats.tables import METADATA_KEY, encode_metadata, list_of, numbers, open_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,8 +99,7 @@ def with_descriptions(
     nothing is. feature: the column of features; a missing one, or a negative one, is no feature."""
     import pandas as pd
 
-    ids = pd.to_numeric(table[feature], errors="coerce").fillna(-1).astype("int64").tolist()
-    known = [descriptions.get(key, {}) for key in ids]
+    known = [descriptions.get(int(key), {}) if key >= 0 else {} for key in numbers(table, feature)]
     columns = {"description": "description", url: "url"}
     filled = {
         name: pd.Series([entry.get(field) for entry in known], dtype=object, index=table.index)

@@ -41,4 +41,4 @@ class LogitLens:
         if missing := [name for name in (*ARRAYS, "piece_ids") if name not in arrays]:
             raise UserError(f"{path}: has no {missing[0]}; is it the right kind of file?")
         known = dict(zip(arrays["piece_ids"].tolist(), pieces, strict=True))
-        return cls(*(arrays[name] for name in ARRAYS), known)
+        return cls(**{name: arrays[name] for name in ARRAYS}, pieces=known)

@@ -55,7 +55,7 @@ def run(loaded: Loaded, report: Report, request: Request) -> None:
     """Extract into the store what it lacks, and link features and residual means to the outputs."""
     files, name = feature_files(request.store), Path(request.responses).stem
     described = activations_key(loaded, request) | {"token_selection": request.token_selection}
-    outputs = {"features.parquet": request.features, "residuals.parquet": request.residuals}
+    outputs: dict[str, str | Path] = {"features.parquet": request.features, "residuals.parquet": request.residuals}
     if request.contexts and request.activity:
         described |= {"contexts": request.k}
         outputs |= {"contexts.parquet": request.contexts, "activity.npz": request.activity}
