@@ -23,6 +23,10 @@ const METRICS: [keyof Data & string, string, string][] = [
 ];
 const column = (data: Data, key: string): Float32Array | undefined => data[key as "score"];
 
+let searching = false;
+/** Put the cursor into the search as soon as the view is there. */
+export const searchNext = () => { searching = true; };
+
 export function Features() {
   const features = useFeatures();
   if (!features.data) return <Waiting what="the features" error={features.error} />;
@@ -40,6 +44,10 @@ function Shown({ data }: { data: Data }) {
   const [query, setQuery] = useState(state.get("q"));
   const [lassoing, setLassoing] = useState(false);
   useEffect(() => setQuery(state.get("q")), [state.get("q")]);
+  useEffect(() => {
+    if (searching) document.querySelector<HTMLInputElement>("#search")?.focus();
+    searching = false;
+  }, []);
   const maps = Object.keys(data.maps) as ("umap" | "pca")[], name = maps.includes(state.get("map") as "umap") ? (state.get("map") as "umap") : maps[0];
   const points = name && data.maps[name];
   const metrics = useMemo(() => METRICS.filter(([key]) => column(data, key)), [data]);
