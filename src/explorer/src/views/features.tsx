@@ -98,7 +98,7 @@ function Shown({ data }: { data: Data }) {
               onLasso={(polygon) => { setLassoing(false); update({ lasso: thin(polygon).map(([x, y]) => `${x.toFixed(3)},${y.toFixed(3)}`).join(";") }); }}
               onChoose={(i) => update({ feature: data.id[i]! })} />
             <Legend data={data} color={color} />
-            <p class="soft small">Near points have like profiles over roles{name === "umap" ? "; far distances and sizes of clusters on this map mean little (UMAP)" : " on the two components with the most variance"}.</p>
+            <p class="soft small">Near points have like profiles over roles{name === "umap" ? "; far distances and sizes of clusters on this map mean little (UMAP)" : " on the two components with the most variance"}.{data.knn_overlap !== undefined && name === maps[0] && ` Of a feature's 15 nearest by cosine, ${percent(data.knn_overlap)} are among its 15 nearest on this map.`}</p>
           </>
         ) : <Notice>There is no map of features: it has not been made. The list below has all that are alive.</Notice>}
         <Histogram values={values} shown={later} metric={metric} low={low} high={high} options={metrics} />
