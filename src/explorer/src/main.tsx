@@ -8,7 +8,7 @@ import { Notice, Waiting } from "./ui";
 import { Compare } from "./views/compare";
 import { Directions } from "./views/directions";
 import { Drift } from "./views/drift";
-import { Features } from "./views/features";
+import { Features, searchNext } from "./views/features";
 import { Overview } from "./views/overview";
 import { Provenance } from "./views/provenance";
 import { Roles } from "./views/roles";
@@ -59,8 +59,9 @@ function App({ index }: { index: Index }) {
       else if (event.key === "d") turn();
       else if (event.key === "/") {
         event.preventDefault();
-        if (state.view !== "features") location.hash = link("features");
-        setTimeout(() => document.querySelector<HTMLInputElement>("#search")?.focus(), 60);
+        const box = document.querySelector<HTMLInputElement>("#search");
+        if (box) box.focus();
+        else { searchNext(); location.hash = link("features"); }
       } else if (/^[1-6]$/.test(event.key)) location.hash = link(Object.keys(VIEWS)[+event.key - 1]!);
     };
     addEventListener("keydown", onKey);

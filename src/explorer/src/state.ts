@@ -18,6 +18,9 @@ export function address(view: string, values: Record<string, string | number | n
   return `#/${view}${text ? `?${text}` : ""}`;
 }
 
+/** The state at this moment, for what happens between two drawings. */
+export const now = (): State => current;
+
 const listeners = new Set<() => void>();
 let current = parse(location.hash);
 const changed = () => { current = parse(location.hash); listeners.forEach((tell) => tell()); };

@@ -29,7 +29,7 @@ export interface Features {
   id: Int32Array; maps: { umap?: Float32Array | Uint16Array; pca?: Float32Array | Uint16Array }; roles: string[]; preferred_role: Int16Array;
   score?: Float32Array; stability?: Float32Array; sd: Float32Array; mu: Float32Array;
   density?: Float32Array; mean_active?: Float32Array; max?: Float32Array;
-  neighbors?: Int32Array; similarities?: Int16Array; k?: number;
+  knn_overlap?: number; neighbors?: Int32Array; similarities?: Int16Array; k?: number;
   label?: string[]; description?: string[]; url?: string[]; source?: string[]; promoted?: string[][]; suppressed?: string[][];
 }
 export interface Profiles {

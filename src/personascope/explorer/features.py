@@ -43,6 +43,8 @@ def _laid_out(layout: Path) -> dict[str, Any]:
     part |= {name: arrays[name].astype(np.float32) for name in METRICS if name in arrays}
     part["preferred_role"] = arrays["preferred_role"].astype(np.int16)
     part["roles"] = [str(name) for name in arrays["role_names"]]
+    if "knn_overlap" in arrays:
+        part["knn_overlap"] = float(arrays["knn_overlap"])
     if "neighbors" in arrays:
         part["neighbors"] = arrays["neighbors"].astype(np.int32)
         part["similarities"] = np.rint(arrays["similarities"] * 10_000).astype(np.int16)

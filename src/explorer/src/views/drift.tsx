@@ -4,7 +4,7 @@ import { hasPart, usePart } from "../data";
 import { num, percent, words } from "../format";
 import type { ViewProps } from "../main";
 import { useFeatures } from "../names";
-import { link, update, useAddress } from "../state";
+import { link, now, update, useAddress } from "../state";
 import type { Core, Features, Run, RunRow } from "../types";
 import { Choose, Notice, Tabs, Waiting } from "../ui";
 import { Conversation } from "./conversation";
@@ -87,7 +87,7 @@ function Shown({ row, run, core, features }: Props) {
   const turn = state.num("turn") ?? selected?.turn ?? 0;
   const mode = feature !== null && run.features ? "feature" : state.get("heat") === "change" ? "change" : "score";
   const limit = core.scales[run.analysis] ?? run.tokens.limits;
-  useKeys(run, turn, token, feature);
+  useKeys(run, selected?.turn ?? 0);
   useEffect(() => {
     // A link to a turn or token opens there; the list's links, which name neither, at the top.
     const place = token !== null ? `token-${token}` : state.num("turn") !== null ? `turn-${turn}` : "";
@@ -184,11 +184,13 @@ export function showTurn(turn: number): void {
   document.getElementById(`turn-${turn}`)?.scrollIntoView({ block: "start" });
 }
 
-function useKeys(run: Run, turn: number, token: number | null, feature: number | null): void {
+function useKeys(run: Run, start: number): void {
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
       if (event.target instanceof HTMLElement && /^(INPUT|SELECT|TEXTAREA|DIALOG)$/.test(event.target.tagName)) return;
       if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+      // Keys may come faster than the page is drawn: what they start from is the address.
+      const state = now(), turn = state.num("turn") ?? start, token = state.num("token"), feature = state.num("feature");
       const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1 }[event.key];
       if (event.key === "Escape" && feature !== null) update({ feature: null });
       else if (event.key === "Escape" && token !== null) update({ token: null });
@@ -210,5 +212,5 @@ function useKeys(run: Run, turn: number, token: number | null, feature: number |
     };
     addEventListener("keydown", onKey);
     return () => removeEventListener("keydown", onKey);
-  }, [run, turn, token, feature]);
+  }, [run, start]);
 }

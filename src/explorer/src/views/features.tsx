@@ -23,6 +23,10 @@ const METRICS: [keyof Data & string, string, string][] = [
 ];
 const column = (data: Data, key: string): Float32Array | undefined => data[key as "score"];
 
+let searching = false;
+/** Put the cursor into the search as soon as the view is there. */
+export const searchNext = () => { searching = true; };
+
 export function Features() {
   const features = useFeatures();
   if (!features.data) return <Waiting what="the features" error={features.error} />;
@@ -40,6 +44,10 @@ function Shown({ data }: { data: Data }) {
   const [query, setQuery] = useState(state.get("q"));
   const [lassoing, setLassoing] = useState(false);
   useEffect(() => setQuery(state.get("q")), [state.get("q")]);
+  useEffect(() => {
+    if (searching) document.querySelector<HTMLInputElement>("#search")?.focus();
+    searching = false;
+  }, []);
   const maps = Object.keys(data.maps) as ("umap" | "pca")[], name = maps.includes(state.get("map") as "umap") ? (state.get("map") as "umap") : maps[0];
   const points = name && data.maps[name];
   const metrics = useMemo(() => METRICS.filter(([key]) => column(data, key)), [data]);
@@ -90,7 +98,7 @@ function Shown({ data }: { data: Data }) {
               onLasso={(polygon) => { setLassoing(false); update({ lasso: thin(polygon).map(([x, y]) => `${x.toFixed(3)},${y.toFixed(3)}`).join(";") }); }}
               onChoose={(i) => update({ feature: data.id[i]! })} />
             <Legend data={data} color={color} />
-            <p class="soft small">Near points have like profiles over roles{name === "umap" ? "; far distances and sizes of clusters on this map mean little (UMAP)" : " on the two components with the most variance"}.</p>
+            <p class="soft small">Near points have like profiles over roles{name === "umap" ? "; far distances and sizes of clusters on this map mean little (UMAP)" : " on the two components with the most variance"}.{data.knn_overlap !== undefined && name === maps[0] && ` Of a feature's 15 nearest by cosine, ${percent(data.knn_overlap)} are among its 15 nearest on this map.`}</p>
           </>
         ) : <Notice>There is no map of features: it has not been made. The list below has all that are alive.</Notice>}
         <Histogram values={values} shown={later} metric={metric} low={low} high={high} options={metrics} />
