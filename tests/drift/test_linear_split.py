@@ -51,7 +51,7 @@ class Case:
 def test_each_turn_sums_to_its_residual_projection(tmp_path: Path, top_features: int) -> None:
     case = Case(tmp_path)
     table: Any = case.table(top_features)
-    assert list(table.columns) == list(COLUMNS)
+    assert list(table.columns) == [*COLUMNS, "description", "url"]
     keys = sorted({*zip(table["axis_method"], table["assistant_turn"], strict=True)})
     assert keys == [(method, turn) for method in ("diff", "pc1") for turn in (0, 2, 3)]
     for (method, turn), part in table.groupby(["axis_method", "assistant_turn"]):

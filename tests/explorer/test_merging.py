@@ -85,7 +85,7 @@ def test_excerpts_are_whole_characters(tmp_path: Path) -> None:
     save_contexts(tmp_path / "x.parquet", collector.contexts(), {})
     (found, _) = excerpts(merged([str(tmp_path / "x.parquet")], 1, 1), texts, vocabulary(texts))
     assert found.tokens == [" a", "\u20ac", "b", "\n"]
-    assert found.values == [0.5, 2.0, 0.0, 1.0]
+    assert list(found.values) == [0.5, 2.0, 0.0, 1.0]
     assert found.at == 1
 
 

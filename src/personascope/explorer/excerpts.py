@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from personascope.display.text import is_byte_level, whole_characters
 from personascope.explorer.merging import Merged
 from personascope.formats.contexts import AFTER, BEFORE, Texts
@@ -16,7 +18,7 @@ class Excerpt:
     is the first of its text."""
 
     tokens: list[str]
-    values: list[float]
+    values: Sequence[float] | np.ndarray
     at: int
 
 
@@ -56,14 +58,14 @@ def excerpts(contexts: Merged, texts: Sequence[Texts], words: Vocabulary) -> lis
     for file, row, at, window in rows:
         start, end = texts[file].offsets[row : row + 2].tolist()
         first, last = max(start, start + at - BEFORE), min(end, start + at + AFTER + 1)
-        values = window[BEFORE - at - start + first : BEFORE - at - start + last].tolist()
+        values = window[BEFORE - at - start + first : BEFORE - at - start + last]
         found.append(_excerpt(words, texts[file].token_ids[first:last].tolist(), values, start + at - first))
     return found
 
 
-def _excerpt(words: Vocabulary, tokens: list[int], values: list[float], at: int) -> Excerpt:
+def _excerpt(words: Vocabulary, tokens: list[int], values: np.ndarray, at: int) -> Excerpt:
     runs = words.runs(tokens)
     if len(runs) == len(tokens):
         return Excerpt([text for text, _ in runs], values, at)
     place = next(i for i, (_, pieces) in enumerate(runs) if at in pieces)
-    return Excerpt([text for text, _ in runs], [max(values[i] for i in pieces) for _, pieces in runs], place)
+    return Excerpt([text for text, _ in runs], [float(values[pieces].max()) for _, pieces in runs], place)

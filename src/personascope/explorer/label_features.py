@@ -8,7 +8,7 @@ import numpy as np
 
 from personascope.errors import UserError
 from personascope.explorer.excerpts import CUT, Excerpt, Vocabulary, excerpts, vocabulary
-from personascope.explorer.labels import ROLE, Usual, label, peak_of
+from personascope.explorer.labels import ROLE, Peak, Usual, label, peak_of
 from personascope.explorer.merging import Chosen, Merged, chosen, merged
 from personascope.formats.contexts import BINS, Activity, Texts, load_activity
 from personascope.formats.descriptions import TOP, write_contexts, write_feature_table
@@ -17,6 +17,7 @@ from personascope.formats.logit_lens import LogitLens
 LABELED_FROM = 0.75  # the quantile from which texts count for a label
 SAMPLED = 2  # texts of the sample, for each of the largest, as they were collected
 ROLE_TEXTS = 5  # of a role, for its name to stand in a label
+USUAL_TEXTS = 20000  # in which words are counted, to know how rare they are
 OF_CONVERSATIONS = 3  # texts of conversations that are shown of a feature
 
 
@@ -120,16 +121,19 @@ def _sorted(columns: dict[str, Any], more: dict[str, Any] | None) -> dict[str, A
 
 def _labels(columns: Mapping[str, Any], lens: LogitLens, roles: Sequence[str]) -> dict[str, list[Any]]:
     """label, promoted and suppressed of all features; columns: of contexts.parquet."""
-    peaks = [
-        peak_of(Excerpt(*row)) for row in zip(*(columns[name] for name in ("tokens", "values", "at")), strict=True)
-    ]
-    words, usual = Vocabulary(lens.pieces), Usual(peaks)
+
+    def peak(i: int) -> Peak:
+        return peak_of(Excerpt(columns["tokens"][i], columns["values"][i], columns["at"][i]))
+
+    # Peaks are made anew for each feature: all of them at once would be gigabytes for a wide SAE.
+    step = max(1, len(columns["tokens"]) // USUAL_TEXTS)
+    words, usual = Vocabulary(lens.pieces), Usual(peak(i) for i in range(0, len(columns["tokens"]), step))
     ends = np.searchsorted(columns["feature"], np.arange(len(lens.promoted) + 1))
     said = {name: [_texts(words, row) for row in getattr(lens, name).tolist()] for name in ("promoted", "suppressed")}
     labels = []
     for i, role in enumerate(roles):
         own = range(ends[i], ends[i + 1])
-        counted = [peaks[j] for j in own if columns["quantile"][j] >= LABELED_FROM]
+        counted = [peak(j) for j in own if columns["quantile"][j] >= LABELED_FROM]
         labels.append(label(counted, said["promoted"][i], usual, role))
     return {"label": labels, **said}
 

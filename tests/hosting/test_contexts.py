@@ -1,0 +1,86 @@
+"""Contexts and the logit lens as outputs of the model host's operations, by a tiny model and through the store."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from personascope.formats.contexts import load_activity, load_contexts
+from personascope.formats.features import iter_features
+from personascope.formats.files import write_jsonl
+from personascope.formats.logit_lens import LogitLens
+from personascope.hosting.loaded import Loaded
+from personascope.hosting.operations import extract, logit_lens
+from personascope.models.loading import ModelSpec
+from tests.extraction.test_extract import D_SAE, save_sae
+
+QUESTIONS = ["Who?", "What?", "Why?"]
+
+
+@pytest.fixture
+def request_fields(tmp_path: Path, tiny_llama: Any, chat_tokenizer: Any) -> dict[str, Any]:
+    tiny_llama.save_pretrained(tmp_path / "model")
+    chat_tokenizer.save_pretrained(tmp_path / "model")
+    spec = ModelSpec(str(tmp_path / "model"), dtype="float32", device="cpu")
+    common = {"model": spec, "store": str(tmp_path / "store"), "code": "c", "device": "cpu"}
+    return common | {"sae": save_sae(tmp_path / "sae"), "residual_layers": [1], "chunk_tokens": 3}
+
+
+def extracted(folder: Path, fields: dict[str, Any], k: int) -> list[str]:
+    rows = [
+        {
+            "prompt_index": 0,
+            "question_id": i,
+            "question": question,
+            "conversation": [
+                {"role": "user", "content": question},
+                {"role": "assistant", "content": f"The answer is {'sea ' * i}of course"},
+            ],
+        }
+        for i, question in enumerate(QUESTIONS)
+    ]
+    write_jsonl(folder / "pirate.jsonl", rows)
+    outputs = {name: str(folder / f"out{k}.{name}") for name in ("features", "residuals")}
+    if k:
+        outputs |= {name: str(folder / f"out{k}.{name}") for name in ("contexts", "activity")} | {"k": k}  # type: ignore[operator]
+    given = {"responses": str(folder / "pirate.jsonl"), "token_selection": "response_only", "batch_tokens": 64}
+    said: list[str] = []
+    extract.run(Loaded(), said.append, extract.Request(**fields, **given, **outputs))
+    return said
+
+
+def test_contexts_are_those_of_the_features_file(tmp_path: Path, request_fields: dict[str, Any]) -> None:
+    extracted(tmp_path, request_fields, 0)
+    extracted(tmp_path, request_fields, 3)
+    (plain,), (rows,) = (list(iter_features(tmp_path / f"out{k}.features")) for k in (0, 3))
+    np.testing.assert_array_equal(plain.max, rows.max)
+    found = load_contexts(tmp_path / "out3.contexts")
+    top = found.take(found.top)
+    # With as many places as responses, every feature has each response that it is active in, at the peak of the file.
+    dense = rows.dense("max", D_SAE)
+    assert len(top) == np.count_nonzero(dense)
+    np.testing.assert_allclose(top.value, dense[top.row, top.feature])
+    activity, texts, metadata = load_activity(tmp_path / "out3.activity")
+    assert activity.n_tokens == rows.n_tokens.sum()
+    assert texts.questions == QUESTIONS
+    assert set(texts.names) == {"pirate"}
+    np.testing.assert_array_equal(np.diff(texts.offsets), rows.n_tokens)
+    np.testing.assert_allclose(activity.total, (rows.dense("mean", D_SAE) * rows.n_tokens[:, None]).sum(0), rtol=1e-4)
+    assert metadata["layer_convention"]
+    said = "".join(texts.pieces[token] for token in texts.token_ids[: texts.offsets[1]].tolist())
+    assert said == "The\u0120answer\u0120is\u0120of\u0120course"
+
+
+def test_what_is_in_the_store_is_linked(tmp_path: Path, request_fields: dict[str, Any]) -> None:
+    extracted(tmp_path, request_fields, 3)
+    (tmp_path / "out3.contexts").unlink()
+    assert extracted(tmp_path, request_fields, 3) == ["pirate: features are in the store"]
+    assert len(load_contexts(tmp_path / "out3.contexts"))
+
+
+def test_the_lens_is_written_with_what_it_is_of(tmp_path: Path, request_fields: dict[str, Any]) -> None:
+    said: list[str] = []
+    logit_lens.run(Loaded(), said.append, logit_lens.Request(**request_fields, lens=str(tmp_path / "l.npz")))
+    assert LogitLens.load(tmp_path / "l.npz").promoted.shape[0] == D_SAE
+    assert said == [f"logit lens of {D_SAE} features"]
