@@ -172,3 +172,15 @@ def test_feature_tables_are_ranked_and_each_row_belongs_there() -> None:
     assert (gained["direction"] == "activated").all() and (gained["axis_side"] == "non_assistant_like").all()
     both: Any = pd.concat([lost, gained])
     assert (both["effect"] == "away_from_assistant").all() and both["contrib"].min() == away["contrib"].iloc[0]
+
+
+def test_features_are_called_what_they_are_given() -> None:
+    result = analyzed([4, 5, 6], top_features=4)
+    known = {feature: {"description": f"about {feature}", "url": None} for feature in range(0, WIDTH, 2)}
+    plain, named = tables(result), tables(result, known)
+    for name in ("q2_top_away_contrib", "q2_top_toward_contrib"):
+        ids = named[name]["feature_idx"].tolist()
+        expected = [f"about {i}" if i % 2 == 0 else None for i in ids]
+        assert named[name]["description"].tolist() == expected
+        assert list(named[name].columns) == list(plain[name].columns)
+        assert set(plain[name]["description"].tolist()) == {None}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from matplotlib.text import Text
 
-from personascope.drift.pages.causal import causal_figure, plot_causal
+from personascope.drift.pages.causal import causal_figure, feature_note, plot_causal
 from personascope.formats.causal import read_causal, short
 from tests.helpers.planted import ASSISTANT, PERSONA, WIDTH, Planted
 
@@ -102,3 +102,10 @@ def test_layers_that_are_not_behind_the_patch_are_refused(planted: Planted) -> N
 def test_without_room_for_an_answer_there_is_no_test(planted: Planted) -> None:
     made = planted.test(max_model_len=20)
     assert made["verdict"] is None and "no room for an answer" in made["reason"]
+
+
+def test_the_features_that_are_set_back_are_named() -> None:
+    content = {"features": [{"feature_idx": i, "contrib": value} for i, value in ((3, -0.1), (8, -0.5), (4, 0.2))]}
+    note = feature_note(content, {3: {"description": "poems"}, 9: {"description": "boats"}})
+    assert note == "Features set back, the largest parts of the fall first: #8; #3 poems; #4."
+    assert feature_note(content, {}) == ""

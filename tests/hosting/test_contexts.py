@@ -41,10 +41,14 @@ def extracted(folder: Path, fields: dict[str, Any], k: int) -> list[str]:
         for i, question in enumerate(QUESTIONS)
     ]
     write_jsonl(folder / "pirate.jsonl", rows)
-    outputs = {name: str(folder / f"out{k}.{name}") for name in ("features", "residuals")}
+    outputs: dict[str, Any] = {name: str(folder / f"out{k}.{name}") for name in ("features", "residuals")}
     if k:
-        outputs |= {name: str(folder / f"out{k}.{name}") for name in ("contexts", "activity")} | {"k": k}  # type: ignore[operator]
-    given = {"responses": str(folder / "pirate.jsonl"), "token_selection": "response_only", "batch_tokens": 64}
+        outputs |= {name: str(folder / f"out{k}.{name}") for name in ("contexts", "activity")} | {"k": k}
+    given: dict[str, Any] = {
+        "responses": str(folder / "pirate.jsonl"),
+        "token_selection": "response_only",
+        "batch_tokens": 64,
+    }
     said: list[str] = []
     extract.run(Loaded(), said.append, extract.Request(**fields, **given, **outputs))
     return said

@@ -152,7 +152,7 @@ def _with_neighbor(word: str, peaks: Sequence[Peak]) -> str:
     side, name, share = best
     if share <= MOST or sum(_side(getattr(peak, side)) == name for peak in peaks) < 2:
         return _quoted([word])
-    if name == ENDS:
+    if name == ENDS and word[0].isalnum():
         return f"{_quoted([word])} at the {SENTENCE['after' if side == 'before' else 'before']}"
     return f"{_quoted([word])} {'after' if side == 'before' else 'before'} {_quoted([name])}"
 
