@@ -155,6 +155,13 @@ def test_a_causal_test_is_a_verdict_that_the_drift_run_repeats(folder: Path) -> 
     assert asked.causal == [verdict, "<out>/causal/<cell>/default/two.png"]
     assert asked.causal_test("default", "two") == [verdict] and asked.causal_test("default", "one") == []
     assert asked.causal_params["top"] == 20 and asked.causal_params["max_tokens"] == 64
+    assert asked.causal_judged("default", "two") == {}
+    assistant = {"instruction": [{"pos": "Help."}, {"pos": "Assist."}], "eval_prompt": "{question} {answer}"}
+    write("resources/roles/assistant.json", json.dumps(assistant))
+    judged = {"judges": {"own": {}}, "drift": {"conversations": ["talks"], "causal": causal | {"judge": "own"}}}
+    effects = "<out>/judgements/own/causal/<cell>/default/two.json"
+    assert read(layers, judged).causal == [*asked.causal, effects]
+    assert read(layers, judged).causal_rubric("default") == "resources/roles/assistant.json"
     many = read(layers, {"drift": {"conversations": ["talks"], "causal": causal | {"seeds": 2000}}})
     assert many.causal_minutes > asked.causal_minutes
 

@@ -133,6 +133,28 @@ WRONG: dict[str, tuple[Callable[[], dict[str, Any]], list[str]]] = {
         key(extraction={"residual_layers": []}, drift={"causal": {"analyses": ["default"]}}),
         ["drift.causal", "extraction.residual_layers"],
     ),
+    "causal-judge": (
+        key(judges={"own": {}}, drift={"causal": {"judge": "big"}}),
+        ["drift.causal.judge", "'big' is no judge", "own"],
+    ),
+    "causal-judge-none": (key(drift={"causal": {"judge": "big"}}), ["drift.causal.judge", "`judges`"]),
+    "causal-judge-role": (
+        key(
+            judges={"own": {}},
+            axis={"anchor": ["default"]},
+            extraction={"residual_layers": [15]},
+            drift={"causal": {"analyses": ["default"], "judge": "own"}},
+        ),
+        ["drift.causal.judge", "the anchor of default is `default` alone"],
+    ),
+    "causal-judge-rubric": (
+        key(
+            judges={"own": {}},
+            extraction={"residual_layers": [15]},
+            drift={"causal": {"analyses": ["default"], "judge": "own"}},
+        ),
+        ["resources/roles/assistant.json", "eval_prompt"],
+    ),
     "anchor-empty": (key(axis={"anchor": []}), ["axis.anchor"]),
     "drift-same-name": (
         lambda: (
