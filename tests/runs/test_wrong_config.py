@@ -155,6 +155,30 @@ WRONG: dict[str, tuple[Callable[[], dict[str, Any]], list[str]]] = {
         ),
         ["resources/roles/assistant.json", "eval_prompt"],
     ),
+    "monitor-layer": (
+        key(
+            model={"layers": 30},
+            extraction={"residual_layers": [15]},
+            drift={"conversations": ["talks"]},
+            monitor={"directions": ["axis"], "layers": [99]},
+        ),
+        ["monitor.layers", "99", "0 to 29"],
+    ),
+    "monitor-layer-not-kept": (
+        key(
+            extraction={"residual_layers": [15]},
+            drift={"conversations": ["talks"]},
+            monitor={"directions": ["role:pirate"], "layers": [15, 7]},
+        ),
+        ["monitor.layers", "role:pirate is not known at layer 7", "extraction.residual_layers [15]"],
+    ),
+    "sweep-layer-not-kept": (
+        key(
+            extraction={"residual_layers": [15]},
+            steering={"sweeps": {"s": {"direction": "axis", "coefficients": [1], "layers": [7]}}},
+        ),
+        ["steering.sweeps.s.layers", "axis is not known at layer 7"],
+    ),
     "anchor-empty": (key(axis={"anchor": []}), ["axis.anchor"]),
     "drift-same-name": (
         lambda: (
