@@ -123,6 +123,18 @@ def test_a_judge_without_a_single_score_has_a_verdict_too(tmp_path: Path) -> Non
     assert "0 % scored" in verdict(found) and "AUC cannot be measured" in verdict(found)
 
 
+def test_of_few_responses_no_judge_is_fit() -> None:
+    # One response of a kind, all in order: an AUC of 1, whose bootstrap interval has no width.
+    for n, fit in ((1, False), (9, False), (10, True)):
+        rows = labeled(n)
+        found = worth(rows, judged(rows, by_label(rows)), judged(rows, by_label(rows)))
+        assert found["metrics"]["coherence"]["scored_of_kind"] == {"high": n, "low": n}
+        assert (found["metrics"]["coherence"]["against"] == "") is fit
+    assert "on 9 high and 9 low ones: 10 of each are needed" in verdict(
+        worth(labeled(9), *[judged(labeled(9), by_label(labeled(9)))] * 2)
+    )
+
+
 def test_a_taste_for_length_shows_within_labels() -> None:
     rows = labeled()
     lengths = np.array([len(row["answer"]) for row in rows], float)

@@ -10,7 +10,7 @@ import pytest
 
 from personascope.directions.aggregate import aggregate_features, aggregate_residuals
 from personascope.directions.options import AxisOptions
-from personascope.directions.role_filter import FilterOptions, as_many_at_random, keep, write_role_filter
+from personascope.directions.role_filter import FilterOptions, keep, write_role_filter
 from personascope.errors import UserError
 from personascope.formats.files import write_jsonl
 from personascope.formats.judgements import write_judgements
@@ -96,10 +96,11 @@ def test_cosines_of_the_axes(files: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_the_control_draws_as_many_of_each_role(files: dict[str, Any]) -> None:
-    kept = {"cook": {(0, 1), (0, 2)}, "ghost": {(0, i) for i in range(N)}}
-    drawn = as_many_at_random(kept, {role: files["responses"][role] for role in kept})
-    assert len(drawn["cook"]) == 2 and drawn["ghost"] == kept["ghost"]
-    assert drawn == as_many_at_random(kept, {role: files["responses"][role] for role in kept})
+    asked = (ROLES, files["responses"], files["judgements"], FilterOptions())
+    found = keep(*asked)
+    assert {role: len(drawn) for role, drawn in found.drawn.items()} == {"assistant": 16, "cook": 16, "default": N}
+    assert found.drawn["cook"] != found.kept["cook"] and found.drawn["cook"] <= {(0, i) for i in range(N)}
+    assert found.drawn == keep(*asked).drawn
 
 
 def test_an_anchor_that_is_not_left_makes_no_axis(files: dict[str, Any], tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_a_token_far_beyond_the_others_is_drawn_at_the_edge_and_counted() -> Non
     figure = trace_figure(one, scales(trace(n=400)), "t")
     top = figure.axes[0].get_ylim()[1]
     titles = [text.get_text() for text in figure.findobj(Text) if isinstance(text, Text)]
-    assert top < 10 and any(" beyond" in title for title in titles)
+    assert top < 10 and any("tokens beyond the edge" in title for title in titles)
 
 
 def data_of(page: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import pytest
 
 from personascope.errors import UserError
 from personascope.runs.experiment import Experiment
-from tests.runs.test_experiment import folder, read  # noqa: F401 a fixture
+from tests.helpers.experiments import read
 
 
 def experiment(**overlay: Any) -> Experiment:

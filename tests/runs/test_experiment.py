@@ -1,219 +1,15 @@
-"""The experiment that a configuration describes: what is refused and how, defaults, names, files, what jobs ask for."""
+"""The experiment that a configuration describes: defaults, names, files, what jobs ask for."""
 
 import json
-import re
-from collections.abc import Callable
-from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from yaml import safe_load
 
-from personascope.directions import options as axis_options
-from personascope.directions.assistant_axis import AXIS_TABLES
-from personascope.directions.axis import AXIS_METHODS, TRANSFORMS
-from personascope.directions.figures.plot import AXIS_FIGURES
 from personascope.directions.options import AxisOptions
-from personascope.directions.spaces import FIGURES, SPACE_FIGURES
-from personascope.drift import options as drift_options
-from personascope.drift.analysis import analyze
-from personascope.drift.options import DisplayOptions, DriftOptions, ScoringOptions, TestOptions
-from personascope.drift.pages.figures import DRIFT_FIGURES
-from personascope.drift.tables import tables
-from personascope.errors import UserError
-from personascope.extraction.train_sae import TrainOptions
+from personascope.drift.options import DriftOptions
 from personascope.runs.config import checked_config, sizes
-from personascope.runs.experiment import Experiment, read_experiment
-from tests.helpers.drift_cases import random_roles, random_tokens, to_activations
-
-ROOT = Path(__file__).parents[2]
-SCHEMA = safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
-PIRATE = "resources/roles/pirate.json"
-QUESTIONS = "resources/questions.jsonl"
-SAE = "resources/saes/tiny_layer_1"
-CONFIG: dict[str, Any] = {"model": {"id": "org/tiny"}, "sae": {"path": SAE}}
-
-
-def merged(config: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
-    """As Snakemake merges overlays: key by key, lists as wholes."""
-    both = {
-        key: merged(config[key], value)
-        for key, value in overlay.items()
-        if isinstance(value, dict) and isinstance(config.get(key), dict)
-    }
-    return config | overlay | both
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Three roles, two questions, two conversations and a script."""
-    monkeypatch.chdir(tmp_path)
-    write(
-        PIRATE, json.dumps({"instruction": [{"pos": "Talk like a pirate."}, {"pos": "Ahoy."}], "questions": ["Why?"]})
-    )
-    write("resources/roles/assistant.json", json.dumps({"instruction": [{"pos": "Help."}, {"pos": "Assist."}]}))
-    write("resources/roles/default.json", json.dumps({"instruction": [{"pos": ""}, {"pos": "You are {model_name}."}]}))
-    write(QUESTIONS, '{"question": "Who?", "id": 0}\n{"question": "What?", "id": 1}\n')
-    for name in ("talks/one.json", "talks/two.json", "resources/simulations/plain.json"):
-        write(name, "[]")
-    for name in ("resources/references/a.json", "resources/references/b.json"):
-        write(name, "[]")
-    return tmp_path
-
-
-def write(name: str, text: str) -> None:
-    Path(name).parent.mkdir(parents=True, exist_ok=True)
-    Path(name).write_text(text)
-
-
-def read(*overlays: dict[str, Any]) -> Experiment:
-    config = merged(CONFIG, {"generation": {"variants": [0, 1]}})
-    for overlay in overlays:
-        config = merged(config, overlay)
-    return read_experiment(config, SCHEMA)
-
-
-def file(name: str, text: str) -> Callable[[], dict[str, Any]]:
-    return lambda: write(name, text) or {}
-
-
-def key(**blocks: Any) -> Callable[[], dict[str, Any]]:
-    return lambda: blocks
-
-
-# What is wrong, and what the one line must say.
-WRONG: dict[str, tuple[Callable[[], dict[str, Any]], list[str]]] = {
-    "unknown-block": (key(modle={"id": "x"}), ["config, top level", "modle", "config/README.md"]),
-    "unknown-key": (key(generation={"temprature": 1}), ["generation", "temprature"]),
-    "wrong-type": (key(generation={"max_tokens": "many"}), ["generation.max_tokens", "many"]),
-    "out-of-range": (key(generation={"top_p": 1.5}), ["generation.top_p", "1.5"]),
-    "experiment-name": (key(experiment="a/b"), ["experiment", "a/b"]),
-    "experiment-models": (key(experiment="models"), ["experiment", "'models'", "another name"]),
-    "no-role-folder": (key(roles={"folder": "resources/rolls"}), ["resources/rolls"]),
-    "role-not-there": (key(roles={"select": ["pirate", "nobody"]}), ["roles.select", "nobody"]),
-    "role-empty": (file(PIRATE, "\n"), [PIRATE]),
-    "role-malformed": (file(PIRATE, '{"instruction": ['), [PIRATE, "line 1"]),
-    "role-without-instructions": (file(PIRATE, '{"questions": ["Why?"]}'), [PIRATE, "instruction"]),
-    "role-without-pos": (
-        file(PIRATE, '{"instruction": [{"pos": "x"}, {"positive": "y"}]}'),
-        [PIRATE, "instruction 1", "pos"],
-    ),
-    "variant-not-there": (key(generation={"variants": [0, 7]}), ["variants", "7", "assistant"]),
-    "no-questions-file": (key(questions={"file": "questions.txt"}), ["questions.txt"]),
-    "questions-empty": (file(QUESTIONS, "\n"), [QUESTIONS]),
-    "questions-malformed": (file(QUESTIONS, '{"question": "Why?", "id": 0}\n{"question": '), [QUESTIONS, "line 2"]),
-    "questions-same-id": (
-        file(QUESTIONS, '{"question": "Why?", "id": 3}\n{"question": "How?", "id": 3}\n'),
-        [QUESTIONS, "question 2", "id 3"],
-    ),
-    "too-many-questions": (key(questions={"select": 9999}), ["questions.select", "9999"]),
-    "own-questions-missing": (key(generation={"question_mode": "role_specific"}), ["role assistant", "questions"]),
-    "sae-both": (key(sae={"path": SAE, "release": "a", "id": "b"}), ["config, sae", "path", "release"]),
-    "sae-neither": (key(sae={"path": None}), ["config, sae", "path", "release"]),
-    "sae-release-alone": (key(sae={"path": None, "release": "a"}), ["config, sae", "id"]),
-    "no-base-url": (key(generation={"backend": "openai"}), ["generation.backend_options.base_url"]),
-    "no-base-url-of-chat": (key(generation={"backend": "chat"}), ["generation.backend_options.base_url", "chat"]),
-    "too-few-gpus": (
-        key(model={"device": "cuda"}, generation={"backend_options": {"tensor_parallel_size": 4}}),
-        ["generation.backend_options.tensor_parallel_size", "4 GPUs", "model.gpus is 1"],
-    ),
-    "drift-unknown-option": (key(drift={"analyses": {"mine": {"poling": "max"}}}), ["drift.analyses.mine", "poling"]),
-    "drift-layer-not-kept": (
-        key(drift={"analyses": {"mine": {"space": "residual", "layer": 3}}}),
-        ["drift.analyses.mine.layer", "3", "extraction.residual_layers"],
-    ),
-    "drift-manual-without-turn": (
-        key(drift={"analyses": {"mine": {"transition_pick": "manual"}}}),
-        ["drift.analyses.mine.manual_turn"],
-    ),
-    "judge-without-url": (key(judges={"api": {"backend": "chat"}}), ["judges.api.backend_options.base_url"]),
-    "judge-of-an-endpoint-with-an-opening": (
-        key(judges={"api": {"backend": "chat", "backend_options": {"base_url": "http://x/v1"}, "opening": "I say "}}),
-        ["judges.api.opening"],
-    ),
-    "judge-exact-and-sampled": (key(judges={"mine": {"samples": 3}}), ["judges.mine.samples", "transformers"]),
-    "judge-not-there": (
-        key(judges={"mine": {}}, aggregation={"role_filter": {"judge": "other"}}),
-        ["aggregation.role_filter.judge", "'other'", "mine"],
-    ),
-    "role-without-a-rubric": (
-        key(judges={"mine": {}}, aggregation={"role_filter": {"judge": "mine"}}),
-        ["resources/roles/assistant.json", "eval_prompt"],
-    ),
-    "linear-split-without-layers": (
-        key(extraction={"residual_layers": []}, drift={"linear_split": 5}),
-        ["drift.linear_split", "extraction.residual_layers"],
-    ),
-    "attribution-share": (key(drift={"analyses": {"mine": {"attribution_share": 0}}}), ["attribution_share", "0"]),
-    "drift-percentiles": (
-        key(drift={"analyses": {"mine": {"token_heat_percentiles": [95, 5]}}}),
-        ["drift.analyses.mine", "token_heat_percentiles", "95 and 5"],
-    ),
-    "drift-no-analysis-left": (key(drift={"analyses": {"default": None}}), ["drift.analyses"]),
-    "drift-analysis-name": (key(drift={"analyses": {"a b": {}}}), ["drift.analyses", "a b"]),
-    "drift-figures-of-nothing": (key(drift={"figures": ["nothing"]}), ["drift.figures", "nothing", "default"]),
-    "drift-prediction-of-nothing": (
-        key(drift={"user_prediction": ["default", "nothing"]}),
-        ["drift.user_prediction", "nothing", "default"],
-    ),
-    "drift-no-folder": (key(drift={"conversations": ["nowhere"]}), ["config, drift", "nowhere"]),
-    "drift-file-name": (
-        lambda: write("odd/a b; rm -rf x.json", "[]") or {"drift": {"conversations": ["odd"]}},
-        ["a b; rm -rf x", "rename"],
-    ),
-    "drift-reference-is-conversation": (
-        key(drift={"conversations": ["talks"], "references": {"conversations": ["talks/one.json"]}}),
-        ["one is a conversation and a reference"],
-    ),
-    "drift-too-many-references": (
-        key(drift={"references": {"conversations": ["talks"], "select": 5}}),
-        ["drift.references.select", "5", "2 reference conversations"],
-    ),
-    "drift-no-reference-folder": (
-        key(drift={"references": {"folder": "nowhere", "samples": 1}}),
-        ["config, drift", "nowhere"],
-    ),
-    "causal-residual": (
-        key(
-            extraction={"residual_layers": [15]},
-            drift={"analyses": {"res": {"space": "residual", "layer": 15}}, "causal": {"analyses": ["res"]}},
-        ),
-        ["drift.causal.analyses", "res has no features"],
-    ),
-    "causal-analysis": (key(drift={"causal": {"analyses": ["nothing"]}}), ["drift.causal.analyses", "nothing"]),
-    "causal-conversation": (
-        key(drift={"causal": {"analyses": ["default"], "conversations": ["nobody"]}}),
-        ["drift.causal.conversations", "nobody"],
-    ),
-    "causal-layer": (
-        key(
-            extraction={"residual_layers": [15]},
-            drift={"causal": {"analyses": ["default"], "read_layers": [77]}},
-        ),
-        ["drift.causal.read_layers", "77", "extraction.residual_layers"],
-    ),
-    "causal-no-layer": (
-        key(extraction={"residual_layers": []}, drift={"causal": {"analyses": ["default"]}}),
-        ["drift.causal", "extraction.residual_layers"],
-    ),
-    "anchor-empty": (key(axis={"anchor": []}), ["axis.anchor"]),
-    "drift-same-name": (
-        lambda: (
-            write("talks/plain-0.json", "[]") or {"drift": {"conversations": ["talks"], "simulations": {"samples": 1}}}
-        ),
-        ["plain-0", "a file and of a simulation"],
-    ),
-}
-
-
-@pytest.mark.parametrize("case", WRONG)
-def test_one_line_says_what_is_wrong(folder: Path, case: str) -> None:
-    prepare, said = WRONG[case]
-    with pytest.raises(UserError) as error:
-        read(prepare())
-    assert all(word in str(error.value) for word in said) and "\n" not in str(error.value), error.value
+from tests.helpers.experiments import CONFIG, SAE, SCHEMA, merged, read, write
 
 
 def test_defaults_are_filled_in_and_the_given_configuration_is_left_alone(folder: Path) -> None:
@@ -359,6 +155,13 @@ def test_a_causal_test_is_a_verdict_that_the_drift_run_repeats(folder: Path) -> 
     assert asked.causal == [verdict, "<out>/causal/<cell>/default/two.png"]
     assert asked.causal_test("default", "two") == [verdict] and asked.causal_test("default", "one") == []
     assert asked.causal_params["top"] == 20 and asked.causal_params["max_tokens"] == 64
+    assert asked.causal_judged("default", "two") == {}
+    assistant = {"instruction": [{"pos": "Help."}, {"pos": "Assist."}], "eval_prompt": "{question} {answer}"}
+    write("resources/roles/assistant.json", json.dumps(assistant))
+    judged = {"judges": {"own": {}}, "drift": {"conversations": ["talks"], "causal": causal | {"judge": "own"}}}
+    effects = "<out>/judgements/own/causal/<cell>/default/two.json"
+    assert read(layers, judged).causal == [*asked.causal, effects]
+    assert read(layers, judged).causal_rubric("default") == "resources/roles/assistant.json"
     many = read(layers, {"drift": {"conversations": ["talks"], "causal": causal | {"seeds": 2000}}})
     assert many.causal_minutes > asked.causal_minutes
 
@@ -402,56 +205,3 @@ def test_minutes_and_memory_grow_with_the_model(folder: Path) -> None:
     assert large.model_mb > 20 * (small.model_mb - 4000) and large.generate_minutes > small.generate_minutes
     assert large.extract_minutes < large.generate_minutes
     assert read({"model": {"billion_parameters": 27, "device": "cuda", "gpus": 2}}).gpus == 2 and small.gpus == 0
-
-
-# ---- what stands in two places by necessity must be one thing --------------------------------------------------------
-
-
-def schema_defaults(*path: str) -> dict[str, Any]:
-    part = SCHEMA
-    for name in path:
-        part = part["properties"][name]
-    part = part.get("additionalProperties") or part
-    return {name: value["default"] for name, value in part["properties"].items() if "default" in value}
-
-
-def dataclass_defaults(*kinds: Any) -> dict[str, Any]:
-    values = {field.name: field.default for kind in kinds for field in fields(kind) if field.default is not MISSING}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-
-
-def test_the_schema_s_defaults_are_those_of_the_dataclasses() -> None:
-    axis = dataclass_defaults(AxisOptions)
-    every = dataclass_defaults(AxisOptions, ScoringOptions, TestOptions, DisplayOptions)
-    in_block = schema_defaults("axis")
-    assert in_block == {name: axis[name] for name in in_block}
-    analysis = schema_defaults("drift", "analyses")
-    assert analysis == {name: value for name, value in every.items() if name not in in_block}, (
-        "the others are inherited"
-    )
-    assert schema_defaults("train_sae") == dataclass_defaults(TrainOptions) | {"layer": 15}
-
-
-def test_the_schema_s_variants_are_those_that_there_are() -> None:
-    block = SCHEMA["properties"]["drift"]["properties"]["analyses"]["additionalProperties"]["properties"]
-    assert set(block["transform"]["enum"]) == set(TRANSFORMS) and set(block["axis_method"]["enum"]) == set(AXIS_METHODS)
-    assert tuple(block["score_method"]["enum"]) == drift_options.SCORE_METHODS
-    for name, part in block.items():
-        for value in part.get("enum", []):
-            more = {"manual_turn": 1} if value == "manual" else {}
-            assert DriftOptions.of(**{name: value}, **more).flat()[name] == value
-
-
-def test_the_lists_of_tables_and_figures_are_what_is_made() -> None:
-    matrix, names = random_roles(4, 9)
-    assert set(axis_options.TABLES) == set(AXIS_TABLES) and {*FIGURES, *SPACE_FIGURES} == set(AXIS_FIGURES)
-    dense, turn = random_tokens([2, 2], 9)
-    result = analyze(to_activations(dense, np.asarray(turn), 2), matrix, names, DriftOptions.of(anchor=(names[0],)))
-    assert set(drift_options.TABLES) == set(tables(result)) and set(drift_options.FIGURES) == set(DRIFT_FIGURES)
-
-
-def test_common_smk_only_asks() -> None:
-    lines = (ROOT / "workflow/rules/common.smk").read_text().splitlines()
-    assert len(lines) <= 80
-    rules = "\n".join(file.read_text() for file in sorted((ROOT / "workflow/rules").glob("*.smk")))
-    assert not re.search(r"\{(model|sae)\}", rules), "paths name them by path variables"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from personascope.errors import UserError
-from tests.runs.test_experiment import folder, read, write  # noqa: F401
+from tests.helpers.experiments import read, write
 
 SWEEP = {"direction": "axis", "coefficients": [-0.5, 0, 0.25], "random": 1}
 
@@ -24,7 +24,7 @@ def with_trait() -> dict[str, Any]:
     return {"traits": {"select": ["vanity"]}, "judges": {"own": {}}}
 
 
-def test_points_and_files(folder: Path) -> None:  # noqa: F811
+def test_points_and_files(folder: Path) -> None:
     made = read(sweeps())
     arms = ["direction", "random0", "orthogonal"]
     points = [("none", "0"), ("prompt", "0"), *((arm, c) for arm in arms for c in ("-0.5", "0.25"))]
@@ -41,7 +41,7 @@ def test_points_and_files(folder: Path) -> None:  # noqa: F811
     assert read().steering == []
 
 
-def test_a_sweep_of_a_trait(folder: Path) -> None:  # noqa: F811
+def test_a_sweep_of_a_trait(folder: Path) -> None:
     made = read(sweeps(direction="trait:vanity", trait="vanity"), with_trait())
     inputs = made.sweep_inputs("s")
     assert inputs["direction_file"] == "<out>/traits/<model>/vanity/vectors.safetensors"
@@ -51,7 +51,7 @@ def test_a_sweep_of_a_trait(folder: Path) -> None:  # noqa: F811
     assert len(judged["judgements"]) == len(judged["measures"]) and judged["worth"].endswith("own/worth.json")
 
 
-def test_a_direction_of_others_has_no_prompt(folder: Path) -> None:  # noqa: F811
+def test_a_direction_of_others_has_no_prompt(folder: Path) -> None:
     other = {"file": "theirs.pt", "model": "tiny", "layer": 3, "layer_convention": "hidden_states"}
     made = read(sweeps(direction="theirs"), {"directions": {"theirs": other}})
     assert made.sweep_prompt_file("s") is None and ("prompt", "0") not in made.sweep_points("s")
@@ -73,13 +73,13 @@ def test_a_direction_of_others_has_no_prompt(folder: Path) -> None:  # noqa: F81
         ({"positions": "answer"}, ["steering.sweeps.s.positions", "answer"]),
     ],
 )
-def test_bad_sweeps(folder: Path, block: dict[str, Any], said: list[str]) -> None:  # noqa: F811
+def test_bad_sweeps(folder: Path, block: dict[str, Any], said: list[str]) -> None:
     with pytest.raises(UserError) as error:
         read(sweeps(**block))
     assert all(part in str(error.value) for part in said) and "\n" not in str(error.value)
 
 
-def test_other_engines_are_refused(folder: Path) -> None:  # noqa: F811
+def test_other_engines_are_refused(folder: Path) -> None:
     with pytest.raises(UserError, match="the backend vllm cannot be steered"):
         read(sweeps(), {"generation": {"backend": "vllm"}})
 
@@ -90,7 +90,7 @@ def capping(**block: Any) -> dict[str, Any]:
     return {"steering": {"capping": asked}, "drift": references, "extraction": {"residual_layers": [3, 15]}}
 
 
-def test_capping_files(folder: Path) -> None:  # noqa: F811
+def test_capping_files(folder: Path) -> None:
     made = read(capping())
     assert made.capping_points == ["none", "5", "0.5"] and made.capping_layers == [15]
     assert made.capping_files(".csv") == [f"<out>/steering/<cell>/capping/{c}/plain.csv" for c in ("none", "5", "0.5")]
@@ -98,7 +98,7 @@ def test_capping_files(folder: Path) -> None:  # noqa: F811
     assert read(capping(layers=[15, 3])).capping_layers == [3, 15]
 
 
-def test_bad_capping(folder: Path) -> None:  # noqa: F811
+def test_bad_capping(folder: Path) -> None:
     for overlay, said in (
         (capping(layers=[7]), "steering.capping.layers: 7 is not among extraction.residual_layers"),
         (capping() | {"extraction": {"residual_layers": []}}, "steering.capping.layers: there is no residual axis"),

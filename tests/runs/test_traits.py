@@ -8,7 +8,7 @@ import pytest
 
 from personascope.directions.traits.rows import FILTERS, Thresholds
 from personascope.errors import UserError
-from tests.runs.test_experiment import SCHEMA, folder, read, write  # noqa: F401 a fixture
+from tests.helpers.experiments import SCHEMA, read, write
 
 GRUMPY = {
     "instruction": [{"pos": "Grumble.", "neg": "Smile."}, {"pos": "Sulk.", "neg": "Sing."}],
@@ -20,7 +20,7 @@ JUDGE: dict[str, Any] = {"judges": {"mine": {}}}
 
 
 @pytest.fixture
-def traits(folder: Path) -> Path:  # noqa: F811
+def traits(folder: Path) -> Path:
     write("resources/traits/grumpy.json", json.dumps(GRUMPY))
     write("resources/traits/unjudged.json", json.dumps(GRUMPY | {"eval_prompt": ""}))
     return folder

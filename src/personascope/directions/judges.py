@@ -3,7 +3,8 @@
 AUC: the chance that a response labeled high is scored above one labeled low, ties half. Weighted kappa (Cohen 1968,
 quadratic weights): 1 - mean (a - b)^2 / expected (a - b)^2 if the two were independent, which for whole numbers is
 1 - mean (a - b)^2 / (var a + var b + (mean a - mean b)^2). A judge is fit where both, and the share of responses that
-it scores at all, pass `LEAST` on every metric.
+it scores at all, pass `LEAST` on every metric. Of few responses neither is given: a bootstrap of two that happen to lie
+in order has an interval without a width.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ from personascope.formats.tables import plain, write_csv
 # share of the responses that it scores.
 LEAST = {"auc": 0.8, "kappa": 0.6, "scored": 0.9}
 DRAWS = 2000
+LEAST_OF_KIND = 10  # scored responses labeled high, and low, below which a metric has neither AUC nor kappa
 LEAST_OF_SUBJECT = 5  # labeled responses of each kind, below which a trait's own AUC says nothing
 # The labels that count as high: in the trait or coherent, or fully in the role (those that the role filter keeps).
 HIGH = {"trait": 50.0, "coherence": 50.0, "adherence": 3.0}
@@ -114,14 +116,17 @@ def _metric(metric: str, rows: list[Mapping[str, Any]], first: pd.DataFrame, sec
     there = np.isfinite(scores)
     lengths = np.array([len(row["answer"]) for row in rows], float)
     high = labels >= HIGH[metric]
-    a, b = _classes(metric, scores[there]), _classes(metric, labels[there])
+    kinds = {"high": int(high[there].sum()), "low": int((~high)[there].sum())}
+    enough = there if min(kinds.values()) >= LEAST_OF_KIND else np.zeros_like(there)
+    a, b = _classes(metric, scores[enough]), _classes(metric, labels[enough])
     found = {
         "n": len(rows),
+        "scored_of_kind": kinds,
         "scored": float(there.mean()),
         "problems": problem_counts(first),
         "mass": float(first["mass"].to_numpy(float).mean()),
-        "auc": auc(scores[there], high[there]),
-        "auc_interval": interval(auc, scores[there], high[there]),
+        "auc": auc(scores[enough], high[enough]),
+        "auc_interval": interval(auc, scores[enough], high[enough]),
         "kappa": weighted_kappa(a, b),
         "kappa_interval": interval(weighted_kappa, a, b),
         "length_correlation": _beyond_labels(scores[there], lengths[there], labels[there]),
@@ -162,12 +167,13 @@ def _against(found: dict[str, Any]) -> str:
     said = []
     if found["scored"] < LEAST["scored"]:
         said.append(f"{100 * found['scored']:.0f} % scored < {100 * LEAST['scored']:.0f} %")
-    low = found["auc_interval"][0]
-    if not low >= LEAST["auc"]:
-        known = np.isfinite(low)
-        said.append(
-            f"AUC {found['auc']:.2f} (at least {low:.2f}) < {LEAST['auc']:g}" if known else "AUC cannot be measured"
-        )
+    high, low = found["scored_of_kind"].values()
+    if min(high, low) < LEAST_OF_KIND:
+        said.append(f"AUC cannot be measured on {high} high and {low} low ones: {LEAST_OF_KIND} of each are needed")
+        return ", ".join(said)
+    least = found["auc_interval"][0]
+    if not least >= LEAST["auc"]:
+        said.append(f"AUC {found['auc']:.2f} (at least {least:.2f}) < {LEAST['auc']:g}")
     if not found["kappa"] >= LEAST["kappa"]:
         known = np.isfinite(found["kappa"])
         said.append(f"kappa {found['kappa']:.2f} < {LEAST['kappa']:g}" if known else "kappa cannot be measured")

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from personascope.directions.aggregate import Kept, aggregate_features, aggregate_residuals, residual_description
+from personascope.directions.aggregate import aggregate_features, aggregate_residuals, residual_description
 from personascope.directions.axis import is_default, role_space_of
 from personascope.directions.judges import whole
 from personascope.directions.options import AxisOptions
@@ -40,9 +40,11 @@ class FilterOptions:
 
 @dataclass(frozen=True)
 class Filtered:
-    """kept: the responses that are left of the roles that are left; counts: a row a role."""
+    """kept: the responses that are left of the roles that are left; drawn: as many of each, at random; counts: a row a
+    role."""
 
     kept: dict[str, set[tuple[int, int]]]
+    drawn: dict[str, set[tuple[int, int]]]
     counts: pd.DataFrame
 
 
@@ -52,7 +54,8 @@ def keep(roles: list[str], responses: Files, judgements: Files, options: FilterO
     UserError, with the counts at each filter, where no role but `default` is left.
     """
     kept: dict[str, set[tuple[int, int]]] = {}
-    rows = []
+    drawn: dict[str, set[tuple[int, int]]] = {}
+    rng, rows = np.random.default_rng(0), []
     for role in roles:
         keys = [(int(row["prompt_index"]), int(row["question_id"])) for row in iter_jsonl(responses[role])]
         scores = (
@@ -62,6 +65,7 @@ def keep(roles: list[str], responses: Files, judgements: Files, options: FilterO
         left = is_default(role) or int(passed.sum()) >= options.min_count
         if left:
             kept[role] = {key for key, passes in zip(keys, passed, strict=True) if passes}
+            drawn[role] = {keys[i] for i in rng.choice(len(keys), len(kept[role]), replace=False)}
         row = {
             "role": role,
             "responses": len(keys),
@@ -73,7 +77,7 @@ def keep(roles: list[str], responses: Files, judgements: Files, options: FilterO
     counts = pd.DataFrame(rows)
     if not any(not is_default(role) for role in kept):
         raise UserError(_nothing_left(counts.loc[counts["filtered"]], options))
-    return Filtered(kept, counts)
+    return Filtered(kept, drawn, counts)
 
 
 def _scores(judgements: str | Path, responses: str | Path, n: int) -> np.ndarray:
@@ -118,33 +122,22 @@ def write_role_filter(
     made = aggregate_features({role: features[role] for role in left}, filtered.kept)
     for pooling, matrix in made.items():
         matrix.save(outputs[pooling])
-    drawn = as_many_at_random(filtered.kept, {role: responses[role] for role in left})
-    chance = aggregate_features({role: features[role] for role in left}, drawn)["mean"]
+    chance = aggregate_features({role: features[role] for role in left}, filtered.drawn)["mean"]
     spaces = {SAE: (load_role_matrix(matrices["mean"]), made["mean"], chance)}
     if "residual" in matrices:
-        spaces |= _residual_spaces({role: residuals[role] for role in left}, filtered.kept, drawn, matrices, outputs)
+        spaces |= _residual_spaces({role: residuals[role] for role in left}, filtered, matrices, outputs)
     said = {"judge": judge, "verdict": verdict(read_worth(worth), ["adherence"])}
     cosines = [{"space": space, **axis_cosines(*three, _of_space(axis, space))} for space, three in spaces.items()]
     write_csv(outputs["table"], filtered.counts.assign(**said))
     write_csv(outputs["axis_cosine"], pd.DataFrame(cosines).assign(**said))
 
 
-def as_many_at_random(kept: Kept, responses: Files) -> dict[str, set[tuple[int, int]]]:
-    """As many responses of each role as are kept, drawn without replacement (seed 0): what losing any would do."""
-    rng = np.random.default_rng(0)
-    drawn = {}
-    for role, path in responses.items():
-        keys = [(int(row["prompt_index"]), int(row["question_id"])) for row in iter_jsonl(path)]
-        drawn[role] = {keys[i] for i in rng.choice(len(keys), len(kept[role]), replace=False)}
-    return drawn
-
-
 def _residual_spaces(
-    files: dict[str, str | Path], kept: Kept, drawn: Kept, matrices: Files, outputs: Files
+    files: dict[str, str | Path], filtered: Filtered, matrices: Files, outputs: Files
 ) -> dict[str, tuple[RoleMatrix, RoleMatrix, RoleMatrix]]:
     """{space: (all responses, those kept, as many at random)} of the layers; the filtered matrix is written."""
-    matrix, layers = aggregate_residuals(files, kept)
-    chance, _ = aggregate_residuals(files, drawn)
+    matrix, layers = aggregate_residuals(files, filtered.kept)
+    chance, _ = aggregate_residuals(files, filtered.drawn)
     matrix.save(outputs["residual"], layers=layers, metadata=json_array(residual_description(files)))
     everything = load_role_matrix(matrices["residual"])
     (known,) = load_npz(matrices["residual"], "layers")

@@ -7,14 +7,14 @@ short texts are coarse. One that is not fit to judge adherence is not shown in t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from personascope.drift.causal import Effect, Totals
+from personascope.drift.causal import Totals
 from personascope.drift.causal_arms import ARMS
+from personascope.drift.causal_report import as_dicts
 from personascope.errors import UserError
 from personascope.formats.files import iter_jsonl, write_json
 from personascope.formats.judgements import FIT, problem_counts, read_judgements, read_worth, verdict
@@ -47,18 +47,14 @@ def write_judged(samples: str | Path, judgements: str | Path, worth: str | Path,
         totals = metric_totals(texts, rows["score"].tolist())
         metrics[metric] = None if totals is None else _effects(totals) | {"counts": problem_counts(rows)}
     content = {"version": 1, "judge": described["judge"], "worth": said, "fit": said == FIT, "metrics": metrics}
-    write_json(judged, plain(content))
+    write_json(judged, plain(as_dicts(content)))
 
 
 def _effects(totals: Totals) -> dict[str, Any]:
     known = totals.plain[np.isfinite(totals.plain)]
     return {
         "unpatched": float(known.mean()) if len(known) else None,
-        "effect": _plain(totals.effect),
-        "beyond_matched": _plain(totals.contrast),
-        "arms": {arm: [_plain(effect) for effect in totals.effects(arm)] for arm in totals.arms},
+        "effect": totals.effect,
+        "beyond_matched": totals.contrast,
+        "arms": {arm: totals.effects(arm) for arm in totals.arms},
     }
-
-
-def _plain(effect: Effect | None) -> dict[str, Any] | None:
-    return None if effect is None else asdict(effect)

@@ -112,7 +112,7 @@ def content(
         "direct": [_direct_row(item) for item in measured.direct],
         "total": [_total_row(item, measured.totals[0]) for item in measured.totals],
     }
-    return plain(_as_dicts(made))
+    return plain(as_dicts(made))
 
 
 def token_effect_of(item: Direct, name: str) -> Effect | None:
@@ -203,10 +203,10 @@ def _mean(values: np.ndarray) -> float | None:
     return float(known.mean()) if len(known) else None
 
 
-def _as_dicts(value: Any) -> Any:
+def as_dicts(value: Any) -> Any:
     """Effects, wherever they stand, as plain dicts."""
     if isinstance(value, Effect):
         return asdict(value)
     if isinstance(value, Mapping):
-        return {str(key): _as_dicts(item) for key, item in value.items()}
-    return [_as_dicts(item) for item in value] if isinstance(value, list | tuple) else value
+        return {str(key): as_dicts(item) for key, item in value.items()}
+    return [as_dicts(item) for item in value] if isinstance(value, list | tuple) else value

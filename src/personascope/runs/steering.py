@@ -52,6 +52,7 @@ class SteeringFiles(SweepFiles):
         suffixes = (".parquet", ".html", ".png")
         if self.monitored and not self.config["monitor"]["directions"]:
             raise UserError("config, monitor.directions: conversations are monitored, but no direction is named")
+        self.check_layers("monitor.layers", self.config["monitor"]["layers"], self.config["monitor"]["directions"])
         return [f"<out>/traces/<cell>/{name}{suffix}" for name in self.monitored for suffix in suffixes]
 
     # ---- causal test ------------------------------------------------------------------------------------------------

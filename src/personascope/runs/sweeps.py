@@ -132,7 +132,7 @@ class SweepFiles(TraitFiles):
             if block["trait"] is not None and block["trait"] not in self.traits:
                 there = ", ".join(self.traits) or "none"
                 raise UserError(f"{where}.trait: {block['trait']!r} is not among traits.select; there are {there}")
-            self.check_layers(f"steering.sweeps.{name}.layers", block.get("layers", []))
+            self.check_layers(f"steering.sweeps.{name}.layers", block.get("layers", []), [block["direction"]])
             if block["trait"] is None:
                 try:
                     select_questions(read_questions(self.config["questions"]["file"]), block["questions"])
@@ -140,14 +140,22 @@ class SweepFiles(TraitFiles):
                     raise UserError(f"{where}.questions: {error}") from None
         self._check_engine()
 
-    def check_layers(self, key: str, layers: list[int]) -> None:
-        """UserError where a layer is not in the model, as far as its depth is known here."""
+    def check_layers(self, key: str, layers: list[int], directions: list[str]) -> None:
+        """UserError where a layer is not in the model, as far as its depth is known here, or one of the directions that
+        this run makes is not known at it: axis and roles are where residual means are kept."""
         try:
             depth = self.need_layers(key)
         except UserError:
-            return
-        if outside := [layer for layer in layers if layer >= depth]:
+            depth = None
+        if depth is not None and (outside := [layer for layer in layers if layer >= depth]):
             raise UserError(f"config, {key}: {outside[0]}; the model has layers 0 to {depth - 1}")
+        kept = self.config["extraction"]["residual_layers"]
+        made = [name for name in directions if name == "axis" or name.startswith("role:")]
+        if made and (missing := sorted(set(layers) - set(kept))):
+            raise UserError(
+                f"config, {key}: {made[0]} is not known at layer {missing[0]}, which is not among "
+                f"extraction.residual_layers {kept}; add it there"
+            )
 
     def _check_engine(self) -> None:
         backend = self.config["generation"]["backend"]

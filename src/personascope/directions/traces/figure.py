@@ -75,9 +75,9 @@ def _panel(ax: Axes, trace: Trace, column: str, scale: Scale, doubt: str) -> Non
     ax.set_ylim(low, high)
     ax.set_ylabel("sd from zero")
     name, layer = split_column(column)
-    beyond = f"; {int((~inside).sum())} beyond" if not inside.all() else ""
+    beyond = f"; {int((~inside).sum())} tokens beyond the edge" if not inside.all() else ""
     text = f"{name}, layer {layer}: {scale.words} ({scale.zero:.3g}; 1 sd is {scale.sd:.3g}){beyond}"
-    ax.set_title(font_text(text, 150), fontsize=8, loc="left", pad=16 if ax.get_subplotspec().is_first_row() else 4)  # type: ignore[union-attr]
+    ax.set_title(font_text(text, 165), fontsize=7.5, loc="left", pad=16 if ax.get_subplotspec().is_first_row() else 4)  # type: ignore[union-attr]
     if doubt:
         ax.text(0.01, 0.04, font_text(doubt, 150), transform=ax.transAxes, fontsize=8, color=ORANGE, fontweight="bold")
     if ax.get_subplotspec().is_first_row():  # type: ignore[union-attr]

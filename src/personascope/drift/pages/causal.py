@@ -33,6 +33,8 @@ ARMS = {
 }
 NAMED = 5  # features that are set back, by name
 SPREAD = 0.5  # of a row, over which the draws of a control are spread
+TITLES = ["Direct: the same tokens,\nlater layers", "Total: written anew,\nread without hooks", "Next token,\ndirect"]
+JUDGED = "Total: the judge,\n0 to 3"
 UNIT = "toward the assistant (sd of tokens)"
 
 
@@ -56,31 +58,24 @@ def causal_figure(content: Mapping[str, Any], judged: Mapping[str, Any] | None =
         f"draw. Dashed: {content['fall']['relevant_share']:.0%} of the transition's fall; dotted: all of it.",
         *content["notes"],
     ]
-    adherence = judged["metrics"]["adherence"] if judged else None
-    if judged and adherence and not judged["fit"]:
+    if judged and not judged["fit"]:
         notes.append(f"The judge {judged['judge']} is {judged['worth']}: what it says of the new text is not shown.")
-    scored = adherence if judged and judged["fit"] else None
+    scored = judged["metrics"]["adherence"] if judged and judged["fit"] else None
     figure = paper_figure(PAGE, HEAD + ROW * len(places), title, subtitle, notes)
-    widths = (1, 1, 0.7) if scored is None else (1, 1, 0.7, 0.7)
-    grid = figure.add_gridspec(1, len(widths), width_ratios=widths)
-    panels = [paper_axes(figure, grid[0, i]) for i in range(len(widths))]
+    titles = [*TITLES, JUDGED] if scored else TITLES
+    grid = figure.add_gridspec(1, len(titles), width_ratios=(1, 1, 0.7, 0.7)[: len(titles)])
+    panels = [paper_axes(figure, grid[0, i]) for i in range(len(titles))]
     _draw(panels[0], content["direct"], "reading", places)
     _draw(panels[1], content["total"], "reading", places)
     _draw(panels[2], content["direct"], "kl", places)
-    titles = (
-        "Direct: the same tokens,\nlater layers",
-        "Total: written anew,\nread without hooks",
-        "Next token,\ndirect",
-    )
-    titles += ("Total: the judge,\n0 to 3",)
-    for ax, title in zip(panels, titles, strict=False):
+    for ax, title in zip(panels, titles, strict=True):
         ax.set_title(title, fontsize=7.5, loc="left")
     for ax in panels[:2]:
         ax.axvline(content["fall"]["relevant"], color=GREY, linewidth=0.8, linestyle=(0, (3, 2)), zorder=0)
         ax.axvline(max(content["fall"]["reading"], 0), color=GREY, linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
         ax.set_xlabel(UNIT)
     panels[2].set_xlabel("KL (nats)")
-    if scored is not None:
+    if scored:
         _draw(panels[3], _rows_of(scored), "adherence", places)
         panels[3].set_xlabel("adherence to the assistant")
     _name_rows(panels, places)
