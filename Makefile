@@ -18,8 +18,8 @@ demo: install
 	$(SNAKEMAKE) --configfile config/demo.yaml
 	$(BIN)/snakemake --configfile config/demo.yaml --report report.html
 	@echo
-	@echo "Done. Open report.html: the axis, and every conversation with its figures and colored text. The same files are"
-	@echo "in results/demo/axis/, results/demo/drift/ and results/demo/summary/; results/README.md names every folder."
+	@echo "Done. All of it in one page that opens from disk: results/demo/explorer/index.html"
+	@echo "What each figure says, and how it was made: report.html. results/README.md names every folder."
 
 # Units, the DAG, and what one finished run has left.
 test: install

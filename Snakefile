@@ -74,7 +74,7 @@ rule all:
         *(E.drift, E.drift_extras, E.user_prediction, E.linear_split),
         *(E.summary, E.benchmark),
         *(E.persona_vectors, E.judgements, E.role_filter, E.trait_results, E.decompositions),
-        *(E.traces, E.steering, E.causal, E.described, E.atlas, E.published),
+        *(E.traces, E.steering, E.causal, E.described, E.atlas, E.published, E.explorer),
 
 
 rule model:

@@ -61,7 +61,7 @@ rule atlas_bundle:
         matrix=E.atlas_matrix,
         selection="<out>/atlas/<cell>{centered}/selection.npz",
         layout="<out>/atlas/<cell>{centered}/map.npz",
-        descriptions=E.atlas_descriptions,
+        descriptions=E.descriptions,
     output:
         bundle="<out>/atlas/<cell>{centered}/bundle.json",
         table="<out>/atlas/<cell>{centered}/features.csv",

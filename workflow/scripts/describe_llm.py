@@ -1,6 +1,5 @@
-from personascope.generation.explain import write_explained
-
 from personascope.explorer.relevant import relevant_features
+from personascope.generation.explain import write_explained
 from personascope.runs.job import job
 
 with job(snakemake):

@@ -1,5 +1,4 @@
 from personascope.backends.neuronpedia import write_fetched
-
 from personascope.explorer.relevant import relevant_features
 from personascope.runs.job import job
 

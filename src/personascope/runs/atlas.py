@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from personascope.errors import UserError
-from personascope.runs.steering import SteeringFiles
+from personascope.runs.descriptions import DescriptionFiles
 
 FOLDERS = {"uncentered": "", "centered": "/centered"}  # of a map, below that of the experiment's maps
 # Ids of the Gemma Scope SAEs, from which the original explorer makes its labels: layer_40_width_65k_l0_medium,
@@ -14,7 +14,7 @@ FOLDERS = {"uncentered": "", "centered": "/centered"}  # of a map, below that of
 SCOPE = re.compile(r"layer_(\d+)[/_]width_([^/_]+)[/_](?:average_)?(?:l0_)?([^/_]+)$")
 
 
-class AtlasFiles(SteeringFiles):
+class AtlasFiles(DescriptionFiles):
     """The files of the atlas and of published runs, and whether their configuration is right."""
 
     @cached_property
@@ -36,12 +36,6 @@ class AtlasFiles(SteeringFiles):
     def atlas_matrix(self) -> str:
         """The role matrix that the maps are made from."""
         return f"<out>/aggregated/<cell>/{self.config['atlas']['pooling']}/per_role.npz"
-
-    @property
-    def atlas_descriptions(self) -> list[str]:
-        """The file of what is known of features; none where nothing is."""
-        cache = self.config["sae"].get("descriptions")
-        return [cache] if cache else []
 
     def atlas_dataset(self, matrix: str) -> dict[str, str]:
         """How the bundle names itself and its files; matrix: the role matrix. The folders of a Gemma Scope SAE are

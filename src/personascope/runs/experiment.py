@@ -21,10 +21,8 @@ from personascope.formats.roles import (
     select_questions,
     select_roles,
 )
-from personascope.runs.atlas import AtlasFiles
 from personascope.runs.config import checked_config
 from personascope.runs.conversations import find_all
-from personascope.runs.descriptions import DescriptionFiles
 from personascope.runs.explorer import ExplorerFiles
 from personascope.runs.names import MODEL_SPEC
 from personascope.runs.needs import EMBEDDED, in_json
@@ -60,7 +58,7 @@ def _read_roles(config: dict[str, Any]) -> tuple[list[str], int]:
     return names, prompts
 
 
-class Experiment(DescriptionFiles, AtlasFiles, ExplorerFiles):
+class Experiment(ExplorerFiles):
     """An experiment: whether its configuration is right, and the files that it asks for."""
 
     def check(self) -> None:

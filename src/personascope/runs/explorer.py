@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from personascope.formats.files import file_digest
-from personascope.runs.steering import SteeringFiles
+from personascope.runs.atlas import AtlasFiles
 
 PAGE = "explorer/index.html"  # below the experiment's results
 TEMPLATE = Path(__file__).parents[1] / "explorer" / "template.html"
 
 
-class ExplorerFiles(SteeringFiles):
+class ExplorerFiles(AtlasFiles):
     """The page, and whether its configuration is right."""
 
     @cached_property
@@ -21,7 +21,7 @@ class ExplorerFiles(SteeringFiles):
     @property
     def explained(self) -> list[str]:
         """The map of features and what each of them is, as far as the experiment makes these."""
-        return [*getattr(self, "atlas", []), *getattr(self, "described", [])]
+        return [*self.atlas, *self.described]
 
     @property
     def explorer_template(self) -> str:
@@ -31,6 +31,6 @@ class ExplorerFiles(SteeringFiles):
     @property
     def explorer_params(self) -> dict[str, Any]:
         """What defines the page, beside the results."""
-        block = self.config["explorer"] | {"sensitive": self.config["drift"].get("sensitive", [])}
+        block = self.config["explorer"] | {"sensitive": self.config["drift"]["sensitive"]}
         named = {"experiment": self.name, "model": self.model, "sae": self.sae, "mode": self.mode}
         return named | {"transform": self.config["axis"]["transform"], "analyses": self.analyses} | block
