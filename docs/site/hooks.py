@@ -49,6 +49,11 @@ def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files
     )
 
 
+def on_post_build(config: MkDocsConfig) -> None:
+    """Without the page for wrong addresses, which only a server shows, and which finds nothing when opened from disk."""
+    Path(config.site_dir, "404.html").unlink(missing_ok=True)
+
+
 def link(match: re.Match[str], here: str, files: Files) -> str:
     """A Markdown link as the site has it; to a file that is no part of it, its words alone."""
     mark, words, target = match.groups()
