@@ -84,5 +84,7 @@ def drawn(mermaid: str) -> str:
     graph = f"digraph {{ rankdir=LR ranksep=0.35 nodesep=0.12 bgcolor=transparent {style}; {'; '.join(edges)} }}"
     done = subprocess.run(["dot", "-Tsvg"], input=graph, capture_output=True, text=True, check=True)
     # Without titles, which name nodes once more, and on one line, as Markdown wants HTML.
-    svg = re.sub(r"<!--.*?-->|<title>.*?</title>|\s*\n\s*", " ", done.stdout[done.stdout.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(
+        r"<!--.*?-->|<title>.*?</title>|\s*\n\s*", " ", done.stdout[done.stdout.index("<svg") :], flags=re.DOTALL
+    )
     return f'<div class="graph">{svg.strip()}</div>\n'
