@@ -8,9 +8,9 @@ rule extract:
         E.sae_files,
         responses=f"<out>/responses/{E.mode}/<model>/{{role}}.jsonl",
     output:
+        **E.context_outputs,
         features=ensure("<out>/features/<cell>/{role}.parquet", non_empty=True),
         residuals="<out>/features/<cell>/{role}.residuals.parquet",
-        **E.context_outputs,
     log:
         "<log>/extract/<cell>/{role}.log",
     benchmark:
