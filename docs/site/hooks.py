@@ -1,7 +1,7 @@
 """What the site needs beside mkdocs: pages from outside docs/, graphs and formulas that are drawn when it is built.
 
-Readers on GitHub see the same Markdown: mermaid graphs, formulas between dollar signs, links to files of the repository.
-Here graphs become SVG (by graphviz), formulas MathML, and links to files that are no page their names.
+Readers on GitHub see the same Markdown: mermaid graphs, formulas between dollar signs, links to files of the
+repository. Here graphs become SVG (by graphviz), formulas MathML, and links to files that are no page their names.
 """
 
 import html
@@ -50,12 +50,12 @@ def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files
 
 
 def on_post_build(config: MkDocsConfig) -> None:
-    """Without the page for wrong addresses, which only a server shows, and which finds nothing when opened from disk."""
+    """Without the page for wrong addresses, which only a server shows: opened from disk it finds nothing."""
     Path(config.site_dir, "404.html").unlink(missing_ok=True)
 
 
 def link(match: re.Match[str], here: str, files: Files) -> str:
-    """A Markdown link as the site has it; to a file that is no part of it, its words alone."""
+    """A Markdown link as the site has it; to a file that is no part of it, its words and the name of the file."""
     mark, words, target = match.groups()
     if "://" in target or target.startswith("#"):
         return match[0]
@@ -66,7 +66,7 @@ def link(match: re.Match[str], here: str, files: Files) -> str:
     if there not in OUTSIDE.values() and not (there.startswith("docs/") and files.get_file_from_path(page)):
         if not (ROOT / there).exists():
             raise PluginError(f"{here}: a link to {target}, which is not there")
-        return words
+        return f"`{there}`" if words.strip("`") == there else f"{words} (`{there}`)"
     way = posixpath.relpath(page, posixpath.dirname(here) or ".")
     return f"{mark}[{words}]({way}{'#' if anchor else ''}{anchor})"
 
