@@ -65,6 +65,7 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow
+	$(BIN)/python docs/site/config_tables.py
 
 clean:
 	find results -mindepth 1 -maxdepth 1 ! -name README.md ! -name saes -exec rm -rf {} +

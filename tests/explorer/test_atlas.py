@@ -55,7 +55,7 @@ class Atlas:
     def matrix(self) -> Path:
         return self.folder / "per_role.npz"
 
-    def write(self, descriptions: Path | None = None) -> None:
+    def write(self, *descriptions: Path) -> None:
         names = ("selection.npz", "map.npz", "bundle.json", "features.csv")
         paths = (self.folder / name for name in names)
         write_atlas(self.matrix, *paths, dataset=DATASET, descriptions=descriptions)

@@ -8,7 +8,6 @@ import pytest
 from personascope.errors import UserError
 from tests.helpers.experiments import read
 
-__all__ = ["folder"]  # a fixture: the experiment is read in it
 LLM = {"model": "m", "backend_options": {"base_url": "http://localhost:1/v1"}}
 
 
