@@ -1,5 +1,5 @@
 // A conversation and its drift: ranked runs, trajectory, the whole text with token heat, and the features behind it.
-import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { usePart } from "../data";
 import { saveCsv } from "../export";
 import { num, percent, words } from "../format";
@@ -18,6 +18,7 @@ import { showTurn, useKeys } from "./keys";
 import { rateText } from "./overview";
 import { Runs, missing, runKey } from "./runs";
 import { Scale } from "./scale";
+import { useTrackHeight } from "./track";
 import { Trajectory } from "./trajectory";
 
 export function Drift({ core, index }: ViewProps) {
@@ -60,21 +61,6 @@ function OneRun({ row, core }: { row: RunRow; core: Core }) {
 }
 
 interface Props { row: RunRow; run: Run; core: Core; features: Features | undefined }
-
-/** The height of the part that stays above the text, so that what is scrolled to lies below it. */
-function useTrackHeight(): { current: HTMLDivElement | null } {
-  const ref = useRef<HTMLDivElement>(null);
-  useLayoutEffect(() => {
-    const track = ref.current, root = document.documentElement;
-    if (!track) return;
-    const measure = () => root.style.setProperty("--track", `${getComputedStyle(track).position === "sticky" ? track.offsetHeight : 0}px`);
-    measure();
-    const observer = new ResizeObserver(measure);
-    observer.observe(track);
-    return () => observer.disconnect();
-  }, []);
-  return ref;
-}
 
 function Shown({ row, run, core, features }: Props) {
   const state = useAddress(), track = useTrackHeight(), side = useRef<HTMLElement>(null);
