@@ -96,7 +96,8 @@ def test_coherent_words_have_several_forms() -> None:
 
 
 def test_nothing_seen_nothing_said() -> None:
-    assert label([], [" next", "Next"], Usual([])) == ""
+    assert label([], [" next", "qz", "wv"], Usual([])) == ""
+    assert label([], [" next", "Next", " state", "states"], Usual([])) == "\u2192 next, state"
 
 
 @pytest.mark.parametrize("piece", ["\u202e", "\ufffd", "  ", "\u200b", "</script>", "\u6d77"])

@@ -29,6 +29,8 @@ TINY = {
     "roles": {"select": ["assistant", "default", "pirate"]},
     "questions": {"select": 2},
     "generation": {"variants": [0], "max_tokens": 8},
+    "descriptions": {"contexts": 2},
+    "atlas": {"maps": []},  # compiling UMAP alone takes as long as all else
     "drift": {
         "conversations": ["talks"],
         "max_tokens": None,
@@ -207,7 +209,7 @@ def embedded_model() -> Path:
 TARGETS = (
     *("all", "model", "sae", "responses", "features", "role_matrix", "axis", "tokens", "reference", "drift", "summary"),
     *("splits", "benchmark", "validation", "vectors", "judgements", "traits", "decompositions", "traces", "steering"),
-    "causality",
+    *("causality", "descriptions", "atlas", "runs"),
 )
 
 

@@ -6,17 +6,17 @@ from typing import Any
 import pytest
 
 from personascope.errors import UserError
-from tests.runs.test_experiment import folder, read  # noqa: F401
+from tests.helpers.experiments import read
 
 BOTH = {"atlas": {"maps": ["uncentered", "centered"]}}
 
 
-def test_nothing_is_mapped_or_published_unless_asked_for(folder: Path) -> None:  # noqa: F811
+def test_nothing_is_mapped_or_published_unless_asked_for(folder: Path) -> None:
     made = read({})
     assert made.atlas == [] and made.published == []
 
 
-def test_files(folder: Path) -> None:  # noqa: F811
+def test_files(folder: Path) -> None:
     made = read(BOTH | {"drift": {"conversations": ["talks"], "published": "all"}})
     names = ["bundle.json", "features.csv", "layout.npz", "atlas.png"]
     expected = [f"<out>/atlas/<cell>{sub}/{name}" for sub in ("", "/centered") for name in names]
@@ -34,7 +34,7 @@ def test_files(folder: Path) -> None:  # noqa: F811
     ],
 )
 def test_gemma_scope_folders_are_named_as_the_original_reads_them(
-    folder: Path,  # noqa: F811
+    folder: Path,
     sae_id: str,
     read_as: str,
 ) -> None:
@@ -47,7 +47,7 @@ def test_gemma_scope_folders_are_named_as_the_original_reads_them(
     assert dataset["name"] == f"general_gemma_{made.sae}_mean_top2000"
 
 
-def test_other_folders_keep_their_names(folder: Path) -> None:  # noqa: F811
+def test_other_folders_keep_their_names(folder: Path) -> None:
     made = read(BOTH)
     matrix = f"results/main/aggregated/general/{made.model}_{made.sae}/mean/per_role.npz"
     assert made.atlas_dataset(matrix)["aggregated_file"] == matrix
@@ -67,6 +67,6 @@ def test_other_folders_keep_their_names(folder: Path) -> None:  # noqa: F811
         ({"drift": {"sensitive": ["nobody"]}}, r"drift\.sensitive: nobody is no conversation"),
     ],
 )
-def test_mistakes(folder: Path, overlay: dict[str, Any], message: str) -> None:  # noqa: F811
+def test_mistakes(folder: Path, overlay: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         read(overlay)

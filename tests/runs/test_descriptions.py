@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from personascope.errors import UserError
-from tests.runs.test_experiment import folder, read
+from tests.helpers.experiments import read
 
-__all__ = ["folder"]  # a fixture: the experiment is read in it
 LLM = {"model": "m", "backend_options": {"base_url": "http://localhost:1/v1"}}
 
 

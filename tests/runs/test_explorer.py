@@ -9,10 +9,10 @@ from personascope.cli import build_parser
 from personascope.errors import UserError
 from personascope.explorer.bundle import Settings
 from personascope.runs.view import page_of
-from tests.runs.test_experiment import folder, read  # noqa: F401
+from tests.helpers.experiments import read
 
 
-def test_the_page_s_settings_are_those_that_its_writer_takes(folder: Path) -> None:  # noqa: F811
+def test_the_page_s_settings_are_those_that_its_writer_takes(folder: Path) -> None:
     made = read({"experiment": "one", "explorer": {"responses": 3}})
     settings = Settings.of(made.explorer_params)
     assert (settings.experiment, settings.model, settings.sae) == ("one", "tiny", made.sae)

@@ -38,7 +38,7 @@ def config(**blocks: Any) -> Prepare:
     return lambda workspace: blocks
 
 
-# What is wrong, and what the one line must say. Found before anything runs (all cases: tests/runs/test_experiment.py).
+# What is wrong, and what the one line must say. Found before anything runs (all cases: tests/runs/).
 PARSED: dict[str, tuple[Prepare, list[str]]] = {
     "unknown-key": (config(generation={"temprature": 1}), ["config, generation", "temprature", "config/README.md"]),
     "role-malformed": (write(PIRATE, '{"instruction": ['), [PIRATE, "line 1"]),

@@ -15,13 +15,17 @@ pytestmark = pytest.mark.workflow
 AXIS = {"assistant_axis": 1, "plot_axis": 1}
 # The tiny experiment: 3 conversations and a simulated one, under 4 analyses.
 CALIBRATED = {"drift_reference": 4, "drift_null": 4}
-ANALYZED = {"drift_conversation": 16, "drift_tables": 4, "drift_summary": 1, "findings": 1}
+ANALYZED = {"drift_conversation": 16, "drift_tables": 4, "drift_summary": 1, "findings": 1, "explorer": 1}
+NAMED = {"label_features": 1, "feature_contexts": 1, "describe": 1}
+# The responses of three roles and the simulated conversation.
+SAID_ANEW = {"generate": 3, "extract": 3, "simulate": 1, "extract_conversation": 1, "conversation_contexts": 1}
+MAPPED = {"select_features": 1, "layout": 1, "atlas_bundle": 1, "plot_atlas": 1}
 
 
 def after_extract(roles: int) -> dict[str, int]:
     """What the tiny experiment reruns when features of so many roles change."""
     aggregated = {"aggregate": 1, "aggregate_residuals": 1, "block_sums": roles}
-    return {**aggregated, **AXIS, **CALIBRATED, **ANALYZED}
+    return {**aggregated, **AXIS, **CALIBRATED, **ANALYZED, **NAMED}
 
 
 def whole(roles: int, conversations: int, analyses: int, references: int) -> dict[str, int]:
@@ -34,6 +38,9 @@ def whole(roles: int, conversations: int, analyses: int, references: int) -> dic
         "plot_drift": conversations,
         "drift_summary": 1,
         "findings": 1,
+        "explorer": 1,
+        **{**NAMED, "logit_lens": 1, "conversation_contexts": 1},
+        **MAPPED,
     }
 
 
@@ -47,8 +54,8 @@ def test_demo_plans_six_roles(clone: Workspace):
     once += ("compare_traits", "decomposition_targets", "fit_decoder", "decompose", "monitor", "monitor_scale")
     once += ("plot_monitor", "residual_norms", "dose_response", "causal", "plot_causal")
     # Unsteered, with a prompt, and three arms of three coefficients.
-    directions = {**dict.fromkeys(once, 1), "steer": 2 + 3 * 3}
-    assert clone.counts("--configfile", "config/demo.yaml") == {"fetch_model": 1, **whole(6, 12, 2, 20), **directions}
+    more = {**dict.fromkeys(once, 1), "steer": 2 + 3 * 3, **dict.fromkeys(MAPPED, 2), "publish_runs": 2}
+    assert clone.counts("--configfile", "config/demo.yaml") == {"fetch_model": 1, **whole(6, 12, 2, 20), **more}
 
 
 def test_production_config_plans_without_the_model_being_there(clone: Workspace):
@@ -82,7 +89,8 @@ def test_the_linear_split_waits_for_the_axis_and_loads_no_model(workspace: Works
     counts = workspace.counts("splits", "--configfile", overlay)
     axis = {"aggregate": 1, "aggregate_residuals": 1, "block_sums": 3, "assistant_axis": 1}
     tokens = {"generate": 3, "extract": 3, "simulate": 1, "extract_conversation": 4}
-    assert counts == {**tokens, **axis, "project_decoder": 1, "linear_split": 4}
+    named = {"logit_lens": 1, "label_features": 1, "describe": 1}
+    assert counts == {**tokens, **axis, **named, "project_decoder": 1, "linear_split": 4}
 
 
 def test_the_user_s_prediction_waits_for_conversations_and_references_and_for_no_reference_of_roles(
@@ -117,12 +125,12 @@ def test_a_finished_experiment_has_nothing_left_to_do(finished: Workspace):
     [
         pytest.param(
             {"generation": {"temperature": 0.9}},
-            {"generate": 3, "extract": 3, "simulate": 1, "extract_conversation": 1, **after_extract(3)},
+            {**SAID_ANEW, **after_extract(3)},
             id="temperature",
         ),
         pytest.param(
             {"extraction": {"residual_layers": [3, 15]}},
-            {"extract": 3, "extract_conversation": 8, **after_extract(3)},
+            {"extract": 3, "extract_conversation": 8, "conversation_contexts": 1, **after_extract(3)},
             id="residual-layers",
         ),
         pytest.param(
@@ -194,8 +202,7 @@ def test_changed_code_reruns_its_stage_and_a_comment_nothing(
     file = source / "personascope" / module
     file.write_text(edit(file.read_text()))
     counts = finished.counts("--configfile", "overlay.yaml", env={"PYTHONPATH": os.fspath(source)})
-    sampled = {"generate": 3, "extract": 3, "simulate": 1, "extract_conversation": 1, **after_extract(3)}
-    assert counts == (sampled if expected is None else expected)
+    assert counts == ({**SAID_ANEW, **after_extract(3)} if expected is None else expected)
 
 
 def test_a_conversation_dropped_into_the_folder_adds_its_own_jobs(finished: Workspace):

@@ -49,12 +49,10 @@ rule label_features:
     input:
         contexts=E.role_contexts("contexts"),
         activity=E.role_contexts("activity"),
-        talk_contexts=E.talk_contexts("contexts.parquet"),
-        talk_activity=E.talk_contexts("activity.npz"),
         lens="<out>/descriptions/<cell>/logit_lens.npz",
     output:
         table="<out>/descriptions/<cell>/labels.parquet",
-        contexts="<out>/descriptions/<cell>/contexts.parquet",
+        contexts="<out>/descriptions/<cell>/response_contexts.parquet",
     log:
         "<log>/label_features/<cell>.log",
     benchmark:
@@ -69,6 +67,27 @@ rule label_features:
         code=code_hash("explorer.label_features"),
     script:
         "../scripts/label_features.py"
+
+
+rule feature_contexts:
+    """The contexts of each feature in responses and in conversations, in one file. A new conversation changes it alone."""
+    input:
+        responses="<out>/descriptions/<cell>/response_contexts.parquet",
+        talk_contexts=E.talk_contexts("contexts.parquet"),
+        talk_activity=E.talk_contexts("activity.npz"),
+    output:
+        path="<out>/descriptions/<cell>/contexts.parquet",
+    log:
+        "<log>/feature_contexts/<cell>.log",
+    conda:
+        "../../envs/analysis.yaml"
+    resources:
+        mem_mb=scaled(E.contexts_mb),
+        runtime=scaled(30),
+    params:
+        code=code_hash("explorer.label_features"),
+    script:
+        "../scripts/feature_contexts.py"
 
 
 rule describe_neuronpedia:
@@ -98,7 +117,7 @@ rule describe_llm:
     """Descriptions of the features that say most of roles, by an LLM that is shown their contexts."""
     input:
         labels="<out>/descriptions/<cell>/labels.parquet",
-        contexts="<out>/descriptions/<cell>/contexts.parquet",
+        contexts="<out>/descriptions/<cell>/response_contexts.parquet",
         axes="<out>/axis/<cell>/axis.npz",
         matrix="<out>/aggregated/<cell>/mean/per_role.npz",
     output:

@@ -20,18 +20,25 @@ export interface RunRow {
 export interface Core {
   provenance: Record<string, unknown>;
   findings: { title: string; lines: string[] }[];
-  agreement: Row[]; spectrum: Row[]; runs: RunRow[];
-  nulls: Record<string, { alpha: number; references: Record<string, number>; false_alarms: Record<string, Rate>; turns_max: number }>;
+  agreement: Row[]; spectrum: Row[]; runs: RunRow[]; counts: Record<string, number>;
+  nulls: Record<string, { alpha: number; references: Record<string, number>; false_alarms: Record<string, Rate>; turns_max: number; reason?: string | null }>;
   scales: Record<string, Record<string, number>>;
 }
 
-export interface Features {
-  id: Int32Array; maps: { umap?: Float32Array | Uint16Array; pca?: Float32Array | Uint16Array }; roles: string[]; preferred_role: Int16Array;
-  score?: Float32Array; stability?: Float32Array; sd: Float32Array; mu: Float32Array;
-  density?: Float32Array; mean_active?: Float32Array; max?: Float32Array;
-  knn_overlap?: number; neighbors?: Int32Array; similarities?: Int16Array; k?: number;
-  label?: string[]; description?: string[]; url?: string[]; source?: string[]; promoted?: string[][]; suppressed?: string[][];
+export type Points = Float32Array | Uint16Array;
+/** What a map says of the features. */
+export interface Mapped {
+  maps: { umap?: Points; pca?: Points }; preferred_role: Int16Array; score?: Float32Array; stability?: Float32Array; sd: Float32Array; mu?: Float32Array | undefined;
+  knn_overlap?: number; neighbors?: Int32Array; similarities?: Int16Array; k?: number; centered?: boolean;
 }
+export interface Features extends Mapped {
+  id: Int32Array; roles: string[]; density?: Float32Array; mean_active?: Float32Array; max?: Float32Array; axis_weight?: Float32Array;
+  label?: string[]; description?: string[]; url?: string[]; source?: string[]; promoted?: string[][]; suppressed?: string[][];
+  /** Places of those whose promoted and suppressed tokens are on the page; all where it is not there. */
+  lens?: Int32Array;
+}
+/** The same features on the centered map; missing: places of those that are not on it. */
+export interface Centered extends Mapped { missing: Int32Array }
 export interface Profiles {
   names: string[]; n_responses: number[]; error_of: string;
   mean: Float32Array; error: Float32Array | null; places?: Int32Array;

@@ -15,12 +15,56 @@ SHARD = 256  # features whose contexts are one part
 MANY = 20_000  # features from which on places have 16 bits, measures three digits, and neighbors are left out
 
 
-def features_part(layout: Path, aggregated: Path, described: Path) -> dict[str, Any]:
+def features_part(layout: Path, aggregated: Path, described: Path, axis: Path, most: int) -> dict[str, Any]:
     """A column a key, a value an alive feature. Without a layout: all features with a mean over 0 in the role matrix,
-    and no coordinates. described: folder of the descriptions, which may be absent."""
+    and no coordinates. described: folder of the descriptions, axis: axis.npz, which may be absent; most: of many
+    features, those of the highest scores whose promoted and suppressed tokens are kept."""
     part = _laid_out(layout) if layout.is_file() else _unplaced(aggregated)
     part |= _described(described, part["id"])
-    return _smaller(part) if len(part["id"]) > MANY else part
+    weights = load_all_npz(axis).get("diff_sae") if axis.is_file() else None
+    if weights is not None and len(weights) > part["id"].max(initial=-1):
+        part["axis_weight"] = weights[part["id"]].astype(np.float32)
+    if len(part["id"]) <= MANY:
+        return part
+    if "promoted" in part:
+        places = first(part, most)
+        part["lens"] = places.astype(np.int32)
+        part |= {name: [part[name][i] for i in places.tolist()] for name in ("promoted", "suppressed")}
+    return _smaller(part)
+
+
+def first(part: dict[str, Any], most: int) -> np.ndarray:
+    """Places of the `most` features with the highest scores (without a layout: sd), ascending."""
+    return np.sort(np.argsort(-part.get("score", part["sd"]), kind="stable")[:most])
+
+
+def centered_part(layout: Path, ids: np.ndarray) -> dict[str, Any]:
+    """The centered map of the features `ids` [n], those of `features_part`: its coordinates, scores and neighbors, a
+    value a feature; `missing`: places of those that it lacks. Neighbors that are none of `ids` are -1."""
+    part = _laid_out(layout)
+    own = part.pop("id")
+    place = np.full(int(max(own.max(initial=-1), ids.max(initial=-1))) + 1, -1, np.int32)
+    place[own] = np.arange(len(own))
+    row = place[ids]
+    known = row >= 0
+    place[:] = -1
+    place[ids] = np.arange(len(ids))
+    if "neighbors" in part:
+        part["neighbors"] = place[own][part["neighbors"]]
+    part["maps"] = {name: _spread(xy, row, known) for name, xy in part["maps"].items()}
+    spread = (*METRICS, "preferred_role", "neighbors", "similarities")
+    part |= {name: _spread(part[name], row, known) for name in spread if name in part and name != "mu"}
+    # The mean over roles is 0 here, and the roles are those of the plain map.
+    part = {name: value for name, value in part.items() if name not in ("mu", "roles")}
+    part["missing"] = np.flatnonzero(~known).astype(np.int32)
+    return _smaller(part) if len(ids) > MANY else part
+
+
+def _spread(values: np.ndarray, row: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """values[row] where a feature is known, 0 elsewhere (-1 where these are places or roles)."""
+    out = np.full((len(row), *values.shape[1:]), -1 if values.dtype.kind == "i" else 0, values.dtype)
+    out[known] = values[row[known]]
+    return out
 
 
 def _smaller(part: dict[str, Any]) -> dict[str, Any]:
@@ -28,7 +72,7 @@ def _smaller(part: dict[str, Any]) -> dict[str, Any]:
     for name, xy in part["maps"].items():
         low, size = xy.min(0), max(float(np.ptp(xy, 0).max()), 1e-12)
         part["maps"][name] = np.rint((xy - low) / size * 65535).astype(np.uint16)
-    for name in (*METRICS, "density", "mean_active", "max"):
+    for name in (*METRICS, "density", "mean_active", "max", "axis_weight"):
         if name in part:
             part[name] = part[name].astype(np.float16)
     return {name: value for name, value in part.items() if name not in ("neighbors", "similarities", "k")}
@@ -43,6 +87,8 @@ def _laid_out(layout: Path) -> dict[str, Any]:
     part |= {name: arrays[name].astype(np.float32) for name in METRICS if name in arrays}
     part["preferred_role"] = arrays["preferred_role"].astype(np.int16)
     part["roles"] = [str(name) for name in arrays["role_names"]]
+    if arrays.get("centered", False):
+        part["centered"] = True
     if "knn_overlap" in arrays:
         part["knn_overlap"] = float(arrays["knn_overlap"])
     if "neighbors" in arrays:

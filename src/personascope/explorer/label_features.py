@@ -11,7 +11,7 @@ from personascope.explorer.excerpts import CUT, Excerpt, Vocabulary, excerpts, v
 from personascope.explorer.labels import ROLE, Peak, Usual, label, peak_of
 from personascope.explorer.merging import Chosen, Merged, chosen, merged
 from personascope.formats.contexts import BINS, Activity, Texts, load_activity
-from personascope.formats.descriptions import TOP, write_contexts, write_feature_table
+from personascope.formats.descriptions import TOP, read_contexts, write_contexts, write_feature_table
 from personascope.formats.logit_lens import LogitLens
 
 LABELED_FROM = 0.75  # the quantile from which texts count for a label
@@ -21,19 +21,12 @@ USUAL_TEXTS = 20000  # in which words are counted, to know how rare they are
 OF_CONVERSATIONS = 3  # texts of conversations that are shown of a feature
 
 
-def write_local(
-    contexts: Sequence[str],
-    activity: Sequence[str],
-    talk_contexts: Sequence[str],
-    talk_activity: Sequence[str],
-    lens: str,
-    k: int,
-    made: Mapping[str, str],
-) -> None:
+def write_local(contexts: Sequence[str], activity: Sequence[str], lens: str, k: int, made: Mapping[str, str]) -> None:
     """Write the `table` of features, with labels made by rule, and their `contexts`, both named in `made`.
 
-    contexts, activity: files of the roles' responses, in one order; talk_contexts, talk_activity: those of
-    conversations; k: texts of each feature that were kept. UserError where they are not of one SAE.
+    contexts, activity: files of the roles' responses, in one order; k: texts of each feature that were kept.
+    Conversations have no part in a label: a new one would change the names in the figures of all others. UserError
+    where the files are not of one SAE.
     """
     loaded = [load_activity(path) for path in activity]
     activities, texts, metadata = [one for one, _, _ in loaded], [one for _, one, _ in loaded], loaded[0][2]
@@ -44,12 +37,25 @@ def write_local(
     collected = merged(contexts, k, SAMPLED * k)
     shown = chosen(collected, total)
     passages = excerpts(collected.take(shown.index), texts, vocabulary(texts))
-    shown_columns = _rows(collected, shown, passages, texts, "response")
-    columns = _sorted(shown_columns, _conversations(talk_contexts, talk_activity, k))
+    columns = _rows(collected, shown, passages, texts, "response")
     write_contexts(made["contexts"], columns, metadata)
     names = _labels(columns, tokens, _main_roles(activities, texts))
     counts = {"n_tokens": total.n_tokens, "n_texts": sum(len(one.names) for one in texts)}
     write_feature_table(made["table"], _feature_columns(total, collected, names), metadata | counts)
+
+
+def write_all_contexts(responses: str, talk_contexts: Sequence[str], talk_activity: Sequence[str], path: str) -> None:
+    """Write contexts.parquet: those of responses and, ranked behind them, those of conversations; the arguments are
+    what `write_local` has written of responses, and the files of conversations, [] where there are none."""
+    table, metadata = read_contexts(responses)
+    columns = {name: _plain(table[name].tolist()) for name in table.columns}
+    arrays = {name: np.asarray(columns[name]) for name in ("feature", "quantile", "rank", "value")}
+    write_contexts(path, _sorted(columns | arrays, _conversations(talk_contexts, talk_activity)), metadata)
+
+
+def _plain(values: list[Any]) -> list[Any]:
+    """Arrays in cells as lists, which Arrow writes."""
+    return [value.tolist() if isinstance(value, np.ndarray) else value for value in values]
 
 
 def _feature_columns(total: Activity, collected: Merged, names: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
@@ -89,12 +95,12 @@ def _rows(
     }
 
 
-def _conversations(contexts: Sequence[str], activity: Sequence[str], k: int) -> dict[str, Any] | None:
+def _conversations(contexts: Sequence[str], activity: Sequence[str]) -> dict[str, Any] | None:
     """The same of conversations: only the top; None where there are none."""
     if not contexts:
         return None
     texts = [load_activity(path)[1] for path in activity]
-    collected = merged(contexts, min(k, OF_CONVERSATIONS), 0)
+    collected = merged(contexts, OF_CONVERSATIONS, 0)
     n = len(collected.contexts)
     rank = np.arange(n) - np.searchsorted(collected.contexts.feature, collected.contexts.feature)
     shown = Chosen(np.arange(n), np.full(n, TOP, np.float32), rank)

@@ -88,15 +88,13 @@ class Usual:
 
 def label(peaks: Sequence[Peak], promoted: Sequence[str], usual: Usual, role: str = "") -> str:
     """The label; promoted: texts of tokens, the strongest first; role: the one that has nearly all of it, or "".
-    Empty without a peak."""
-    if not peaks:
-        return ""
-    core = _active_on(peaks, usual)
+    Without a peak, only what it promotes, if that makes sense; else empty."""
+    core = _active_on(peaks, usual) if peaks else ""
     said = {word.strip("\u2026") for word in re.findall("\u201c(.*?)\u201d", core)}
     words = [word for word in coherent(promoted) if word not in said][:3]
     words = words if len(words) > 1 else []
     arrow = f" \u2192 {', '.join(words)}" if words else ""
-    return visible(core + arrow + (f" ({role})" if role else ""))
+    return visible((core + arrow + (f" ({role})" if role else "")).strip())
 
 
 def shares_of(names: Iterable[str], weights: Sequence[float]) -> list[tuple[str, float]]:
