@@ -63,7 +63,7 @@ function bytesOf(text: string): Uint8Array<ArrayBuffer> {
   return out;
 }
 
-async function unzip(text: string): Promise<ArrayBuffer> {
+export async function unzip(text: string): Promise<ArrayBuffer> {
   const stream = new Blob([bytesOf(text)]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Response(stream).arrayBuffer();
 }

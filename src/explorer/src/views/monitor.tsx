@@ -1,7 +1,7 @@
 // What the tokens of a conversation project on several directions: by answer, by token, and in the text.
 import * as Plot from "@observablehq/plot";
 import { useEffect, useMemo } from "preact/hooks";
-import { group, heat, mark } from "../colors";
+import { group, heat, legible, mark } from "../colors";
 import { hasPart, usePart } from "../data";
 import { saveCsv } from "../export";
 import { num, signed, words } from "../format";
@@ -178,7 +178,7 @@ const DASHES = ["", "6,3", "2,3", "8,3,2,3"];
 function names(data: (Mean | Bin)[], columns: string[], column: string, x: string): Plot.Markish {
   const last = columns.map((one) => data.filter((d) => d.column === one).at(-1)).filter((d) => d !== undefined);
   const text = (chosen: boolean) => Plot.text(last.filter((d) => (d.column === column) === chosen), {
-    x, y: "mean", text: (d: any) => (d.column.length > 18 ? `${d.column.slice(0, 17)}…` : d.column), fill: (d: any) => group(columns.indexOf(d.column)), textAnchor: "start", dx: 8, fontWeight: chosen ? 700 : 400,
+    x, y: "mean", text: (d: any) => (d.column.length > 18 ? `${d.column.slice(0, 17)}…` : d.column), fill: (d: any) => legible(group(columns.indexOf(d.column))), textAnchor: "start", dx: 8, fontWeight: chosen ? 700 : 400,
   });
   return [text(true), text(false)];
 }

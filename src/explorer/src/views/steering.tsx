@@ -1,6 +1,6 @@
 // What adding directions did to the answers, beside its baselines, and what capping them did to conversations.
 import * as Plot from "@observablehq/plot";
-import { group, mark } from "../colors";
+import { group, legible, mark } from "../colors";
 import { usePart } from "../data";
 import { num, signed, words } from "../format";
 import { Chart } from "../plot";
@@ -102,7 +102,7 @@ function labels(ends: { arm: string; row: Row }[], color: (arm: unknown) => stri
       text.setAttribute("y", String(y - Math.max(over, 0)));
       text.setAttribute("dy", "0.32em");
       text.setAttribute("text-anchor", "start");
-      text.setAttribute("fill", color(arm));
+      text.setAttribute("fill", legible(color(arm)));
       if (arm === "direction") text.setAttribute("font-weight", "700");
       text.textContent = arm.length > 14 ? `${arm.slice(0, 13)}…` : arm;
       layer.append(text);
