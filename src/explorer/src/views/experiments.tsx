@@ -90,7 +90,7 @@ function Conversations({ core, other }: Given) {
   const z = (row: (typeof rows)[0]) => (row.second.fall ?? NaN) - (row.first.fall ?? NaN);
   const alarm = (run: RunRow) => <span class={run.alarm_turn === null ? "" : "alarm"}>{run.alarm_turn === null ? "" : "▲ "}{alarmText(run)}</span>;
   return (
-    <Section title="Conversations in both" note={`${rows.length} runs of the same name under the same analysis. A click compares them.`}>
+    <Section title="Conversations in both" note={`Of the same name under the same analysis: ${rows.length}. A click compares the two.`}>
       <Table name="conversations_compared" caption="Runs of both experiments" quiet rows={rows} limit={15} onRow={(row) => update({ of: null, a: row.key, b: `other:${row.key}`, ta: null, tb: null })} columns={[
         { key: "conversation", label: "conversation", text: true, value: (r) => r.first.conversation, show: (r) => words(r.first.conversation) },
         { key: "analysis", label: "analysis", text: true, value: (r) => r.first.analysis },

@@ -81,7 +81,7 @@ export function BothFeatures({ sides, runs }: Pair) {
   const columns: Column<Shared>[] = [
     { key: "feature", label: "feature", text: true, value: (r) => r.id, show: (r) => <FeatureName id={r.id} features={features} /> },
     ...NAMES.map((name, i): Column<Shared> => ({ key: name, label: `${i ? "▲" : "●"} ${name}, into turn ${steps[i]!.turn}`, value: (r) => r.parts[i]!, show: (r) => known(r.parts[i]!, r.within[i]!) })),
-    { key: "difference", label: "difference", value: difference, show: (r) => <>{r.within[0] || r.within[1] ? <span class="soft">about </span> : ""}{signed(difference(r))}</>, title: "second minus first" },
+    { key: "difference", label: "difference", value: difference, show: (r) => <span class="nowrap">{r.within[0] || r.within[1] ? <span class="soft">≈ </span> : ""}{signed(difference(r))}</span>, title: "second minus first" },
     { key: "label", label: "label", text: true, hidden: true, value: (r) => labelOf(features, r.id) },
   ];
   const pick = (i: number) => <Choose label={`${NAMES[i]}: into turn`} value={String(steps[i]!.turn)} options={runs[i]!.transitions.map((step, at) => [String(step.turn), `${step.turn} (${signed(step.delta_score)})${at === runs[i]!.selected ? ", selected" : ""}`])} onChange={(value) => update({ [i ? "tb" : "ta"]: value })} />;
