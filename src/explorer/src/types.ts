@@ -47,7 +47,12 @@ export interface Context {
   quantile: number; rank: number; value: number; source: string; name: string; question: string;
   tokens: string[]; values: number[]; at: number;
 }
-export interface Contexts { features: Record<string, Context[]> }
+/** Contexts by column; contexts.ts reads them. */
+export interface Contexts {
+  text: string; feature: Int32Array; quantile: Float32Array; rank: Int16Array; value: Float32Array; at: Int16Array; size: Int16Array; active: Int16Array;
+  sources: string[]; source: Int32Array; names: string[]; name: Int32Array; questions: string[]; question: Int32Array;
+  lengths: Int32Array; where: Int16Array; activation: Float32Array;
+}
 
 export interface Space {
   space: string; roles: string[]; similarity: Float64Array; order: number[]; projections: Row[];

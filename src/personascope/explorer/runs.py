@@ -14,6 +14,7 @@ from personascope.drift.result_file import RunFile, load_run
 from personascope.drift.turns import turn_bounds
 from personascope.drift.weights import MEAN_SLOPES, turn_parts
 from personascope.errors import UserError
+from personascope.explorer.features import rounded
 from personascope.explorer.text_runs import TextRuns
 from personascope.formats.files import read_json
 from personascope.formats.tokens import TokenActivations, read_activations
@@ -104,9 +105,9 @@ def _tokens(result: DriftResult, runs: TextRuns) -> dict[str, Any]:
     return {
         "text": runs.texts,
         "turn": runs.firsts(tokens.turn).astype(np.int32),
-        "w": runs.sums(weights.w),
-        "as_turn": runs.sums(weights.as_turn),
-        "as_prev": runs.sums(weights.as_prev),
+        "w": runs.sums(weights.w).astype(np.float32),
+        "as_turn": runs.sums(weights.as_turn).astype(np.float32),
+        "as_prev": runs.sums(weights.as_prev).astype(np.float32),
         "limits": {name: heat_limit(getattr(weights, name)) for name in ("w", "as_turn", "as_prev")},
     }
 
@@ -148,13 +149,13 @@ def token_features(
     offsets = np.searchsorted(row[kept], np.arange(len(runs.texts) + 1))
     small = np.uint16 if width <= 1 << 16 else np.uint32
     kept_all = np.array(sorted(listed), np.int32)
-    # Half precision (three digits), in units of the run's largest part.
+    # Three digits, in units of the run's largest part.
     most_of_run = np.zeros(len(runs.texts))
     np.maximum.at(most_of_run, row[kept], np.abs(part[kept]))
     return {
         "offsets": offsets.astype(np.int32),
         "feature": feature[kept].astype(small),
-        "part": (part[kept] / most_of_run[row[kept]]).astype(np.float16),
+        "part": rounded(part[kept] / most_of_run[row[kept]], 9),
         "unit": most_of_run.astype(np.float32),
         "kept_all": kept_all,
         "most": most,

@@ -2,7 +2,8 @@
 import * as Plot from "@observablehq/plot";
 import { useMemo } from "preact/hooks";
 import { heat, mark } from "../colors";
-import { hasPart, usePart } from "../data";
+import { contextsOf } from "../contexts";
+import { hasPart, partNames, usePart } from "../data";
 import { saveCsv } from "../export";
 import { num, percent, signed, words } from "../format";
 import { FeatureName, alike, labelOf, lensOf, profileOf } from "../names";
@@ -12,7 +13,11 @@ import type { Context, Contexts, Features, Profiles } from "../types";
 import { Notice, Table, Waiting } from "../ui";
 import type { Laid } from "./draw";
 
-const SHARD = 256;
+/** The part that has a feature's contexts: that which begins with it or with the next before it. */
+const contextsPart = (id: number): string | null => {
+  const from = Math.max(...partNames("contexts/").map((name) => +name.split("/")[1]!).filter((first) => first <= id));
+  return isFinite(from) ? `contexts/${from}` : null;
+};
 
 export function Panel({ data, place, laid }: { data: Features; place: number; laid: Laid | null }) {
   const id = data.id[place]!, url = data.url?.[place] ?? "", description = data.description?.[place], label = data.label?.[place];
@@ -67,10 +72,9 @@ export function Profile({ place, id }: { place: number; id: number }) {
 }
 
 function Where({ id }: { id: number }) {
-  const name = `contexts/${Math.floor(id / SHARD)}`, there = hasPart(name);
-  const part = usePart<Contexts>(there ? name : null);
+  const there = contextsPart(id), part = usePart<Contexts>(there);
+  const rows = useMemo(() => (part.data ? contextsOf(part.data, id) : []), [part.data, id]);
   if (there && !part.data) return <Waiting what="contexts" error={part.error} />;
-  const rows = part.data?.features[String(id)] ?? [];
   if (!rows.length) return <Notice>No contexts of this feature are on this page.</Notice>;
   const levels = [...new Set(rows.map((row) => row.quantile))].sort((a, b) => b - a), most = Math.max(...rows.flatMap((row) => row.values), 1e-9);
   const heads = ["quantile", "rank", "value", "source", "name", "question", "token", "text", "tokens", "values"];
@@ -81,7 +85,7 @@ function Where({ id }: { id: number }) {
       {levels.map((level) => (
         <div key={level}>
           <h3>{level >= 1 ? "largest activations" : `around the ${num(100 * level, 3)}th percentile of its activations`}</h3>
-          {rows.filter((row) => row.quantile === level).sort((a, b) => a.rank - b.rank).slice(0, 5).map((row, i) => <OneContext key={i} row={row} most={most} />)}
+          {rows.filter((row) => row.quantile === level).map((row, i) => <OneContext key={i} row={row} most={most} />)}
         </div>
       ))}
       <p class="tools"><button type="button" onClick={exported} aria-label={`Save as CSV: contexts of feature ${id}`}>CSV</button></p>
