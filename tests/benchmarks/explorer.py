@@ -32,7 +32,7 @@ from tests.helpers.axis_tables import role_names, simulated_tables
 from tests.helpers.drift_cases import null_of, reference_of
 
 WIDTH, ROLES, DESCRIBED, CELL = 65536, 50, 2000, "general/m_s"
-RUNS, TURNS, TOKENS, ACTIVE = 10, 20, 110, 60  # tokens of a turn, and features of a token, as in the demo
+RUNS, TURNS, TOKENS, ACTIVE = 10, 20, 100, 60  # tokens of a turn, and features of a token, as in the demo
 TOP, TALKS, LOWER = 8, 3, 2  # contexts of a feature: the largest, in conversations too, and those of each lower quantile
 QUANTILES = (0.9, 0.75, 0.5, 0.25)
 SETTINGS = Settings("wide", "m", "s", "general", analyses=("default",), contexts=DESCRIBED)
@@ -166,8 +166,8 @@ class Wide:
     def run(self, number: int) -> None:
         """A conversation whose tokens share some features, as a text does, and its analysis."""
         rng, n = np.random.default_rng(100 + number), TURNS * TOKENS
-        own = rng.choice(WIDTH, 2000, replace=False, p=self.frequency)
-        weights = 1 / np.arange(1, 2001) ** 0.3
+        own = rng.choice(WIDTH, 4000, replace=False, p=self.frequency)
+        weights = 1 / np.arange(1, 4001) ** 0.3
         rows = [np.sort(rng.choice(own, ACTIVE, replace=False, p=weights / weights.sum())) for _ in range(n)]
         start = int(rng.integers(0, len(self.words) - n))
         pieces = [word.replace(" ", "Ġ") for word in self.words[start : start + n]]

@@ -17,7 +17,8 @@ SHARD = 1000  # features whose contexts are one part
 # Contexts of a feature: the largest in responses and in conversations, and those of each lower quantile.
 KEPT = {False: (5, 3, 2), True: (3, 1, 1)}
 MANY = 20_000  # features from which on numbers have fewer digits, and what can be done without is left out
-GRID = 1 << 13  # places in each direction of a map of many features
+GRID = 1 << 12  # places in each direction of a map of many features
+DIGITS = 6  # binary ones of a measure: two decimal ones
 WITHOUT = ("score", "mu", "mean_active", "neighbors", "similarities", "k")  # score is stability * sd
 
 
@@ -81,7 +82,7 @@ def _smaller(part: dict[str, Any]) -> dict[str, Any]:
         part["maps"][name] = np.rint((xy - low) / size * (GRID - 1)).astype(np.uint16)
     for name in ("stability", "sd", "density", "max", "axis_weight"):
         if name in part:
-            part[name] = rounded(part[name], 8)
+            part[name] = rounded(part[name], DIGITS)
     left_out = WITHOUT if "stability" in part else WITHOUT[1:]
     return {name: value for name, value in part.items() if name not in left_out}
 
@@ -162,8 +163,9 @@ def context_parts(path: Path, ids: np.ndarray, many: bool) -> dict[str, dict[str
     ascending; many: whether fewer are kept of each. A part is named by its first feature.
 
     A value a context: feature, quantile, rank, value, at; source, name and question, places in sources, names and
-    questions; size, its tokens, and active, those on which the feature is active. All tokens are one text, `lengths`
-    [sum of size] their lengths in UTF-16 units; `where` [sum of active] is the token and `activation` its value.
+    questions; size, its length in UTF-16 units in `text`, and active, the tokens on which the feature is active. Of these,
+    [sum of active], `skip` are the units of text since the one before (or the beginning), `length` their own, and
+    `activation` the value; `peak` is the place of the largest among them.
     """
     place = {feature: row for row, feature in enumerate(ids.tolist())}
     top, talks, lower = KEPT[many]
@@ -184,16 +186,28 @@ def context_parts(path: Path, ids: np.ndarray, many: bool) -> dict[str, dict[str
 def _contexts(rows: list[dict[str, Any]]) -> dict[str, Any]:
     tokens = [[visible(token) for token in row["tokens"]] for row in rows]
     values = [np.asarray(row["values"], np.float32) for row in rows]
-    active = [np.flatnonzero(own) for own in values]
     part: dict[str, Any] = {"text": "".join(token for own in tokens for token in own)}
-    numbers = {"feature": np.int32, "quantile": np.float32, "rank": np.int16, "value": np.float32, "at": np.int16}
+    numbers = {"feature": np.int32, "quantile": np.float32, "rank": np.int16, "value": np.float32}
     part |= {name: np.array([row[name] for row in rows], kind) for name, kind in numbers.items()}
     for name in ("source", "name", "question"):
         known = {text: place for place, text in enumerate(dict.fromkeys(row[name] or "" for row in rows))}
         part |= {f"{name}s": list(known), name: np.array([known[row[name] or ""] for row in rows], np.int32)}
-    part["size"] = np.array([len(own) for own in tokens], np.int16)
-    part["active"] = np.array([len(own) for own in active], np.int16)
-    part["lengths"] = np.array([len(token.encode("utf-16-le")) // 2 for own in tokens for token in own], np.int32)
-    part["where"] = np.concatenate(active).astype(np.int16)
-    part["activation"] = np.concatenate([own[i] for own, i in zip(values, active, strict=True)]).astype(np.float16)
-    return part
+    marks = [_marks(own, value, row["at"]) for own, value, row in zip(tokens, values, rows, strict=True)]
+    part["size"] = np.array([size for size, _, _ in marks], np.int32)
+    part["active"] = np.array([len(skips) for _, skips, _ in marks], np.int16)
+    part["peak"] = np.array([peak for _, _, peak in marks], np.int16)
+    every = np.array([mark for _, own, _ in marks for mark in own], np.float64).reshape(-1, 3)
+    part |= {"skip": every[:, 0].astype(np.int32), "length": every[:, 1].astype(np.int32)}
+    return part | {"activation": every[:, 2].astype(np.float16)}
+
+
+def _marks(tokens: list[str], values: np.ndarray, at: int) -> tuple[int, list[tuple[int, int, float]], int]:
+    """A context's length; (text since the last, length, value) of each active token and of the one at the peak; which
+    of these is that one."""
+    ends = np.cumsum([len(token.encode("utf-16-le")) // 2 for token in tokens])
+    begins, marks, last, peak = np.append(0, ends), [], 0, 0
+    for i in sorted({*np.flatnonzero(values).tolist(), at}):
+        peak = len(marks) if i == at else peak
+        marks.append((int(begins[i]) - last, int(ends[i] - begins[i]), float(values[i])))
+        last = int(ends[i])
+    return int(ends[-1]) if len(ends) else 0, marks, peak

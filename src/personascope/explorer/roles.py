@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from personascope.directions.axis import TRANSFORMS
-from personascope.explorer.features import rounded
+from personascope.explorer.features import DIGITS, rounded
 from personascope.formats.features import iter_features
 from personascope.formats.files import iter_jsonl
 from personascope.formats.role_matrix import RoleMatrix, load_role_matrix
@@ -101,7 +101,7 @@ def profiles_part(aggregated: Path, features: Path, alive: np.ndarray, best: np.
     part["error_of"] = "questions" if error is not None else ""
     if few:
         return part | {"mean": mean, "error": error}
-    return part | {"mean": rounded(mean, 8), "error": None if error is None else rounded(error, 5)}
+    return part | {"mean": rounded(mean, DIGITS), "error": None if error is None else rounded(error, 5)}
 
 
 def standard_errors(matrix: RoleMatrix, folder: Path, wanted: np.ndarray) -> np.ndarray | None:

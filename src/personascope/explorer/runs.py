@@ -155,7 +155,7 @@ def token_features(
     return {
         "offsets": offsets.astype(np.int32),
         "feature": feature[kept].astype(small),
-        "part": rounded(part[kept] / most_of_run[row[kept]], 9),
+        "part": rounded(part[kept] / most_of_run[row[kept]], 8),
         "unit": most_of_run.astype(np.float32),
         "kept_all": kept_all,
         "most": most,

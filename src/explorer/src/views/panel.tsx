@@ -76,9 +76,9 @@ function Where({ id }: { id: number }) {
   const rows = useMemo(() => (part.data ? contextsOf(part.data, id) : []), [part.data, id]);
   if (there && !part.data) return <Waiting what="contexts" error={part.error} />;
   if (!rows.length) return <Notice>No contexts of this feature are on this page.</Notice>;
-  const levels = [...new Set(rows.map((row) => row.quantile))].sort((a, b) => b - a), most = Math.max(...rows.flatMap((row) => row.values), 1e-9);
-  const heads = ["quantile", "rank", "value", "source", "name", "question", "token", "text", "tokens", "values"];
-  const exported = () => saveCsv(`contexts_${id}`, heads, rows.map((row) => [row.quantile, row.rank, row.value, row.source, row.name, row.question, row.tokens[row.at], row.tokens.join(""), JSON.stringify(row.tokens), JSON.stringify(row.values)]));
+  const levels = [...new Set(rows.map((row) => row.quantile))].sort((a, b) => b - a), most = Math.max(...rows.flatMap((row) => row.pieces.map((piece) => piece.value)), 1e-9);
+  const heads = ["quantile", "rank", "value", "source", "name", "question", "token", "text", "activations"];
+  const exported = () => saveCsv(`contexts_${id}`, heads, rows.map((row) => [row.quantile, row.rank, row.value, row.source, row.name, row.question, row.pieces.find((piece) => piece.peak)?.text, row.pieces.map((piece) => piece.text).join(""), JSON.stringify(row.pieces.filter((piece) => piece.value).map((piece) => [piece.text, piece.value]))]));
   return (
     <>
       <h2>Where it is active</h2>
@@ -95,12 +95,11 @@ function Where({ id }: { id: number }) {
 
 /** A text with the feature's activation behind each token, full at the largest of all its contexts; the token of the peak is marked. */
 function OneContext({ row, most }: { row: Context; most: number }) {
-  const peak = row.values[row.at] ?? row.value;
   return (
     <div class="context">
-      <span class="piece" dir="auto">{row.tokens.map((token, i) => (
-        i === row.at ? <mark key={i} class="at" style={{ backgroundColor: heat(peak, most) }} title={num(peak)}>{token}</mark>
-          : <span key={i} style={row.values[i] ? { backgroundColor: heat(row.values[i]!, most) } : undefined} title={row.values[i] ? num(row.values[i]) : undefined}>{token}</span>
+      <span class="piece" dir="auto">{row.pieces.map(({ text, value, peak }, i) => (
+        peak ? <mark key={i} class="at" style={{ backgroundColor: heat(value, most) }} title={num(value)}>{text}</mark>
+          : value ? <span key={i} style={{ backgroundColor: heat(value, most) }} title={num(value)}>{text}</span> : text
       ))}</span>
       <div class="soft small" dir="auto"><b>{num(row.value)}</b> · {row.source === "response" ? <><a href={link("roles", { role: row.name })}>{row.name}</a>{row.question ? `: ${row.question}` : ""}</> : words(row.name)}</div>
     </div>
