@@ -59,7 +59,7 @@ class Wide:
         self.factor = self.rng.lognormal(0, 0.6, (ROLES, 60))
         noise = self.rng.lognormal(0, 0.2, (ROLES, WIDTH))
         self.matrix = (usual * self.factor[:, self.group] * noise).astype(np.float32)
-        self.frequency = usual / usual.sum()
+        self.frequency, self.level = usual / usual.sum(), self.rng.lognormal(0, 0.7, WIDTH)
         self.roles()
         self.atlas()
         self.descriptions()
@@ -178,11 +178,12 @@ class Wide:
             for role, size in (("user", 30), ("assistant", TOKENS))
         ]
         offsets = np.arange(n + 1, dtype=np.int64) * ACTIVE
-        values = rng.gamma(1.5, 4.0, n * ACTIVE).astype(np.float32)
+        indices = np.concatenate(rows).astype(np.int32)
+        values = (self.level[indices] * rng.gamma(4.0, 1.0, n * ACTIVE)).astype(np.float32)
         places = np.arange(n, dtype=np.int32)
         residuals = np.zeros((n, 1, 8), np.float32)
         block = TokenBlock(
-            places, turn, places, pieces, offsets, np.concatenate(rows).astype(np.int32), values, residuals
+            places, turn, places, pieces, offsets, indices, values, residuals
         )
         name = f"talk{number}"
         turns = [{"message_index": 2 * t + 1, "special_tokens": False} for t in range(TURNS)]

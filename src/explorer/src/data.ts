@@ -98,7 +98,16 @@ export function unpack(buffer: ArrayBuffer): any {
       if (item.length && typeof item[0] === "object") for (let i = 0; i < item.length; i++) item[i] = restore(item[i]);
       return item;
     }
-    const array = item["@"], of = item["@of"];
+    const array = item["@"], of = item["@of"], text = item["@text"];
+    if (Array.isArray(text) && Object.keys(item).length === 1) {
+      const words = text[0] as string[], [index, counts] = [restore(text[1]) as Num, restore(text[2]) as Num], out = new Array<string>(counts.length);
+      for (let i = 0, at = 0; i < out.length; i++) {
+        let one = "";
+        for (const end = at + counts[i]!; at < end; at++) one += words[index[at]!]!;
+        out[i] = one;
+      }
+      return out;
+    }
     if (Array.isArray(array) && Object.keys(item).length === 1) {
       const [kind, offset, count, order] = array as [string, number, number, number];
       const numbers = new (KINDS[kind === "f2" ? "u2" : kind]!)(...inOrder(buffer, start + offset, count, kind, order));

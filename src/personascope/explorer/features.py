@@ -15,6 +15,7 @@ from personascope.formats.tables import load_all_npz, open_parquet
 METRICS = ("score", "stability", "sd", "mu")
 SHARD = 1000  # features whose contexts are one part
 # Contexts of a feature: the largest in responses and in conversations, and those of each lower quantile.
+BEFORE, AFTER = 13, 6  # tokens around the peak
 KEPT = {False: (5, 3, 2), True: (3, 1, 1)}
 MANY = 20_000  # features from which on numbers have fewer digits, and what can be done without is left out
 GRID = 1 << 12  # places in each direction of a map of many features
@@ -184,15 +185,17 @@ def context_parts(path: Path, ids: np.ndarray, many: bool) -> dict[str, dict[str
 
 
 def _contexts(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    tokens = [[visible(token) for token in row["tokens"]] for row in rows]
-    values = [np.asarray(row["values"], np.float32) for row in rows]
+    windows = [slice(max(0, row["at"] - BEFORE), row["at"] + AFTER + 1) for row in rows]
+    tokens = [[visible(token) for token in row["tokens"][near]] for row, near in zip(rows, windows, strict=True)]
+    values = [np.asarray(row["values"], np.float32)[near] for row, near in zip(rows, windows, strict=True)]
     part: dict[str, Any] = {"text": "".join(token for own in tokens for token in own)}
     numbers = {"feature": np.int32, "quantile": np.float32, "rank": np.int16, "value": np.float32}
     part |= {name: np.array([row[name] for row in rows], kind) for name, kind in numbers.items()}
     for name in ("source", "name", "question"):
         known = {text: place for place, text in enumerate(dict.fromkeys(row[name] or "" for row in rows))}
         part |= {f"{name}s": list(known), name: np.array([known[row[name] or ""] for row in rows], np.int32)}
-    marks = [_marks(own, value, row["at"]) for own, value, row in zip(tokens, values, rows, strict=True)]
+    at = [min(row["at"], BEFORE) for row in rows]
+    marks = [_marks(*own) for own in zip(tokens, values, at, strict=True)]
     part["size"] = np.array([size for size, _, _ in marks], np.int32)
     part["active"] = np.array([len(skips) for _, skips, _ in marks], np.int16)
     part["peak"] = np.array([peak for _, _, peak in marks], np.int16)

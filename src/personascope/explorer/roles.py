@@ -29,7 +29,7 @@ def roles_part(axis: Path, aggregated: Path, transform: str) -> dict[str, Any]:
     spaces = []
     for space, group in tables["role_similarity"].groupby("space", sort=False):
         names = group["role"].astype(str).tolist()
-        similar = group[names].to_numpy(np.float64)
+        similar = group[names].to_numpy(np.float32)
         key = str(space).replace(" ", "_")
         content: dict[str, Any] = {"space": str(space), "roles": names, "similarity": similar}
         content |= {"order": clustered(similar)}

@@ -86,7 +86,7 @@ def _transition(result: DriftResult, index: int) -> dict[str, Any]:
     for name, (candidates, keys) in picks.items():
         ids = smallest(keys, candidates, top)
         rows = {"feature": ids.astype(np.int32), "delta_x": delta[ids], "axis_weight": axis[ids]}
-        rows |= {"contrib": contrib[ids], "share_of_away": shares[ids]}
+        rows |= {"contrib": contrib[ids], "share_of_away": rounded(shares[ids], 10)}
         if index == result.selected and name in TABLES:
             rows |= _trust(result.features.get(TABLES[name]), ids)
         content["tables"][name] = rows
@@ -171,7 +171,7 @@ def where_part(parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
                 for feature, contrib in zip(table["feature"].tolist(), table["contrib"].tolist(), strict=True):
                     rows[feature, number, step["turn"]] = contrib
     keys = np.array(sorted(rows), np.int32).reshape(-1, 3)
-    contribs = np.array([rows[key] for key in sorted(rows)], np.float32)
+    contribs = rounded(np.array([rows[key] for key in sorted(rows)], np.float32), 8)
     names = ("feature", "run", "turn")
     return {"runs": list(parts), **{name: keys[:, i] for i, name in enumerate(names)}, "contrib": contribs}
 
