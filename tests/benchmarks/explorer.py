@@ -32,8 +32,8 @@ from tests.helpers.axis_tables import role_names, simulated_tables
 from tests.helpers.drift_cases import null_of, reference_of
 
 WIDTH, ROLES, DESCRIBED, CELL = 65536, 50, 2000, "general/m_s"
-RUNS, TURNS, TOKENS, ACTIVE = 10, 20, 110, 60  # tokens of a turn, and features of a token, as in the demo
-TOP, LOWER = 8, 4  # contexts of a feature: the largest, and those of each lower quantile
+RUNS, TURNS, TOKENS, ACTIVE = 10, 20, 100, 60  # tokens of a turn, and features of a token, as in the demo
+TOP, TALKS, LOWER = 8, 3, 2  # contexts of a feature: the largest, in conversations too, and those of each lower quantile
 QUANTILES = (0.9, 0.75, 0.5, 0.25)
 SETTINGS = Settings("wide", "m", "s", "general", analyses=("default",), contexts=DESCRIBED)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -59,7 +59,7 @@ class Wide:
         self.factor = self.rng.lognormal(0, 0.6, (ROLES, 60))
         noise = self.rng.lognormal(0, 0.2, (ROLES, WIDTH))
         self.matrix = (usual * self.factor[:, self.group] * noise).astype(np.float32)
-        self.frequency = usual / usual.sum()
+        self.frequency, self.level = usual / usual.sum(), self.rng.lognormal(0, 0.7, WIDTH)
         self.roles()
         self.atlas()
         self.descriptions()
@@ -143,19 +143,19 @@ class Wide:
 
     def contexts(self, feature: int) -> Iterator[dict[str, Any]]:
         """As many as `descriptions.contexts: 8` keeps of a feature that is seen often."""
-        for quantile, count in ((1.0, TOP), *((q, LOWER) for q in QUANTILES)):
+        for quantile, count in ((1.0, TOP + TALKS), *((q, LOWER) for q in QUANTILES)):
             for rank in range(count):
-                start, length = int(self.rng.integers(0, len(self.words) - 25)), int(self.rng.integers(12, 25))
+                start, length = int(self.rng.integers(0, len(self.words) - 25)), int(self.rng.integers(18, 26))
                 values = [0.0] * length
                 at = length * 2 // 3
-                for beside in (at, *self.rng.integers(0, length, 2).tolist()):
+                for beside in (at, int(self.rng.integers(0, length))):
                     values[beside] = float(self.rng.gamma(2, 4))
                 yield {
                     "feature": feature,
                     "quantile": quantile,
                     "rank": rank,
                     "value": values[at],
-                    "source": "response",
+                    "source": "response" if rank < TOP else "conversation",
                     "name": self.names[int(self.rng.integers(0, ROLES))],
                     "question": " ".join(self.words[(rank * 9) % 200 :][:9]),
                     "tokens": self.words[start : start + length],
@@ -167,7 +167,7 @@ class Wide:
         """A conversation whose tokens share some features, as a text does, and its analysis."""
         rng, n = np.random.default_rng(100 + number), TURNS * TOKENS
         own = rng.choice(WIDTH, 4000, replace=False, p=self.frequency)
-        weights = 1 / np.arange(1, 4001) ** 0.8
+        weights = 1 / np.arange(1, 4001) ** 0.3
         rows = [np.sort(rng.choice(own, ACTIVE, replace=False, p=weights / weights.sum())) for _ in range(n)]
         start = int(rng.integers(0, len(self.words) - n))
         pieces = [word.replace(" ", "Ġ") for word in self.words[start : start + n]]
@@ -178,11 +178,12 @@ class Wide:
             for role, size in (("user", 30), ("assistant", TOKENS))
         ]
         offsets = np.arange(n + 1, dtype=np.int64) * ACTIVE
-        values = rng.gamma(1.5, 4.0, n * ACTIVE).astype(np.float32)
+        indices = np.concatenate(rows).astype(np.int32)
+        values = (self.level[indices] * rng.gamma(4.0, 1.0, n * ACTIVE)).astype(np.float32)
         places = np.arange(n, dtype=np.int32)
         residuals = np.zeros((n, 1, 8), np.float32)
         block = TokenBlock(
-            places, turn, places, pieces, offsets, np.concatenate(rows).astype(np.int32), values, residuals
+            places, turn, places, pieces, offsets, indices, values, residuals
         )
         name = f"talk{number}"
         turns = [{"message_index": 2 * t + 1, "special_tokens": False} for t in range(TURNS)]

@@ -1,6 +1,6 @@
 // How a feature is named wherever it appears: its number, and what is known of it.
 import { usePart } from "./data";
-import type { Centered, Features, Points, Profiles } from "./types";
+import type { Centered, Features, Mapped, Points, Profiles } from "./types";
 
 const places = new WeakMap<Features, Map<number, number>>();
 
@@ -18,7 +18,16 @@ export function labelOf(features: Features | undefined, id: number): string {
   return features.description?.[place] || features.label?.[place] || "";
 }
 
-export const useFeatures = () => usePart<Features>("features");
+/** The features; the score, where it was left out, is stability * sd. */
+export const useFeatures = () => {
+  const part = usePart<Features>("features");
+  if (part.data) scored(part.data);
+  return part;
+};
+function scored<T extends Mapped>(data: T): T {
+  if (!data.score && data.stability) data.score = data.stability.map((value, i) => value * data.sd[i]!);
+  return data;
+}
 
 const merged = new WeakMap<Centered, Features>();
 
@@ -33,7 +42,7 @@ export function onCentered(features: Features, part: Centered): Features {
       return out;
     };
     const maps = Object.fromEntries(Object.entries(part.maps).map(([name, points]) => [name, lacking(points)]));
-    merged.set(part, (known = { ...features, ...part, mu: undefined, maps, centered: true }));
+    merged.set(part, (known = { ...features, ...scored(part), mu: undefined, maps, centered: true }));
   }
   return known;
 }

@@ -1,6 +1,6 @@
 // Another experiment's page, chosen from disk and read beside this one. Nothing of it runs: its data are read as text.
 import { useEffect, useState } from "preact/hooks";
-import { type Loaded, VERSION, unpack, unzip, usePart } from "./data";
+import { type Loaded, VERSION, partOf, usePart } from "./data";
 import type { Core, Index } from "./types";
 
 export interface Other { file: string; index: Index; core: Core; texts: Map<string, string>; parts: Map<string, Loaded<any>>; waiting: Map<string, Promise<void>> }
@@ -41,7 +41,7 @@ export async function readOther(files: File[]): Promise<Other> {
   const page = pages[0]!, parsed = new DOMParser().parseFromString(await page.text(), "text/html"), head = parsed.getElementById("index");
   if (!head) throw new Error(`${page.name} is no page of this explorer, or it is cut off`);
   let index: Index;
-  try { index = JSON.parse(head.textContent ?? ""); } catch { throw new Error(`${page.name}: the list of its data is damaged`); }
+  try { index = JSON.parse(head.textContent ?? ""); } catch { throw new Error(`${page.name}: the list of its data is damaged or cut off`); }
   if (index.version !== VERSION) throw new Error(`${page.name} has data of bundle version ${index.version}, this page reads version ${VERSION}: make it again with this version of the package`);
   const texts = new Map<string, string>();
   for (const entry of index.parts) {
@@ -62,9 +62,7 @@ async function load<T>(other: Other, name: string): Promise<Loaded<T>> {
       const entry = index.parts.find((one) => one.name === name), text = texts.get(name);
       if (!entry) throw new Error(`${file} has none`);
       if (text === undefined) throw new Error(entry.file ? `${entry.file} was not chosen with ${file}: choose both together` : `it is not in ${file}, which was cut off`);
-      const value = unpack(await unzip(text));
-      if (value.version !== VERSION) throw new Error(`it is of version ${value.version}, this page reads ${VERSION}`);
-      parts.set(name, { data: value });
+      parts.set(name, { data: await partOf(entry, text) });
     } catch (error) {
       parts.set(name, { error: `${name} of ${file}: ${message(error)}` });
     }

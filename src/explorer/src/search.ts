@@ -1,4 +1,5 @@
 // Search over features: id, label, description, promoted tokens, role, and contexts once they are read.
+import { textsOf } from "./contexts";
 import { load, partNames } from "./data";
 import type { Contexts, Features } from "./types";
 
@@ -57,10 +58,10 @@ export class Search {
       const places = new Map(Array.from(this.features.id, (feature, i) => [feature, i])), texts: string[] = [], owners: number[] = [];
       for (const name of partNames("contexts/")) {
         const part = await load<Contexts>(name);
-        for (const [feature, rows] of Object.entries(part.data?.features ?? {})) {
-          if (!places.has(+feature)) continue;
-          texts.push(rows.map((row) => row.tokens.join("")).join("\n").toLowerCase());
-          owners.push(places.get(+feature)!);
+        for (const [feature, text] of part.data ? textsOf(part.data) : []) {
+          if (!places.has(feature)) continue;
+          texts.push(text.toLowerCase());
+          owners.push(places.get(feature)!);
         }
       }
       if (texts.length) this.contexts = joined(texts, Int32Array.from(owners));

@@ -43,11 +43,15 @@ export interface Profiles {
   names: string[]; n_responses: number[]; error_of: string;
   mean: Float32Array; error: Float32Array | null; places?: Int32Array;
 }
-export interface Context {
-  quantile: number; rank: number; value: number; source: string; name: string; question: string;
-  tokens: string[]; values: number[]; at: number;
+/** A piece of a context: a token on which the feature is active, or text on which it is not (value 0). */
+export interface Piece { text: string; value: number; peak: boolean }
+export interface Context { quantile: number; rank: number; value: number; source: string; name: string; question: string; pieces: Piece[] }
+/** Contexts by column; contexts.ts reads them. */
+export interface Contexts {
+  text: string; feature: Int32Array; quantile: Float32Array; rank: Int16Array; value: Float32Array; size: Int32Array; active: Int16Array; peak: Int16Array;
+  sources: string[]; source: Int32Array; names: string[]; name: Int32Array; questions: string[]; question: Int32Array;
+  skip: Int32Array; length: Int32Array; activation: Float32Array;
 }
-export interface Contexts { features: Record<string, Context[]> }
 
 export interface Space {
   space: string; roles: string[]; similarity: Float64Array; order: number[]; projections: Row[];

@@ -8,7 +8,7 @@ core                       provenance, findings, how good the axis is, ranked ru
 features                   the map of all alive features, metrics, neighbors, descriptions
 centered                   the same features on the centered map, where both maps were made
 profiles                   means and standard errors of roles on the alive features
-contexts/N                 where the features N * 256 ... are active, in text
+contexts/N                 where features are active, in text, from the feature N on
 roles, responses           similarity, components, projections; some responses of each role
 drift/ANALYSIS/NAME        a run
 where                      in which transitions' tables each feature is
@@ -124,17 +124,17 @@ class Bundle:
         if not made:
             return
         part = made[0][1]
-        ids, rank = part["id"], part.get("score", part["sd"])
+        ids, places = part["id"], features.first(part, most)
         self._missing("the centered map of features" if centered.parent != atlas else "the plain map", centered)
         if layout.is_file() and centered.is_file():
             yield from self._part("centered", lambda: features.centered_part(centered, ids), centered)
         yield from self._part(
-            "profiles", lambda: roles.profiles_part(aggregated, responses, ids, rank, most), aggregated
+            "profiles", lambda: roles.profiles_part(aggregated, responses, ids, places), aggregated
         )
         self._counts |= {"features": len(ids), "labels": sum(map(bool, part.get("label", [])))}
         if contexts.is_file():
-            shards = features.context_parts(contexts, ids[features.first(part, most)])
-            self._counts["contexts"] = sum(len(shard["features"]) for shard in shards.values())
+            shards = features.context_parts(contexts, ids[places], len(ids) > features.MANY)
+            self._counts["contexts"] = sum(len(np.unique(shard["feature"])) for shard in shards.values())
             yield from shards.items()
 
     def _conversations(self) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -5,15 +5,18 @@ the other, each at a multiple of 8, little-endian. In the JSON an array is {"@":
 a key of KINDS, offset counts bytes from the end of the JSON's padding, length counts numbers. order is what makes it
 smaller under gzip: 0 as it is; 1 first bytes of all numbers, then their second ones, and so on; 2 the same of the
 differences of successive integers, modulo their size. Integers of which few differ may be {"@of": [values, index]}, two
-such arrays. Arrays of more dimensions are flat, row by row. Texts have a visible sign where they have a hidden or
+such arrays; many texts may be {"@text": [words, index, counts]}: text i is counts[i] words, one behind the other. Arrays of
+more dimensions are flat, row by row. Texts have a visible sign where they have a hidden or
 reordering character. A part stands in the page as text of its gzip (`encoded`).
 """
 
 import gzip
 import json
+import re
 import struct
 import zlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +37,8 @@ KINDS = {
 KINDS |= {"u1": np.uint8}
 _NAMES = {np.dtype(kind): name for name, kind in KINDS.items()}
 ALIGN = 8
-SMALL = 64  # numbers below which no order is tried
+SMALL, MANY = 64, 5000  # numbers below which no order is tried; texts from which on words are counted
+WORDS = re.compile(r"\S+|\s+")
 # The characters of the text: all that are printed but the space, and those that end a script element or a string.
 LETTERS = bytes(code for code in range(33, 127) if chr(code) not in '"<\\')
 BITS = 13  # of two letters: 91 ** 2 > 2 ** 13, so that text is 23 % longer than its bytes, of base64 33 %
@@ -70,6 +74,9 @@ def pack(value: Mapping[str, Any]) -> bytes:
         if isinstance(item, Mapping):
             return {visible(str(key)): walk(part) for key, part in item.items()}
         if isinstance(item, list | tuple):
+            if len(item) >= MANY and all(isinstance(text, str) for text in item):
+                words, index, counts = _worded([visible(text) for text in item])
+                return {"@text": [words, stored(index), stored(counts)]}
             return [walk(part) for part in item]
         return plain(item)
 
@@ -87,6 +94,10 @@ def unpack(data: bytes) -> dict[str, Any]:
         if set(item) == {"@of"}:
             table, index = item["@of"]
             return table[index]
+        if set(item) == {"@text"}:
+            words, index, counts = item["@text"]
+            ends = np.cumsum(counts)
+            return ["".join(words[i] for i in index[end - n : end]) for n, end in zip(counts, ends, strict=True)]
         if set(item) != {"@"}:
             return item
         kind, offset, count, order = item["@"]
@@ -122,6 +133,16 @@ def _distinct(array: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
     return values[order], place[inverse].astype(np.uint8 if len(values) <= 256 else np.uint16)
+
+
+def _worded(texts: Sequence[str]) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """All words of the texts, the frequent ones first; which they are, one text behind the other; and their counts."""
+    parts = [WORDS.findall(text) for text in texts]
+    words = [word for word, _ in Counter(word for part in parts for word in part).most_common()]
+    place = {word: i for i, word in enumerate(words)}
+    kind = np.uint16 if len(words) <= 1 << 16 else np.int32
+    index = np.array([place[word] for part in parts for word in part], kind)
+    return words, index, np.array([len(part) for part in parts], np.int32)
 
 
 def encoded(data: bytes) -> str:

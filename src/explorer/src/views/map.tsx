@@ -80,7 +80,7 @@ export const FeatureMap = memo((props: Props) => {
   };
   const place = (x: number, y: number): [number, number] => { const f = frame(); return [(x - f.left) / f.scale, (y - f.top) / f.scale]; };
   const zoomAt = (factor: number, x = width / 2, y = height / 2) => {
-    const k = Math.max(0.8, Math.min(200, view.current.k * factor)), [u, v] = place(x, y), scale = (frame().scale / view.current.k) * k;
+    const k = Math.max(0.8, Math.min(ids.length > 20_000 ? 60 : 200, view.current.k * factor)), [u, v] = place(x, y), scale = (frame().scale / view.current.k) * k;
     move({ k, x: u - (x - width / 2) / scale, y: v - (y - height / 2) / scale });
   };
   const onDown = (event: PointerEvent) => {

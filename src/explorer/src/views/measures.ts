@@ -17,8 +17,9 @@ const MEASURES: Measure[] = [
 const CENTERED_SD = "standard deviation over roles of the mean activation, less its mean over roles";
 
 export const column = (data: Features, key: string): Float32Array | undefined => data[key as "score"];
+/** What the page has of the features; of many features (`lens`) it has two digits. */
 export const measuresOf = (data: Features): Measure[] =>
-  MEASURES.filter(({ key }) => column(data, key)).map((one) => (one.key === "sd" && data.centered ? { ...one, note: CENTERED_SD } : one));
+  MEASURES.filter(({ key }) => column(data, key)).map((one) => ({ ...one, show: data.lens && one.show !== percent ? (v) => (one.signed ? signed(v, 2) : num(v, 2)) : one.show, note: one.key === "sd" && data.centered ? CENTERED_SD : one.note }));
 
 /** Ranges in the address: KEY:LOW:HIGH, the bounds empty where there are none, one after the other by commas. */
 export interface Range { key: string; low: number | null; high: number | null }

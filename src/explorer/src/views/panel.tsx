@@ -2,17 +2,22 @@
 import * as Plot from "@observablehq/plot";
 import { useMemo } from "preact/hooks";
 import { heat, mark } from "../colors";
-import { hasPart, usePart } from "../data";
+import { contextsOf } from "../contexts";
+import { hasPart, partNames, usePart } from "../data";
 import { saveCsv } from "../export";
 import { num, percent, signed, words } from "../format";
 import { FeatureName, alike, labelOf, lensOf, profileOf } from "../names";
 import { Chart } from "../plot";
-import { go, link, update } from "../state";
-import type { Context, Contexts, Features, Profiles } from "../types";
+import { go, link, update, useAddress } from "../state";
+import type { Context, Contexts, Core, Features, Profiles } from "../types";
 import { Notice, Table, Waiting } from "../ui";
 import type { Laid } from "./draw";
 
-const SHARD = 256;
+/** The part that has a feature's contexts: that which begins with it or with the next before it. */
+const contextsPart = (id: number): string | null => {
+  const from = Math.max(...partNames("contexts/").map((name) => +name.split("/")[1]!).filter((first) => first <= id));
+  return isFinite(from) ? `contexts/${from}` : null;
+};
 
 export function Panel({ data, place, laid }: { data: Features; place: number; laid: Laid | null }) {
   const id = data.id[place]!, url = data.url?.[place] ?? "", description = data.description?.[place], label = data.label?.[place];
@@ -67,36 +72,43 @@ export function Profile({ place, id }: { place: number; id: number }) {
 }
 
 function Where({ id }: { id: number }) {
-  const name = `contexts/${Math.floor(id / SHARD)}`, there = hasPart(name);
-  const part = usePart<Contexts>(there ? name : null);
+  const there = contextsPart(id), part = usePart<Contexts>(there);
+  const all = useMemo(() => (part.data ? contextsOf(part.data, id) : []), [part.data, id]), secret = useSensitive(), hidden = all.filter((row) => row.source !== "response" && secret.has(row.name)).length;
+  const rows = hidden ? all.filter((row) => row.source === "response" || !secret.has(row.name)) : all;
   if (there && !part.data) return <Waiting what="contexts" error={part.error} />;
-  const rows = part.data?.features[String(id)] ?? [];
-  if (!rows.length) return <Notice>No contexts of this feature are on this page.</Notice>;
-  const levels = [...new Set(rows.map((row) => row.quantile))].sort((a, b) => b - a), most = Math.max(...rows.flatMap((row) => row.values), 1e-9);
-  const heads = ["quantile", "rank", "value", "source", "name", "question", "token", "text", "tokens", "values"];
-  const exported = () => saveCsv(`contexts_${id}`, heads, rows.map((row) => [row.quantile, row.rank, row.value, row.source, row.name, row.question, row.tokens[row.at], row.tokens.join(""), JSON.stringify(row.tokens), JSON.stringify(row.values)]));
+  const gate = hidden > 0 && <Notice>{hidden} contexts are of conversations marked as sensitive. <button type="button" class="text" onClick={() => update({ sensitive: "shown" })}>show them</button></Notice>;
+  if (!rows.length) return gate || <Notice>No contexts of this feature are on this page.</Notice>;
+  const levels = [...new Set(rows.map((row) => row.quantile))].sort((a, b) => b - a), most = Math.max(...rows.flatMap((row) => row.pieces.map((piece) => piece.value)), 1e-9);
+  const heads = ["quantile", "rank", "value", "source", "name", "question", "token", "text", "activations"];
+  const exported = () => saveCsv(`contexts_${id}`, heads, rows.map((row) => [row.quantile, row.rank, row.value, row.source, row.name, row.question, row.pieces.find((piece) => piece.peak)?.text, row.pieces.map((piece) => piece.text).join(""), JSON.stringify(row.pieces.filter((piece) => piece.value).map((piece) => [piece.text, piece.value]))]));
   return (
     <>
       <h2>Where it is active</h2>
       {levels.map((level) => (
         <div key={level}>
           <h3>{level >= 1 ? "largest activations" : `around the ${num(100 * level, 3)}th percentile of its activations`}</h3>
-          {rows.filter((row) => row.quantile === level).sort((a, b) => a.rank - b.rank).slice(0, 5).map((row, i) => <OneContext key={i} row={row} most={most} />)}
+          {rows.filter((row) => row.quantile === level).map((row, i) => <OneContext key={i} row={row} most={most} />)}
         </div>
       ))}
+      {gate}
       <p class="tools"><button type="button" onClick={exported} aria-label={`Save as CSV: contexts of feature ${id}`}>CSV</button></p>
     </>
   );
 }
 
+/** The conversations whose text is shown only when asked for, as long as that has not been asked for. */
+function useSensitive(): Set<string> {
+  const core = usePart<Core>("core").data, shown = useAddress().get("sensitive") === "shown";
+  return useMemo(() => new Set(shown || !core ? [] : core.runs.filter((run) => run.sensitive).map((run) => run.conversation)), [core, shown]);
+}
+
 /** A text with the feature's activation behind each token, full at the largest of all its contexts; the token of the peak is marked. */
 function OneContext({ row, most }: { row: Context; most: number }) {
-  const peak = row.values[row.at] ?? row.value;
   return (
     <div class="context">
-      <span class="piece" dir="auto">{row.tokens.map((token, i) => (
-        i === row.at ? <mark key={i} class="at" style={{ backgroundColor: heat(peak, most) }} title={num(peak)}>{token}</mark>
-          : <span key={i} style={row.values[i] ? { backgroundColor: heat(row.values[i]!, most) } : undefined} title={row.values[i] ? num(row.values[i]) : undefined}>{token}</span>
+      <span class="piece" dir="auto">{row.pieces.map(({ text, value, peak }, i) => (
+        peak ? <mark key={i} class="at" style={{ backgroundColor: heat(value, most) }} title={num(value)}>{text}</mark>
+          : value ? <span key={i} style={{ backgroundColor: heat(value, most) }} title={num(value)}>{text}</span> : text
       ))}</span>
       <div class="soft small" dir="auto"><b>{num(row.value)}</b> · {row.source === "response" ? <><a href={link("roles", { role: row.name })}>{row.name}</a>{row.question ? `: ${row.question}` : ""}</> : words(row.name)}</div>
     </div>
