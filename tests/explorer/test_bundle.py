@@ -60,7 +60,8 @@ def test_all_parts_are_there_and_what_is_not_is_named(results: Results, parts: d
     assert set(parts) == expected
     bundle = Bundle(results.folder, SETTINGS)
     assert list(bundle.parts())
-    assert {"traits", "steering", "causal"} == {entry["what"] for entry in bundle.absent}
+    missing = {"traits", "steering", "causal", "the centered map of features"}
+    assert {entry["what"] for entry in bundle.absent} == missing
 
 
 def test_a_run_s_tokens_and_turns_are_the_result_s(results: Results, parts: dict[str, Any]) -> None:

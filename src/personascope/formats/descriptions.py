@@ -49,6 +49,12 @@ def described(paths: Sequence[str | Path]) -> Descriptions:
     return read_descriptions(paths[0]) if paths else {}
 
 
+def named(features: Sequence[int], known: Mapping[int, Mapping[str, str | None]] | None = None) -> str:
+    """Features in a sentence or cell: each by its number, with what it is called where that is known."""
+    said = [(feature, (known or {}).get(feature, {}).get("description")) for feature in features]
+    return "; ".join(f"{feature} ({text})" if text else str(feature) for feature, text in said)
+
+
 def _entries(path: str | Path, content: Any) -> Iterable[tuple[str, Any, Any]]:
     """(where, feature, entry) of each entry of a cache."""
     if isinstance(content, dict):
