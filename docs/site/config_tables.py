@@ -48,7 +48,9 @@ def kind(part: dict[str, Any], definitions: dict[str, Any]) -> str:
     elif "array" in types:
         words = f"list of {kind(part.get('items', {}), definitions)}".replace("number", "numbers")
     else:
-        words = {"string": "text", "boolean": "true or false", "object": "object"}.get(types[0]) or _number(part, types[0])
+        words = {"string": "text", "boolean": "true or false", "object": "object"}.get(types[0]) or _number(
+            part, types[0]
+        )
     return f"{words} or null" if "null" in types or None in values else words
 
 

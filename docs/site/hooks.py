@@ -49,6 +49,11 @@ def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files
     )
 
 
+def on_post_build(config: MkDocsConfig) -> None:
+    """Without the page for wrong addresses, which only a server shows, and which finds nothing when opened from disk."""
+    Path(config.site_dir, "404.html").unlink(missing_ok=True)
+
+
 def link(match: re.Match[str], here: str, files: Files) -> str:
     """A Markdown link as the site has it; to a file that is no part of it, its words alone."""
     mark, words, target = match.groups()
@@ -79,5 +84,7 @@ def drawn(mermaid: str) -> str:
     graph = f"digraph {{ rankdir=LR ranksep=0.35 nodesep=0.12 bgcolor=transparent {style}; {'; '.join(edges)} }}"
     done = subprocess.run(["dot", "-Tsvg"], input=graph, capture_output=True, text=True, check=True)
     # Without titles, which name nodes once more, and on one line, as Markdown wants HTML.
-    svg = re.sub(r"<!--.*?-->|<title>.*?</title>|\s*\n\s*", " ", done.stdout[done.stdout.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(
+        r"<!--.*?-->|<title>.*?</title>|\s*\n\s*", " ", done.stdout[done.stdout.index("<svg") :], flags=re.DOTALL
+    )
     return f'<div class="graph">{svg.strip()}</div>\n'
