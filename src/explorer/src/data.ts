@@ -15,7 +15,7 @@ export function readIndex(): Index {
   try {
     index = JSON.parse(element.textContent ?? "");
   } catch (error) {
-    throw new Error(`the list of this page's data is damaged: ${String(error)}`);
+    throw new Error(`the list of this page's data is damaged or cut off: ${String(error)}`);
   }
   if (index.version !== VERSION) {
     throw new Error(`the data are of bundle version ${index.version}, this page reads version ${VERSION}: make it again`);
@@ -45,11 +45,26 @@ async function textOf(entry: PartEntry): Promise<string> {
   return text;
 }
 
+// Two letters of a part's text are 13 bits of its gzip, and one at the end is 6: all printed characters but " < and \.
+const LETTERS = Array.from({ length: 94 }, (_, i) => 33 + i).filter((code) => !'"<\\'.includes(String.fromCharCode(code))), BITS = 13, LAST = 6;
+const PLACE = new Int16Array(128).fill(-1);
+LETTERS.forEach((code, i) => { PLACE[code] = i; });
+
+function bytesOf(text: string): Uint8Array<ArrayBuffer> {
+  const n = text.length, pairs = n >> 1, out = new Uint8Array((pairs * BITS + (n & 1) * LAST) >> 3);
+  let held = 0, count = 0, at = 0, wrong = 0;
+  for (let i = 0; i < n; i += 2) {
+    const single = i + 1 === n, high = PLACE[text.charCodeAt(i) & 127]!, low = single ? 0 : PLACE[text.charCodeAt(i + 1) & 127]!, bits = single ? LAST : BITS;
+    wrong |= high | low;
+    held = ((held & 255) << bits) | (single ? high : high * LETTERS.length + low);
+    for (count += bits; count >= 8; count -= 8) out[at++] = (held >> (count - 8)) & 255;
+  }
+  if (wrong < 0) throw new Error("its text is damaged");
+  return out;
+}
+
 async function unzip(text: string): Promise<ArrayBuffer> {
-  const raw = atob(text);
-  const bytes = new Uint8Array(raw.length);
-  for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const stream = new Blob([bytesOf(text)]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Response(stream).arrayBuffer();
 }
 
@@ -64,8 +79,16 @@ function halves(bits: Uint16Array): Float32Array {
   return out;
 }
 
+/** Where an array's numbers are, number by number: as they lie, or from bytes that lie by their place in the numbers. */
+function inOrder(buffer: ArrayBuffer, offset: number, count: number, kind: string, order: number): [ArrayBuffer, number, number] {
+  if (!order) return [buffer, offset, count];
+  const size = +kind[1]!, from = new Uint8Array(buffer, offset, count * size), to = new Uint8Array(count * size);
+  for (let byte = 0; byte < size; byte++) for (let i = 0, j = byte * count; i < count; i++) to[i * size + byte] = from[j + i]!;
+  return [to.buffer, 0, count];
+}
+
 /** The JSON of a part with its arrays in place. */
-export function unpack(buffer: ArrayBuffer): any {
+function unpack(buffer: ArrayBuffer): any {
   const length = new DataView(buffer).getUint32(0, true);
   const value = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
   const start = Math.ceil((4 + length) / 8) * 8;
@@ -75,16 +98,40 @@ export function unpack(buffer: ArrayBuffer): any {
       if (item.length && typeof item[0] === "object") for (let i = 0; i < item.length; i++) item[i] = restore(item[i]);
       return item;
     }
-    const array = item["@"];
+    const array = item["@"], of = item["@of"], text = item["@text"];
+    if (Array.isArray(text) && Object.keys(item).length === 1) {
+      const words = text[0] as string[], [index, counts] = [restore(text[1]) as Num, restore(text[2]) as Num], out = new Array<string>(counts.length);
+      for (let i = 0, at = 0; i < out.length; i++) {
+        let one = "";
+        for (const end = at + counts[i]!; at < end; at++) one += words[index[at]!]!;
+        out[i] = one;
+      }
+      return out;
+    }
     if (Array.isArray(array) && Object.keys(item).length === 1) {
-      const [kind, offset, count] = array as [string, number, number];
-      if (kind === "f2") return halves(new Uint16Array(buffer, start + offset, count));
-      return new KINDS[kind]!(buffer, start + offset, count);
+      const [kind, offset, count, order] = array as [string, number, number, number];
+      const numbers = new (KINDS[kind === "f2" ? "u2" : kind]!)(...inOrder(buffer, start + offset, count, kind, order));
+      if (order === 2) for (let i = 1; i < count; i++) numbers[i]! += numbers[i - 1]!;
+      return kind === "f2" ? halves(numbers as Uint16Array) : numbers;
+    }
+    if (Array.isArray(of) && Object.keys(item).length === 1) {
+      const [values, index] = of.map(restore) as [Num, Num], out = new (values.constructor as typeof Int32Array)(index.length);
+      for (let i = 0; i < out.length; i++) out[i] = values[index[i]!]!;
+      return out;
     }
     for (const key in item) item[key] = restore(item[key]);
     return item;
   };
   return restore(value);
+}
+
+/** A part from its text; an error says what is wrong with it. */
+export async function partOf(entry: PartEntry, text: string): Promise<any> {
+  if (text.length !== entry.size) throw new Error(`it has ${text.length} of ${entry.size} characters: ${text.length < entry.size ? "the file was cut off" : "the file is of another page"}`);
+  const buffer = await unzip(text).catch((error) => { throw new Error(`its data are damaged (${error instanceof Error ? error.message : String(error)})`); });
+  const value = unpack(buffer);
+  if (value.version !== VERSION) throw new Error(`it is of version ${value.version}, this page reads ${VERSION}`);
+  return value;
 }
 
 export interface Loaded<T> { data?: T; error?: string }
@@ -106,9 +153,7 @@ export async function load<T>(name: string): Promise<Loaded<T>> {
       const work = async () => {
         try {
           if (!entry) throw new Error("there is none");
-          const value = unpack(await unzip(await textOf(entry)));
-          if (value.version !== VERSION) throw new Error(`it is of version ${value.version}, this page reads ${VERSION}`);
-          parts.set(name, { data: value });
+          parts.set(name, { data: await partOf(entry, await textOf(entry)) });
         } catch (error) {
           const where = entry?.file ? `${entry.file} (${name})` : name;
           parts.set(name, { error: `${where}: ${error instanceof Error ? error.message : String(error)}` });

@@ -26,7 +26,8 @@ const VIEWS: Record<string, [string, (props: ViewProps) => any]> = {
 const HELP: [string, string][] = [
   ["/", "search for features by id, label, text or role"],
   ["1 … 6", "the views in their order"],
-  ["← →", "Drift: the turn before or after; with a token chosen, the token before or after"],
+  ["← →", "Drift and monitor: the turn before or after; with a token chosen, the token before or after"],
+  ["t", "Drift and monitor: into the tokens of the turn"],
   ["↑ ↓", "Drift: the feature before or after among those of the chosen token"],
   ["Esc", "let go of the chosen feature, then of the token; close this"],
   ["d", "light or dark"],
@@ -101,7 +102,7 @@ function App({ index }: { index: Index }) {
   );
 }
 
-const root = document.getElementById("app")!;
+const root = document.getElementById("app") ?? document.body.appendChild(document.createElement("div"));
 try {
   const index = readIndex();
   useIndexEntries(index);

@@ -1,6 +1,6 @@
 // How a feature is named wherever it appears: its number, and what is known of it.
 import { usePart } from "./data";
-import type { Features, Profiles } from "./types";
+import type { Centered, Features, Mapped, Points, Profiles } from "./types";
 
 const places = new WeakMap<Features, Map<number, number>>();
 
@@ -18,7 +18,40 @@ export function labelOf(features: Features | undefined, id: number): string {
   return features.description?.[place] || features.label?.[place] || "";
 }
 
-export const useFeatures = () => usePart<Features>("features");
+/** The features; the score, where it was left out, is stability * sd. */
+export const useFeatures = () => {
+  const part = usePart<Features>("features");
+  if (part.data) scored(part.data);
+  return part;
+};
+function scored<T extends Mapped>(data: T): T {
+  if (!data.score && data.stability) data.score = data.stability.map((value, i) => value * data.sd[i]!);
+  return data;
+}
+
+const merged = new WeakMap<Centered, Features>();
+
+/** The features as the centered map has them: its places, scores and neighbors, and no place for those that it lacks. */
+export function onCentered(features: Features, part: Centered): Features {
+  let known = merged.get(part);
+  if (!known) {
+    const lacking = (points: Points | undefined): Points | undefined => {
+      if (!points || !part.missing.length) return points;
+      const out = Float32Array.from(points);
+      for (const place of part.missing) out[2 * place] = out[2 * place + 1] = NaN;
+      return out;
+    };
+    const maps = Object.fromEntries(Object.entries(part.maps).map(([name, points]) => [name, lacking(points)]));
+    merged.set(part, (known = { ...features, ...scored(part), mu: undefined, maps, centered: true }));
+  }
+  return known;
+}
+
+/** The tokens that a feature promotes or suppresses. */
+export function lensOf(features: Features, name: "promoted" | "suppressed", place: number): string[] | undefined {
+  const row = features.lens ? features.lens.indexOf(place) : place;
+  return features[name]?.[row];
+}
 
 export const FeatureName = ({ id, features }: { id: number; features: Features | undefined }) => {
   const label = labelOf(features, id);

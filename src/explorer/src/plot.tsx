@@ -44,10 +44,12 @@ interface ChartProps {
   deps: unknown[];
   /** A click, with the scales to read it by. */
   onPoint?: (plot: Plot.Plot, x: number, y: number) => void;
+  /** A range of x that was drawn with the pointer. */
+  onRange?: (low: number, high: number) => void;
   bare?: boolean;
 }
 
-export function Chart({ name, title, note, label, table, options, deps, onPoint, bare }: ChartProps) {
+export function Chart({ name, title, note, label, table, options, deps, onPoint, onRange, bare }: ChartProps) {
   const [box, width] = useWidth<HTMLDivElement>();
   const drawn = useRef<(SVGSVGElement & Plot.Plot) | null>(null);
   const [open, setOpen] = useState(false);
@@ -66,6 +68,7 @@ export function Chart({ name, title, note, label, table, options, deps, onPoint,
         onPoint(plot, event.clientX - at.left, event.clientY - at.top);
       });
     }
+    if (onRange) watchRange(plot, onRange);
     box.current.replaceChildren(plot);
     drawn.current = plot;
   }, [width, scheme, ...deps]);
@@ -83,6 +86,29 @@ export function Chart({ name, title, note, label, table, options, deps, onPoint,
       {open && <Numbers caption={title} table={table} />}
     </figure>
   );
+}
+
+/** Tell which range of x is drawn over a plot, and show it meanwhile. */
+function watchRange(plot: SVGSVGElement & Plot.Plot, told: (low: number, high: number) => void): void {
+  const band = document.createElementNS("http://www.w3.org/2000/svg", "rect"), scale = plot.scale("x")!;
+  let from: number | null = null;
+  const at = (event: PointerEvent) => event.clientX - plot.getBoundingClientRect().left;
+  plot.style.cursor = "col-resize";
+  plot.style.touchAction = "pan-y";
+  band.setAttribute("fill", "currentColor"); band.setAttribute("fill-opacity", "0.12"); band.setAttribute("height", "100%");
+  plot.addEventListener("pointerdown", (event) => { from = at(event); plot.setPointerCapture(event.pointerId); });
+  plot.addEventListener("pointermove", (event) => {
+    if (from === null) return;
+    const to = at(event);
+    band.setAttribute("x", String(Math.min(from, to))); band.setAttribute("width", String(Math.abs(to - from)));
+    if (!band.parentNode) plot.append(band);
+  });
+  plot.addEventListener("pointerup", (event) => {
+    const [low, high] = [from ?? 0, at(event)].sort((a, b) => a - b) as [number, number];
+    band.remove();
+    if (from !== null && high - low > 4) { const ends = scale.range as number[], keep = (x: number) => Math.max(ends[0]!, Math.min(ends[1]!, x)); told(+scale.invert!(keep(low)), +scale.invert!(keep(high))); }
+    from = null;
+  });
 }
 
 export const Numbers = ({ caption, table }: { caption: string; table: ChartTable }) => (

@@ -20,27 +20,38 @@ export interface RunRow {
 export interface Core {
   provenance: Record<string, unknown>;
   findings: { title: string; lines: string[] }[];
-  agreement: Row[]; spectrum: Row[]; runs: RunRow[];
-  nulls: Record<string, { alpha: number; references: Record<string, number>; false_alarms: Record<string, Rate>; turns_max: number }>;
+  agreement: Row[]; spectrum: Row[]; runs: RunRow[]; counts: Record<string, number>;
+  nulls: Record<string, { alpha: number; references: Record<string, number>; false_alarms: Record<string, Rate>; turns_max: number; reason?: string | null }>;
   scales: Record<string, Record<string, number>>;
 }
 
-export interface Features {
-  id: Int32Array; maps: { umap?: Float32Array | Uint16Array; pca?: Float32Array | Uint16Array }; roles: string[]; preferred_role: Int16Array;
-  score?: Float32Array; stability?: Float32Array; sd: Float32Array; mu: Float32Array;
-  density?: Float32Array; mean_active?: Float32Array; max?: Float32Array;
-  knn_overlap?: number; neighbors?: Int32Array; similarities?: Int16Array; k?: number;
-  label?: string[]; description?: string[]; url?: string[]; source?: string[]; promoted?: string[][]; suppressed?: string[][];
+export type Points = Float32Array | Uint16Array;
+/** What a map says of the features. */
+export interface Mapped {
+  maps: { umap?: Points; pca?: Points }; preferred_role: Int16Array; score?: Float32Array; stability?: Float32Array; sd: Float32Array; mu?: Float32Array | undefined;
+  knn_overlap?: number; neighbors?: Int32Array; similarities?: Int16Array; k?: number; centered?: boolean;
 }
+export interface Features extends Mapped {
+  id: Int32Array; roles: string[]; density?: Float32Array; mean_active?: Float32Array; max?: Float32Array; axis_weight?: Float32Array;
+  label?: string[]; description?: string[]; url?: string[]; source?: string[]; promoted?: string[][]; suppressed?: string[][];
+  /** Places of those whose promoted and suppressed tokens are on the page; all where it is not there. */
+  lens?: Int32Array;
+}
+/** The same features on the centered map; missing: places of those that are not on it. */
+export interface Centered extends Mapped { missing: Int32Array }
 export interface Profiles {
   names: string[]; n_responses: number[]; error_of: string;
   mean: Float32Array; error: Float32Array | null; places?: Int32Array;
 }
-export interface Context {
-  quantile: number; rank: number; value: number; source: string; name: string; question: string;
-  tokens: string[]; values: number[]; at: number;
+/** A piece of a context: a token on which the feature is active, or text on which it is not (value 0). */
+export interface Piece { text: string; value: number; peak: boolean }
+export interface Context { quantile: number; rank: number; value: number; source: string; name: string; question: string; pieces: Piece[] }
+/** Contexts by column; contexts.ts reads them. */
+export interface Contexts {
+  text: string; feature: Int32Array; quantile: Float32Array; rank: Int16Array; value: Float32Array; size: Int32Array; active: Int16Array; peak: Int16Array;
+  sources: string[]; source: Int32Array; names: string[]; name: Int32Array; questions: string[]; question: Int32Array;
+  skip: Int32Array; length: Int32Array; activation: Float32Array;
 }
-export interface Contexts { features: Record<string, Context[]> }
 
 export interface Space {
   space: string; roles: string[]; similarity: Float64Array; order: number[]; projections: Row[];
@@ -60,6 +71,8 @@ export interface Transition {
   prev_turn: number; turn: number; delta_score: number; away_mass: number; toward_mass: number; top_away_share: number;
   effect_strength: string; top_away_share_null_median?: number | null; top_away_share_null_high?: number | null;
   top_away_share_p_value?: number | null; tables: Record<string, FeatureTable>;
+  /** The features with the largest parts of either sign; for a comparison. */
+  largest?: { feature: Int32Array; contrib: Float32Array };
 }
 export interface Tokens {
   text: string[]; turn: Int32Array; w: Float64Array; as_turn: Float64Array; as_prev: Float64Array; limits: Record<string, number>;
@@ -77,15 +90,15 @@ export interface Run {
 }
 
 export interface Trace {
-  conversation: string; title: string; error: string | null; columns: string[]; roles: string[]; text: string[];
+  conversation: string; title: string; sensitive: boolean; error: string | null; columns: string[]; roles: string[]; text: string[];
   message_index: Int32Array; in_content: Uint8Array; surprise: Float32Array; values: Record<string, Float32Array>;
   scale: { conversations: number; tokens: number; columns: Record<string, { mean: number; sd: number }> } | null;
 }
 export interface Traits { traits: Record<string, { evaluation: Record<string, any>; layers: Row[] }>; compared: Row[] }
-export interface Steering {
-  sweeps: Record<string, {
-    summary: Record<string, any>; table: Row[]; equal_kl: Row[];
-    texts: { arm: string; coefficient: number; question: string; response: string }[];
-  }>;
+export interface Sweep {
+  summary: Record<string, any>; table: Row[]; equal_kl: Row[];
+  texts: { arm: string; coefficient: number; question: string; response: string }[];
 }
+export interface Capping { table: Row[]; floors: Record<string, any> }
+export interface Steering { sweeps: Record<string, Sweep>; capping?: Record<string, Capping> }
 export interface Causal { tests: Record<string, { test: Record<string, any>; samples: Row[] }> }

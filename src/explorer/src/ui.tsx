@@ -3,6 +3,7 @@ import type { ComponentChildren } from "preact";
 import { useMemo, useState } from "preact/hooks";
 import { saveCsv } from "./export";
 import { NONE, interval, num } from "./format";
+import { now, update, useAddress } from "./state";
 
 export interface Column<T> {
   key: string;
@@ -30,7 +31,8 @@ interface TableProps<T> {
 
 /** A table that sorts by a click on a head and exports all its rows, also those not shown yet. */
 export function Table<T>({ name, caption, columns, rows, limit = 50, onRow, isChosen, sort, quiet }: TableProps<T>) {
-  const [by, setBy] = useState<[string, 1 | -1] | undefined>(sort);
+  const stated = sortOf(useAddress().get("sort"), encodeURIComponent(name));
+  const by = useMemo(() => stated ?? sort, [stated?.[0] ?? sort?.[0], stated?.[1] ?? sort?.[1]]);
   const [shown, setShown] = useState(limit);
   const seen = columns.filter((column) => !column.hidden);
   const ordered = useMemo(() => {
@@ -49,7 +51,10 @@ export function Table<T>({ name, caption, columns, rows, limit = 50, onRow, isCh
     });
     return keyed.map(([, row]) => row);
   }, [rows, by, columns]);
-  const next = (key: string) => setBy(by?.[0] === key ? [key, by[1] === 1 ? -1 : 1] : [key, columns.find((c) => c.key === key)?.text ? 1 : -1]);
+  const next = (key: string) => {
+    const up = by?.[0] === key ? by[1] !== 1 : Boolean(columns.find((c) => c.key === key)?.text);
+    update({ sort: withSort(now().get("sort"), encodeURIComponent(name), key, up) });
+  };
   const save = () => saveCsv(name, columns.map((c) => c.key), ordered.map((row) => columns.map((c) => c.value(row))));
   return (
     <div class="tablebox">
@@ -95,6 +100,14 @@ export function Table<T>({ name, caption, columns, rows, limit = 50, onRow, isCh
     </div>
   );
 }
+
+/** How tables are sorted stands in the address: NAME:COLUMN:up or down, one table after the other by semicolons. */
+function sortOf(stated: string, name: string): [string, 1 | -1] | undefined {
+  const own = stated.split(";").map((part) => part.split(":")).find(([table]) => table === name);
+  return own ? [own[1]!, own[2] === "up" ? 1 : -1] : undefined;
+}
+const withSort = (stated: string, name: string, key: string, up: boolean): string =>
+  [...stated.split(";").filter((part) => part && part.split(":")[0] !== name), [name, key, up ? "up" : "down"].join(":")].join(";");
 
 const plain = (value: unknown): string =>
   typeof value === "number" ? num(value) : value === null || value === undefined || value === "" ? NONE : String(value);

@@ -6,8 +6,9 @@ parts that a page unpacks when a view first asks for them (`pack`). Parts:
 =========================  ==========================================================================================
 core                       provenance, findings, how good the axis is, ranked runs, alarm rates
 features                   the map of all alive features, metrics, neighbors, descriptions
+centered                   the same features on the centered map, where both maps were made
 profiles                   means and standard errors of roles on the alive features
-contexts/N                 where the features N * 256 ... are active, in text
+contexts/N                 where features are active, in text, from the feature N on
 roles, responses           similarity, components, projections; some responses of each role
 drift/ANALYSIS/NAME        a run
 where                      in which transitions' tables each feature is
@@ -44,7 +45,8 @@ PROVENANCE += ("layer_convention", "template", "residual_layers", "token_selecti
 class Settings:
     """Whose results, and how much of them. model, sae, mode: as in paths; transform: of the axis; analyses: in order;
     token_features, responses: how many are kept of each token and role; contexts: features of which all is kept;
-    inline_mb: size up to which the data stand in the page; sensitive: conversations shown only when asked for."""
+    inline_mb: size up to which the data stand in the page; sensitive: conversations shown only when asked for;
+    config: of the experiment, which the page shows."""
 
     experiment: str
     model: str
@@ -57,6 +59,7 @@ class Settings:
     contexts: int = 2000
     inline_mb: float = 20
     sensitive: tuple[str, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Settings":
@@ -73,6 +76,7 @@ class Bundle:
     settings: Settings
     absent: list[dict[str, str]] = field(default_factory=list)
     _listed: dict[str, dict[str, Any]] = field(default_factory=dict)  # runs that have features, for `where`
+    _counts: dict[str, int] = field(default_factory=dict)  # of what is on the page, for the first view
 
     def folder(self, stage: str) -> Path:
         """The cell's folder of a stage."""
@@ -82,14 +86,16 @@ class Bundle:
     def parts(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """(name, content) of all that there are; a part that cannot be read is absent, with the reason."""
         axis, aggregated = self.folder("axis"), self.folder("aggregated")
-        yield from self._part("core", lambda: core_part(self), self.folder("features"))
         yield from self._features(aggregated)
         transform = self.settings.transform
         yield from self._part("roles", lambda: roles.roles_part(axis, aggregated, transform), axis)
         answers = self.results / "responses" / self.settings.mode / self.settings.model
         names = sorted(path.stem for path in answers.glob("*.jsonl"))
         most = self.settings.responses
-        yield from self._part("responses", lambda: roles.responses_part(answers, names, most), answers)
+        for name, content in self._part("responses", lambda: roles.responses_part(answers, names, most), answers):
+            said = content["roles"].values()
+            self._counts |= {"roles": len(said), "responses": sum(one["n"] for one in said)}
+            yield name, content
         yield from self._conversations()
         if self._listed:
             yield "where", runs.where_part(self._listed)
@@ -98,28 +104,38 @@ class Bundle:
         yield from self._part("steering", lambda: directions.steering_part(steering), steering)
         causal = self.folder("causal")
         yield from self._part("causal", lambda: causal_part(causal), causal)
+        yield from self._part("core", lambda: core_part(self), self.folder("features"))
 
     def _features(self, aggregated: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         atlas, described = self.folder("atlas"), self.folder("descriptions")
-        layout, contexts = atlas / "layout.npz", described / "contexts.parquet"
+        layout, centered, contexts = atlas / "layout.npz", atlas / "centered/layout.npz", described / "contexts.parquet"
+        if not layout.is_file() and centered.is_file():  # the only map
+            layout, centered = centered, layout
         self._missing("the map of features", layout)
         self._missing("labels of features", described)
         self._missing("contexts of features", contexts)
-        made = list(self._part("features", lambda: features.features_part(layout, aggregated, described), aggregated))
+        responses, axis, most = self.folder("features"), self.folder("axis") / "axis.npz", self.settings.contexts
+        made = list(
+            self._part(
+                "features", lambda: features.features_part(layout, aggregated, described, axis, most), aggregated
+            )
+        )
         yield from made
         if not made:
             return
         part = made[0][1]
-        ids, rank = part["id"], part.get("score", part["sd"])
-        responses = self.folder("features")
-        most = self.settings.contexts
-        profiles = self._part(
-            "profiles", lambda: roles.profiles_part(aggregated, responses, ids, rank, most), aggregated
+        ids, places = part["id"], features.first(part, most)
+        self._missing("the centered map of features" if centered.parent != atlas else "the plain map", centered)
+        if layout.is_file() and centered.is_file():
+            yield from self._part("centered", lambda: features.centered_part(centered, ids), centered)
+        yield from self._part(
+            "profiles", lambda: roles.profiles_part(aggregated, responses, ids, places), aggregated
         )
-        yield from profiles
+        self._counts |= {"features": len(ids), "labels": sum(map(bool, part.get("label", [])))}
         if contexts.is_file():
-            chosen = ids[np.argsort(-rank, kind="stable")[:most]]
-            yield from features.context_parts(contexts, chosen).items()
+            shards = features.context_parts(contexts, ids[places], len(ids) > features.MANY)
+            self._counts["contexts"] = sum(len(np.unique(shard["feature"])) for shard in shards.values())
+            yield from shards.items()
 
     def _conversations(self) -> Iterator[tuple[str, dict[str, Any]]]:
         tokens = self.results / "tokens" / f"{self.settings.model}_{self.settings.sae}"
@@ -139,7 +155,7 @@ class Bundle:
         traces = self.folder("traces")
         self._missing("traces along directions", traces)
         for path in sorted(traces.glob("*.parquet")):
-            yield from self._part(f"traces/{path.stem}", lambda path=path: runs.trace_part(path), path)
+            yield from self._part(f"traces/{path.stem}", lambda path=path: runs.trace_part(path, self.settings.sensitive), path)
 
     def _missing(self, what: str, path: Path) -> None:
         if not path.exists():
@@ -164,6 +180,7 @@ def core_part(bundle: Bundle) -> dict[str, Any]:
     """What the first view shows."""
     axis, summary = bundle.folder("axis"), bundle.folder("summary") / "drift_summary.parquet"
     part: dict[str, Any] = {"provenance": provenance(bundle), "findings": [], "agreement": [], "runs": []}
+    part["counts"] = bundle._counts
     agreement = read_csv(axis / "agreement.csv") if (axis / "agreement.csv").is_file() else pd.DataFrame()
     part["agreement"] = roles.table_rows(axis / "agreement.csv") if len(agreement) else []
     spectrum = axis / "pca_spectrum.csv"
@@ -204,7 +221,10 @@ def provenance(bundle: Bundle) -> dict[str, Any]:
         metadata = open_parquet(path)[1]
         known |= {name: metadata[name] for name in PROVENANCE if name in metadata}
         break
-    return known | {"explorer_version": __version__}
+    config = dict(settings.config)
+    if config.get("model", {}).get("revision"):
+        known["revision"] = config["model"]["revision"]
+    return known | {"explorer_version": __version__, "config": config}
 
 
 def token_scales(folder: Path) -> dict[str, float]:

@@ -1,37 +1,100 @@
 """Parts of features: the map of all that are alive, what is known of each, and where each is active."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from personascope.display.text import visible
 from personascope.errors import UserError
 from personascope.formats.files import read_json
 from personascope.formats.role_matrix import load_role_matrix
 from personascope.formats.tables import load_all_npz, open_parquet
 
 METRICS = ("score", "stability", "sd", "mu")
-SHARD = 256  # features whose contexts are one part
-MANY = 20_000  # features from which on places have 16 bits, measures three digits, and neighbors are left out
+SHARD = 1000  # features whose contexts are one part
+# Contexts of a feature: the largest in responses and in conversations, and those of each lower quantile.
+BEFORE, AFTER = 13, 6  # tokens around the peak
+KEPT = {False: (5, 3, 2), True: (3, 1, 1)}
+MANY = 20_000  # features from which on numbers have fewer digits, and what can be done without is left out
+GRID = 1 << 12  # places in each direction of a map of many features
+DIGITS = 6  # binary ones of a measure: two decimal ones
+WITHOUT = ("score", "mu", "mean_active", "neighbors", "similarities", "k")  # score is stability * sd
 
 
-def features_part(layout: Path, aggregated: Path, described: Path) -> dict[str, Any]:
+def features_part(layout: Path, aggregated: Path, described: Path, axis: Path, most: int) -> dict[str, Any]:
     """A column a key, a value an alive feature. Without a layout: all features with a mean over 0 in the role matrix,
-    and no coordinates. described: folder of the descriptions, which may be absent."""
+    and no coordinates. described: folder of the descriptions, axis: axis.npz, which may be absent; most: of many
+    features, those of the highest scores whose promoted and suppressed tokens are kept."""
     part = _laid_out(layout) if layout.is_file() else _unplaced(aggregated)
     part |= _described(described, part["id"])
-    return _smaller(part) if len(part["id"]) > MANY else part
+    weights = load_all_npz(axis).get("diff_sae") if axis.is_file() else None
+    if weights is not None and len(weights) > part["id"].max(initial=-1):
+        part["axis_weight"] = weights[part["id"]].astype(np.float32)
+    if len(part["id"]) <= MANY:
+        return part
+    if "promoted" in part:
+        places = first(part, most)
+        part["lens"] = places.astype(np.int32)
+        part |= {name: [part[name][i] for i in places.tolist()] for name in ("promoted", "suppressed")}
+    return _smaller(part)
+
+
+def first(part: dict[str, Any], most: int) -> np.ndarray:
+    """Places of the `most` features with the highest scores (without a layout: sd), ascending."""
+    score = part.get("score", part.get("stability", 1) * part["sd"])
+    return np.sort(np.argsort(-score, kind="stable")[:most])
+
+
+def centered_part(layout: Path, ids: np.ndarray) -> dict[str, Any]:
+    """The centered map of the features `ids` [n], those of `features_part`: its coordinates, scores and neighbors, a
+    value a feature; `missing`: places of those that it lacks. Neighbors that are none of `ids` are -1."""
+    part = _laid_out(layout)
+    own = part.pop("id")
+    place = np.full(int(max(own.max(initial=-1), ids.max(initial=-1))) + 1, -1, np.int32)
+    place[own] = np.arange(len(own))
+    row = place[ids]
+    known = row >= 0
+    place[:] = -1
+    place[ids] = np.arange(len(ids))
+    if "neighbors" in part:
+        part["neighbors"] = place[own][part["neighbors"]]
+    part["maps"] = {name: _spread(xy, row, known) for name, xy in part["maps"].items()}
+    spread = (*METRICS, "preferred_role", "neighbors", "similarities")
+    part |= {name: _spread(part[name], row, known) for name in spread if name in part and name != "mu"}
+    # The mean over roles is 0 here, and the roles are those of the plain map.
+    part = {name: value for name, value in part.items() if name not in ("mu", "roles")}
+    part["missing"] = np.flatnonzero(~known).astype(np.int32)
+    return _smaller(part) if len(ids) > MANY else part
+
+
+def _spread(values: np.ndarray, row: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """values[row] where a feature is known, 0 elsewhere (-1 where these are places or roles)."""
+    out = np.full((len(row), *values.shape[1:]), -1 if values.dtype.kind == "i" else 0, values.dtype)
+    out[known] = values[row[known]]
+    return out
 
 
 def _smaller(part: dict[str, Any]) -> dict[str, Any]:
-    """The same with fewer digits, for many features; the page finds neighbors by the profiles that it has."""
+    """The same for many features; the page finds neighbors by the profiles that it has."""
     for name, xy in part["maps"].items():
         low, size = xy.min(0), max(float(np.ptp(xy, 0).max()), 1e-12)
-        part["maps"][name] = np.rint((xy - low) / size * 65535).astype(np.uint16)
-    for name in (*METRICS, "density", "mean_active", "max"):
+        part["maps"][name] = np.rint((xy - low) / size * (GRID - 1)).astype(np.uint16)
+    for name in ("stability", "sd", "density", "max", "axis_weight"):
         if name in part:
-            part[name] = part[name].astype(np.float16)
-    return {name: value for name, value in part.items() if name not in ("neighbors", "similarities", "k")}
+            part[name] = rounded(part[name], DIGITS)
+    left_out = WITHOUT if "stability" in part else WITHOUT[1:]
+    return {name: value for name, value in part.items() if name not in left_out}
+
+
+def rounded(values: np.ndarray, bits: int) -> np.ndarray:
+    """float16 with `bits` binary digits behind the first; the others are 0, which gzip makes small."""
+    low = 10 - bits
+    exact = values.astype(np.float16).view(np.uint16).astype(np.int32)
+    finite = exact & 0x7C00 < 0x7C00 - (1 << low)
+    near = (exact + (1 << low >> 1)) & ~((1 << low) - 1)
+    return np.where(finite, near, exact).astype(np.uint16).view(np.float16)
 
 
 def _laid_out(layout: Path) -> dict[str, Any]:
@@ -43,6 +106,8 @@ def _laid_out(layout: Path) -> dict[str, Any]:
     part |= {name: arrays[name].astype(np.float32) for name in METRICS if name in arrays}
     part["preferred_role"] = arrays["preferred_role"].astype(np.int16)
     part["roles"] = [str(name) for name in arrays["role_names"]]
+    if arrays.get("centered", False):
+        part["centered"] = True
     if "knn_overlap" in arrays:
         part["knn_overlap"] = float(arrays["knn_overlap"])
     if "neighbors" in arrays:
@@ -56,7 +121,7 @@ def _unplaced(aggregated: Path) -> dict[str, Any]:
     """From the role matrix alone: mu and sd over roles of log1p of the means (as the atlas has them)."""
     matrix = load_role_matrix(aggregated / "mean" / "per_role.npz")
     x = np.sign(matrix.features) * np.log1p(np.abs(matrix.features))
-    mu, sd = x.mean(0, dtype=np.float64), x.std(0, ddof=1, dtype=np.float64)
+    mu, sd = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
     alive = np.flatnonzero(mu > 0)
     part: dict[str, Any] = {"id": alive.astype(np.int32), "maps": {}, "roles": matrix.role_names}
     part |= {"mu": mu[alive].astype(np.float32), "sd": sd[alive].astype(np.float32)}
@@ -94,19 +159,58 @@ def _described(folder: Path, ids: np.ndarray) -> dict[str, Any]:
     return {}
 
 
-def context_parts(path: Path, ids: np.ndarray) -> dict[str, dict[str, Any]]:
-    """{part name: contexts of up to SHARD features}; ids: the features whose contexts are wanted."""
-    wanted = set(ids.tolist())
-    shards: dict[int, dict[str, Any]] = {}
+def context_parts(path: Path, ids: np.ndarray, many: bool) -> dict[str, dict[str, Any]]:
+    """{part name: contexts of SHARD features, the last of fewer}; ids: the features whose contexts are wanted,
+    ascending; many: whether fewer are kept of each. A part is named by its first feature.
+
+    A value a context: feature, quantile, rank, value, at; source, name and question, places in sources, names and
+    questions; size, its length in UTF-16 units in `text`, and active, the tokens on which the feature is active. Of these,
+    [sum of active], `skip` are the units of text since the one before (or the beginning), `length` their own, and
+    `activation` the value; `peak` is the place of the largest among them.
+    """
+    place = {feature: row for row, feature in enumerate(ids.tolist())}
+    top, talks, lower = KEPT[many]
+    shards: list[list[dict[str, Any]]] = [[] for _ in range(-(-len(ids) // SHARD))]
+    seen: Counter[tuple[int, float, str]] = Counter()
     for batch in open_parquet(path)[0].iter_batches(2048):
-        for row in batch.to_pylist():
-            if row["feature"] not in wanted:
+        for row in batch.to_pylist():  # by feature, quantile and rank
+            if row["feature"] not in place:
                 continue
-            shard = shards.setdefault(row["feature"] // SHARD, {"features": {}})
-            shard["features"].setdefault(str(row["feature"]), []).append(_context(row))
-    return {f"contexts/{number}": shards[number] for number in sorted(shards)}
+            of = (row["feature"], row["quantile"], row["source"])
+            seen[of] += 1
+            most = lower if row["quantile"] < 1 else top if row["source"] == "response" else talks
+            if seen[of] <= most:
+                shards[place[row["feature"]] // SHARD].append(row)
+    return {f"contexts/{ids[i * SHARD]}": _contexts(rows) for i, rows in enumerate(shards) if rows}
 
 
-def _context(row: dict[str, Any]) -> dict[str, Any]:
-    kept = {name: row[name] for name in ("quantile", "rank", "value", "source", "name", "question", "tokens", "at")}
-    return kept | {"values": [float(f"{value:.3g}") if value else 0 for value in row["values"]]}
+def _contexts(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    windows = [slice(max(0, row["at"] - BEFORE), row["at"] + AFTER + 1) for row in rows]
+    tokens = [[visible(token) for token in row["tokens"][near]] for row, near in zip(rows, windows, strict=True)]
+    values = [np.asarray(row["values"], np.float32)[near] for row, near in zip(rows, windows, strict=True)]
+    part: dict[str, Any] = {"text": "".join(token for own in tokens for token in own)}
+    numbers = {"feature": np.int32, "quantile": np.float32, "rank": np.int16, "value": np.float32}
+    part |= {name: np.array([row[name] for row in rows], kind) for name, kind in numbers.items()}
+    for name in ("source", "name", "question"):
+        known = {text: place for place, text in enumerate(dict.fromkeys(row[name] or "" for row in rows))}
+        part |= {f"{name}s": list(known), name: np.array([known[row[name] or ""] for row in rows], np.int32)}
+    at = [min(row["at"], BEFORE) for row in rows]
+    marks = [_marks(*own) for own in zip(tokens, values, at, strict=True)]
+    part["size"] = np.array([size for size, _, _ in marks], np.int32)
+    part["active"] = np.array([len(skips) for _, skips, _ in marks], np.int16)
+    part["peak"] = np.array([peak for _, _, peak in marks], np.int16)
+    every = np.array([mark for _, own, _ in marks for mark in own], np.float64).reshape(-1, 3)
+    part |= {"skip": every[:, 0].astype(np.int32), "length": every[:, 1].astype(np.int32)}
+    return part | {"activation": every[:, 2].astype(np.float16)}
+
+
+def _marks(tokens: list[str], values: np.ndarray, at: int) -> tuple[int, list[tuple[int, int, float]], int]:
+    """A context's length; (text since the last, length, value) of each active token and of the one at the peak; which
+    of these is that one."""
+    ends = np.cumsum([len(token.encode("utf-16-le")) // 2 for token in tokens])
+    begins, marks, last, peak = np.append(0, ends), [], 0, 0
+    for i in sorted({*np.flatnonzero(values).tolist(), at}):
+        peak = len(marks) if i == at else peak
+        marks.append((int(begins[i]) - last, int(ends[i] - begins[i]), float(values[i])))
+        last = int(ends[i])
+    return int(ends[-1]) if len(ends) else 0, marks, peak

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from personascope.directions.axis import TRANSFORMS
+from personascope.explorer.features import DIGITS, rounded
 from personascope.formats.features import iter_features
 from personascope.formats.files import iter_jsonl
 from personascope.formats.role_matrix import RoleMatrix, load_role_matrix
@@ -28,7 +29,7 @@ def roles_part(axis: Path, aggregated: Path, transform: str) -> dict[str, Any]:
     spaces = []
     for space, group in tables["role_similarity"].groupby("space", sort=False):
         names = group["role"].astype(str).tolist()
-        similar = group[names].to_numpy(np.float64)
+        similar = group[names].to_numpy(np.float32)
         key = str(space).replace(" ", "_")
         content: dict[str, Any] = {"space": str(space), "roles": names, "similarity": similar}
         content |= {"order": clustered(similar)}
@@ -84,21 +85,23 @@ def clustered(similarity: np.ndarray) -> list[int]:
     return leaves_list(linkage(squareform(distance, checks=False), "average", optimal_ordering=True)).tolist()
 
 
-def profiles_part(aggregated: Path, features: Path, alive: np.ndarray, rank: np.ndarray, most: int) -> dict[str, Any]:
+def profiles_part(aggregated: Path, features: Path, alive: np.ndarray, best: np.ndarray) -> dict[str, Any]:
     """Mean activation of each role on the alive features [R, n], with standard errors over questions where each role
     has at least two.
 
-    Where these are more than EXACT values, only those of the `most` features that come first by `rank` [n], and
-    `places` says which of the alive ones these are.
+    Where these are more than EXACT values, only those of the features at the places `best`, which `places` repeats, and
+    with fewer digits.
     """
     matrix = load_role_matrix(aggregated / "mean" / "per_role.npz")
     part: dict[str, Any] = {"names": matrix.role_names, "n_responses": matrix.n_responses.tolist()}
-    if len(matrix.role_names) * len(alive) > EXACT:
-        places = np.sort(np.argsort(-rank, kind="stable")[:most])
-        part["places"], alive = places.astype(np.int32), alive[places]
-    error = standard_errors(matrix, features, alive)
+    few = len(matrix.role_names) * len(alive) <= EXACT
+    if not few:
+        part["places"], alive = best.astype(np.int32), alive[best]
+    mean, error = matrix.features[:, alive], standard_errors(matrix, features, alive)
     part["error_of"] = "questions" if error is not None else ""
-    return part | {"mean": matrix.features[:, alive], "error": error}
+    if few:
+        return part | {"mean": mean, "error": error}
+    return part | {"mean": rounded(mean, DIGITS), "error": None if error is None else rounded(error, 5)}
 
 
 def standard_errors(matrix: RoleMatrix, folder: Path, wanted: np.ndarray) -> np.ndarray | None:

@@ -1,6 +1,7 @@
 """Parts of conversations: drift runs with their tokens, features and roles, and traces along directions."""
 
 import itertools
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from personascope.drift.result_file import RunFile, load_run
 from personascope.drift.turns import turn_bounds
 from personascope.drift.weights import MEAN_SLOPES, turn_parts
 from personascope.errors import UserError
+from personascope.explorer.features import rounded
 from personascope.explorer.text_runs import TextRuns
 from personascope.formats.files import read_json
 from personascope.formats.tokens import TokenActivations, read_activations
@@ -21,6 +23,7 @@ from personascope.formats.traces import read_trace
 
 TABLES = {"away": "q2_top_away_contrib", "toward": "q2_top_toward_contrib"}
 CHANGES = ("activated", "deactivated")
+LARGEST = 256  # features of each transition whose parts are kept for a comparison with other runs
 TRUST = ("contrib_low", "contrib_high", "chosen_share", "contrib_held_out", "group_size", "group_contrib")
 
 
@@ -85,10 +88,12 @@ def _transition(result: DriftResult, index: int) -> dict[str, Any]:
     for name, (candidates, keys) in picks.items():
         ids = smallest(keys, candidates, top)
         rows = {"feature": ids.astype(np.int32), "delta_x": delta[ids], "axis_weight": axis[ids]}
-        rows |= {"contrib": contrib[ids], "share_of_away": shares[ids]}
+        rows |= {"contrib": contrib[ids], "share_of_away": rounded(shares[ids], 10)}
         if index == result.selected and name in TABLES:
             rows |= _trust(result.features.get(TABLES[name]), ids)
         content["tables"][name] = rows
+    ids = smallest(-np.abs(contrib), contrib != 0, LARGEST)
+    content["largest"] = {"feature": ids.astype(np.int32), "contrib": contrib[ids]}
     return content
 
 
@@ -104,9 +109,9 @@ def _tokens(result: DriftResult, runs: TextRuns) -> dict[str, Any]:
     return {
         "text": runs.texts,
         "turn": runs.firsts(tokens.turn).astype(np.int32),
-        "w": runs.sums(weights.w),
-        "as_turn": runs.sums(weights.as_turn),
-        "as_prev": runs.sums(weights.as_prev),
+        "w": runs.sums(weights.w).astype(np.float32),
+        "as_turn": runs.sums(weights.as_turn).astype(np.float32),
+        "as_prev": runs.sums(weights.as_prev).astype(np.float32),
         "limits": {name: heat_limit(getattr(weights, name)) for name in ("w", "as_turn", "as_prev")},
     }
 
@@ -148,13 +153,13 @@ def token_features(
     offsets = np.searchsorted(row[kept], np.arange(len(runs.texts) + 1))
     small = np.uint16 if width <= 1 << 16 else np.uint32
     kept_all = np.array(sorted(listed), np.int32)
-    # Half precision (three digits), in units of the run's largest part.
+    # Three digits, in units of the run's largest part.
     most_of_run = np.zeros(len(runs.texts))
     np.maximum.at(most_of_run, row[kept], np.abs(part[kept]))
     return {
         "offsets": offsets.astype(np.int32),
         "feature": feature[kept].astype(small),
-        "part": (part[kept] / most_of_run[row[kept]]).astype(np.float16),
+        "part": rounded(part[kept] / most_of_run[row[kept]], 8),
         "unit": most_of_run.astype(np.float32),
         "kept_all": kept_all,
         "most": most,
@@ -170,22 +175,25 @@ def where_part(parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
                 for feature, contrib in zip(table["feature"].tolist(), table["contrib"].tolist(), strict=True):
                     rows[feature, number, step["turn"]] = contrib
     keys = np.array(sorted(rows), np.int32).reshape(-1, 3)
-    contribs = np.array([rows[key] for key in sorted(rows)], np.float32)
+    contribs = rounded(np.array([rows[key] for key in sorted(rows)], np.float32), 8)
     names = ("feature", "run", "turn")
     return {"runs": list(parts), **{name: keys[:, i] for i, name in enumerate(names)}, "contrib": contribs}
 
 
-def trace_part(path: Path) -> dict[str, Any]:
+def trace_part(path: Path, sensitive: Collection[str] = ()) -> dict[str, Any]:
     """A trace: what each token of a conversation projects on directions, against plain conversations' tokens, of which
-    scale.json beside it tells."""
+    scale.json beside it tells. sensitive: conversations that are shown only when asked for, beside those whose file
+    says so."""
     scale = path.parent / "scale.json"
     trace = read_trace(path)
     talk = trace.metadata.get("conversation") or {}
     error = trace.metadata.get("error")
+    name, described = talk.get("name", path.stem), talk.get("metadata") or {}
     runs = TextRuns.of(trace.tokens, trace.message_index * 2 + trace.in_content)
     return {
-        "conversation": talk.get("name", path.stem),
-        "title": (talk.get("metadata") or {}).get("title", ""),
+        "conversation": name,
+        "title": described.get("title", ""),
+        "sensitive": bool(described.get("sensitive")) or name in sensitive,
         "error": error,
         "columns": trace.columns,
         "roles": [trace.roles[start] for start in runs.starts.tolist()],

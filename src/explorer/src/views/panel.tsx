@@ -1,42 +1,55 @@
 // One feature: what it is, where it is active, what it promotes, which roles have it, and what is like it.
 import * as Plot from "@observablehq/plot";
-import { mark } from "../colors";
-import { hasPart, usePart } from "../data";
-import { num, percent, words } from "../format";
-import { FeatureName, alike, profileOf } from "../names";
+import { useMemo } from "preact/hooks";
+import { heat, mark } from "../colors";
+import { contextsOf } from "../contexts";
+import { hasPart, partNames, usePart } from "../data";
+import { saveCsv } from "../export";
+import { num, percent, signed, words } from "../format";
+import { FeatureName, alike, labelOf, lensOf, profileOf } from "../names";
 import { Chart } from "../plot";
-import { link, update } from "../state";
-import type { Context, Contexts, Features, Profiles } from "../types";
-import { Notice, Waiting } from "../ui";
+import { go, link, update, useAddress } from "../state";
+import type { Context, Contexts, Core, Features, Profiles } from "../types";
+import { Notice, Table, Waiting } from "../ui";
+import type { Laid } from "./draw";
 
-const SHARD = 256;
+/** The part that has a feature's contexts: that which begins with it or with the next before it. */
+const contextsPart = (id: number): string | null => {
+  const from = Math.max(...partNames("contexts/").map((name) => +name.split("/")[1]!).filter((first) => first <= id));
+  return isFinite(from) ? `contexts/${from}` : null;
+};
 
-export function Panel({ data, place }: { data: Features; place: number }) {
-  const id = data.id[place]!, url = data.url?.[place] ?? "";
-  const safe = /^https?:\/\//.test(url) ? url : "";
+export function Panel({ data, place, laid }: { data: Features; place: number; laid: Laid | null }) {
+  const id = data.id[place]!, url = data.url?.[place] ?? "", description = data.description?.[place], label = data.label?.[place];
+  const safe = /^https?:\/\//.test(url) ? url : "", role = data.roles[data.preferred_role[place]!], weight = data.axis_weight?.[place];
   const facts: [string, string][] = [
     ["score", num(data.score?.[place])], ["stability", num(data.stability?.[place])], ["density", data.density ? percent(data.density[place]) : ""],
     ["mean when active", num(data.mean_active?.[place])], ["largest", num(data.max?.[place])], ["sd over roles", num(data.sd[place])],
   ];
   return (
-    <section>
+    <section class="panel">
       <h1>Feature {id}</h1>
-      {data.description?.[place] && <p dir="auto">{data.description[place]} <span class="soft small">({data.source?.[place] || "description"})</span></p>}
-      {data.label?.[place] && <p dir="auto" class={data.description?.[place] ? "soft small" : ""}>{data.label[place]} <span class="soft small">(label by rule)</span></p>}
-      {!data.label && !data.description && <Notice>Features have no labels on this page: they have not been described.</Notice>}
-      <dl class="facts">{facts.filter(([, text]) => text && text !== "–").map(([name, text]) => <><dt>{name}</dt><dd>{text}</dd></>)}</dl>
-      {safe && <p class="small"><a href={safe} rel="noreferrer noopener" target="_blank">{new URL(safe).host}</a></p>}
-      <Lens title="promotes" tokens={data.promoted?.[place]} /><Lens title="suppresses" tokens={data.suppressed?.[place]} />
-      <Profile place={place} id={id} />
+      {description && <p dir="auto" class="lead">{description} <span class="soft small">({data.source?.[place] || "description"})</span></p>}
+      {label && <p dir="auto" class={description ? "soft small" : "lead"}>{label} <span class="soft small">(label by rule)</span></p>}
+      {!description && !label && <p class="soft">{data.label || data.description ? "It has no label: it was active in too few of the texts." : "Features have no labels on this page: they have not been described."}</p>}
+      <p class="small">
+        {role !== undefined && <>Most of it in <a href={link("roles", { role })}>{role}</a>. </>}
+        {weight !== undefined && !isNaN(weight) && <>Weight on the <a href={link("roles")}>axis</a> <b>{signed(weight)}</b>{weight ? <span class="soft"> ({weight > 0 ? "▲ toward" : "▼ away from"} the assistant)</span> : null}.</>}
+      </p>
+      <dl class="facts pairs">{facts.filter(([, text]) => text && text !== "–").map(([name, text]) => <><dt>{name}</dt><dd>{text}</dd></>)}</dl>
+      {safe && <p class="small"><a href={safe} rel="noreferrer noopener" target="_blank">feature {id} at {new URL(safe).host}</a></p>}
       <Where id={id} />
-      <Neighbors data={data} place={place} />
+      <Lens title="Promotes" note="tokens that its decoder row raises, through the final norm" tokens={lensOf(data, "promoted", place)} />
+      <Lens title="Suppresses" note="and lowers" tokens={lensOf(data, "suppressed", place)} />
+      <Profile place={place} id={id} />
+      <Neighbors data={data} place={place} laid={laid} />
       <InRuns id={id} />
     </section>
   );
 }
 
-const Lens = ({ title, tokens }: { title: string; tokens: string[] | undefined }) =>
-  tokens?.length ? <><h2>{title}</h2><div class="chips">{tokens.map((token, i) => <span key={i}><bdi>{token}</bdi></span>)}</div></> : null;
+const Lens = ({ title, note, tokens }: { title: string; note: string; tokens: string[] | undefined }) =>
+  tokens?.length ? <><h2>{title} <span class="soft note">{note}</span></h2><div class="chips">{tokens.map((token, i) => <span key={i}><bdi>{token}</bdi></span>)}</div></> : null;
 
 export function Profile({ place, id }: { place: number; id: number }) {
   const profiles = usePart<Profiles>("profiles");
@@ -44,13 +57,14 @@ export function Profile({ place, id }: { place: number; id: number }) {
   const all = profileOf(profiles.data, place).sort((a, b) => b.mean - a.mean), rows = all.length > 24 ? [...all.slice(0, 16), ...all.slice(-4)] : all;
   const bars = rows.map((row) => ({ ...row, low: isNaN(row.error) ? row.mean : row.mean - 1.96 * row.error, high: isNaN(row.error) ? row.mean : row.mean + 1.96 * row.error }));
   if (!all.length) return <Notice>Its profile over roles is not on this page, which has those of the features with the highest scores.</Notice>;
-  const c = mark();
+  const c = mark(), wide = Math.min(110, 24 + 7 * Math.max(...bars.map((row) => row.role.length)));
   return (
-    <Chart name={`profile_${id}`} title="Mean activation by role" note={profiles.data.error ? "95 % interval over questions." : "No intervals: the responses are not there."}
+    <Chart name={`profile_${id}`} title="Mean activation by role" note={`${profiles.data.error ? "95 % interval over questions." : "No intervals: the responses are not there."}${rows.length < all.length ? " The 16 highest and 4 lowest." : ""} A click opens the role.`}
       label={`Feature ${id} is most active in ${rows[0]?.role}, ${num(rows[0]?.mean)}`} deps={[profiles.data, place]}
       table={{ heads: ["role", "mean", "standard error"], rows: all.map((row) => [row.role, row.mean, isNaN(row.error) ? null : row.error]) }}
+      onPoint={(plot, _x, y) => { const scale = plot.scale("y") as any, near = [...scale.domain].sort((a, b) => Math.abs(scale.apply(a) - y) - Math.abs(scale.apply(b) - y))[0]; if (near) go("roles", { role: near }); }}
       options={() => ({
-        height: 34 + 16 * bars.length, marginLeft: 110, marginBottom: 26, marginTop: 4, marginRight: 12,
+        height: 34 + 16 * bars.length, marginLeft: wide, marginBottom: 26, marginTop: 4, marginRight: 12,
         x: { label: null, ticks: 4, nice: true }, y: { label: null, domain: bars.map((row) => row.role), tickFormat: (d: string) => (d.length > 16 ? `${d.slice(0, 15)}…` : d) },
         marks: [Plot.ruleX([0], { stroke: c.faint }), Plot.ruleY(bars, { y: "role", x1: "low", x2: "high", stroke: c.soft }), Plot.dot(bars, { y: "role", x: "mean", fill: c.ink, r: 3.2, title: (d: any) => `${d.role}: ${num(d.mean)} [${num(d.low)}, ${num(d.high)}]` })],
       })} />
@@ -58,45 +72,74 @@ export function Profile({ place, id }: { place: number; id: number }) {
 }
 
 function Where({ id }: { id: number }) {
-  const name = `contexts/${Math.floor(id / SHARD)}`, there = hasPart(name);
-  const part = usePart<Contexts>(there ? name : null);
+  const there = contextsPart(id), part = usePart<Contexts>(there);
+  const all = useMemo(() => (part.data ? contextsOf(part.data, id) : []), [part.data, id]), secret = useSensitive(), hidden = all.filter((row) => row.source !== "response" && secret.has(row.name)).length;
+  const rows = hidden ? all.filter((row) => row.source === "response" || !secret.has(row.name)) : all;
   if (there && !part.data) return <Waiting what="contexts" error={part.error} />;
-  const rows = part.data?.features[String(id)] ?? [];
-  if (!rows.length) return <Notice>No contexts of this feature are on this page.</Notice>;
-  const levels = [...new Set(rows.map((row) => row.quantile))].sort((a, b) => b - a);
+  const gate = hidden > 0 && <Notice>{hidden} contexts are of conversations marked as sensitive. <button type="button" class="text" onClick={() => update({ sensitive: "shown" })}>show them</button></Notice>;
+  if (!rows.length) return gate || <Notice>No contexts of this feature are on this page.</Notice>;
+  const levels = [...new Set(rows.map((row) => row.quantile))].sort((a, b) => b - a), most = Math.max(...rows.flatMap((row) => row.pieces.map((piece) => piece.value)), 1e-9);
+  const heads = ["quantile", "rank", "value", "source", "name", "question", "token", "text", "activations"];
+  const exported = () => saveCsv(`contexts_${id}`, heads, rows.map((row) => [row.quantile, row.rank, row.value, row.source, row.name, row.question, row.pieces.find((piece) => piece.peak)?.text, row.pieces.map((piece) => piece.text).join(""), JSON.stringify(row.pieces.filter((piece) => piece.value).map((piece) => [piece.text, piece.value]))]));
   return (
     <>
       <h2>Where it is active</h2>
       {levels.map((level) => (
         <div key={level}>
-          <p class="soft small">{level >= 1 ? "largest activations" : `around the ${num(100 * level, 3)}th percentile of its activations`}</p>
-          {rows.filter((row) => row.quantile === level).sort((a, b) => a.rank - b.rank).slice(0, 5).map((row, i) => <OneContext key={i} row={row} />)}
+          <h3>{level >= 1 ? "largest activations" : `around the ${num(100 * level, 3)}th percentile of its activations`}</h3>
+          {rows.filter((row) => row.quantile === level).map((row, i) => <OneContext key={i} row={row} most={most} />)}
         </div>
       ))}
+      {gate}
+      <p class="tools"><button type="button" onClick={exported} aria-label={`Save as CSV: contexts of feature ${id}`}>CSV</button></p>
     </>
   );
 }
 
-function OneContext({ row }: { row: Context }) {
-  const most = Math.max(...row.values, 1e-9);
+/** The conversations whose text is shown only when asked for, as long as that has not been asked for. */
+function useSensitive(): Set<string> {
+  const core = usePart<Core>("core").data, shown = useAddress().get("sensitive") === "shown";
+  return useMemo(() => new Set(shown || !core ? [] : core.runs.filter((run) => run.sensitive).map((run) => run.conversation)), [core, shown]);
+}
+
+/** A text with the feature's activation behind each token, full at the largest of all its contexts; the token of the peak is marked. */
+function OneContext({ row, most }: { row: Context; most: number }) {
   return (
     <div class="context">
-      <span class="piece" dir="auto">{row.tokens.map((token, i) => (
-        <span key={i} class={i === row.at ? "at" : ""} style={{ backgroundColor: row.values[i]! > 0 ? `rgba(94,60,153,${(0.08 + 0.42 * row.values[i]! / most).toFixed(2)})` : undefined }} title={num(row.values[i])}>{token}</span>
+      <span class="piece" dir="auto">{row.pieces.map(({ text, value, peak }, i) => (
+        peak ? <mark key={i} class="at" style={{ backgroundColor: heat(value, most) }} title={num(value)}>{text}</mark>
+          : value ? <span key={i} style={{ backgroundColor: heat(value, most) }} title={num(value)}>{text}</span> : text
       ))}</span>
-      <div class="soft small" dir="auto">{num(row.value)} · {row.source === "response" ? `${row.name}${row.question ? `: ${row.question}` : ""}` : words(row.name)}</div>
+      <div class="soft small" dir="auto"><b>{num(row.value)}</b> · {row.source === "response" ? <><a href={link("roles", { role: row.name })}>{row.name}</a>{row.question ? `: ${row.question}` : ""}</> : words(row.name)}</div>
     </div>
   );
 }
 
-function Neighbors({ data, place }: { data: Features; place: number }) {
+interface Like { place: number; id: number; value: number }
+
+function Neighbors({ data, place, laid }: { data: Features; place: number; laid: Laid | null }) {
   const profiles = usePart<Profiles>("profiles").data;
-  const rows = !data.neighbors || !data.k ? (profiles ? alike(profiles, place, 8) : []) : Array.from({ length: Math.min(data.k, 8) }, (_, j) => ({ to: data.neighbors![place * data.k! + j]!, cosine: data.similarities![place * data.k! + j]! / 10_000 })).filter((row) => row.to >= 0);
+  const [rows, by] = useMemo((): [Like[], "cosine" | "distance"] => {
+    const like = (to: number, value: number) => ({ place: to, id: data.id[to]!, value });
+    if (data.neighbors && data.k) {
+      const k = data.k;
+      return [Array.from({ length: k }, (_, j) => like(data.neighbors![place * k + j]!, data.similarities![place * k + j]! / 10_000)).filter((row) => row.place >= 0), "cosine"];
+    }
+    const found = profiles && !data.centered ? alike(profiles, place, 20) : [];
+    if (found.length || !laid) return [found.map(({ to, cosine }) => like(to, cosine)), "cosine"];
+    const { xy } = laid, far = Float32Array.from(data.id, (_, i) => (i === place ? Infinity : Math.hypot(xy[2 * i]! - xy[2 * place]!, xy[2 * i + 1]! - xy[2 * place + 1]!)));
+    return [Array.from(far.keys()).filter((i) => isFinite(far[i]!)).sort((a, b) => far[a]! - far[b]!).slice(0, 20).map((i) => like(i, far[i]!)), "distance"];
+  }, [data, place, profiles, laid]);
   if (!rows.length) return null;
+  const some = data.neighbors ? "" : by === "cosine" ? " Among the features whose profiles are on this page." : " This page has no profile of it: these are near it on the map, which may mislead.";
   return (
     <>
-      <h2>Like it over roles</h2>
-      <ul class="plain">{rows.map((row) => <li key={row.to}><button type="button" class="plain" onClick={() => update({ feature: data.id[row.to]! })}><FeatureName id={data.id[row.to]!} features={data} /></button> <span class="soft small">cosine {num(row.cosine, 2)}</span></li>)}</ul>
+      <h2>{by === "cosine" ? "Like it over roles" : "Near it on the map"} {some && <span class="soft note">{some}</span>}</h2>
+      <Table name={`neighbors_${data.id[place]}`} caption={`Features like feature ${data.id[place]}`} quiet rows={rows} limit={8} onRow={(row) => update({ feature: row.id })} columns={[
+        { key: "feature", label: "feature", text: true, value: (row) => row.id, show: (row) => <FeatureName id={row.id} features={data} /> },
+        { key: by, label: by, value: (row) => row.value, show: (row) => num(row.value, by === "cosine" ? 3 : 2) },
+        { key: "label", label: "label", text: true, hidden: true, value: (row) => labelOf(data, row.id) },
+      ]} />
     </>
   );
 }
@@ -104,16 +147,20 @@ function Neighbors({ data, place }: { data: Features; place: number }) {
 /** Transitions of the runs in whose tables it is. */
 function InRuns({ id }: { id: number }) {
   const where = usePart<{ feature: Int32Array; run: Int32Array; turn: Int32Array; contrib: Float32Array; runs: string[] }>(hasPart("where") ? "where" : null).data;
-  if (!where) return null;
-  const rows: { run: string; turn: number; contrib: number }[] = [];
-  where.feature.forEach((feature, i) => { if (feature === id) rows.push({ run: where.runs[where.run[i]!]!, turn: where.turn[i]!, contrib: where.contrib[i]! }); });
+  const rows = useMemo(() => {
+    const found: { run: string; turn: number; contrib: number }[] = [];
+    where?.feature.forEach((feature, i) => { if (feature === id) found.push({ run: where.runs[where.run[i]!]!, turn: where.turn[i]!, contrib: where.contrib[i]! }); });
+    return found.sort((a, b) => Math.abs(b.contrib) - Math.abs(a.contrib));
+  }, [where, id]);
   if (!rows.length) return null;
-  rows.sort((a, b) => Math.abs(b.contrib) - Math.abs(a.contrib));
   return (
     <>
-      <h2>In transitions</h2>
-      <ul class="plain small">{rows.slice(0, 10).map((row, i) => <li key={i}><a href={link("drift", { run: row.run, turn: row.turn, feature: id })}>{words(row.run.split("/")[1]!)}, into turn {row.turn}</a> <span class="soft">{num(row.contrib, 2)}</span></li>)}</ul>
+      <h2>In drift <span class="soft note">transitions in whose tables it is, and its part in the change of the score</span></h2>
+      <Table name={`transitions_${id}`} caption={`Transitions with feature ${id}`} quiet rows={rows} limit={8} onRow={(row) => go("drift", { run: row.run, turn: row.turn, feature: id })} columns={[
+        { key: "run", label: "run", text: true, value: (row) => row.run, show: (row) => words(row.run.split("/")[1]!) },
+        { key: "turn", label: "into turn", value: (row) => row.turn },
+        { key: "contrib", label: "part", value: (row) => row.contrib, show: (row) => signed(row.contrib, 2) },
+      ]} />
     </>
   );
 }
-
