@@ -23,6 +23,9 @@ OUTSIDE = {"configuration.md": "config/README.md", "results.md": "results/README
 FENCE = re.compile(r"^```mermaid\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 CODE = re.compile(r"(^```.*?^```$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
+# Where a path or a dotted key in a table may go on in the next line.
+BREAK = re.compile(r"(?<=/)(?=[\w{])|(?<=\w\.)(?=[a-zA-Z_]+(?:\.|$))(?!(?:yaml|json|jsonl|npz|csv|png|parquet)\b)")
+CELL = re.compile(r"(?<=<td><code>)[^<]+")
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\s*\\[(\[](.*?)\\[)\]]\s*</\1>', re.DOTALL)
 
 
@@ -43,7 +46,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Formulas as MathML, which browsers show without a script."""
+    """Formulas as MathML, which browsers show without a script; paths and keys in tables may break behind a part."""
+    content = CELL.sub(lambda match: BREAK.sub("<wbr>", match[0]), content)
     return FORMULA.sub(
         lambda match: convert(html.unescape(match[2]), display="block" if match[1] == "div" else "inline"), content
     )
