@@ -101,7 +101,7 @@ function OneContext({ row, most }: { row: Context; most: number }) {
         peak ? <mark key={i} class="at" style={{ backgroundColor: heat(value, most) }} title={num(value)}>{text}</mark>
           : value ? <span key={i} style={{ backgroundColor: heat(value, most) }} title={num(value)}>{text}</span> : text
       ))}</span>
-      <div class="soft small" dir="auto"><b>{num(row.value)}</b> · {row.source === "response" ? <><a href={link("roles", { role: row.name })}>{row.name}</a>{row.question ? `: ${row.question}` : ""}</> : words(row.name)}</div>
+      <div class="soft small from" dir="auto" title={row.question || undefined}><b>{num(row.value)}</b> · {row.source === "response" ? <><a href={link("roles", { role: row.name })}>{row.name}</a>{row.question ? `: ${row.question}` : ""}</> : words(row.name)}</div>
     </div>
   );
 }
