@@ -84,7 +84,7 @@ function Where({ id }: { id: number }) {
       <h2>Where it is active</h2>
       {levels.map((level) => (
         <div key={level}>
-          <h3>{level >= 1 ? "largest activations" : `around the ${num(100 * level, 3)}th percentile of its activations`}</h3>
+          <h3>{level >= 1 ? "largest activations" : `around the ${Math.round(100 * level)}th percentile of its activations`}</h3>
           {rows.filter((row) => row.quantile === level).map((row, i) => <OneContext key={i} row={row} most={most} />)}
         </div>
       ))}

@@ -35,7 +35,7 @@ export function HeatMap({ space, role }: { space: Space; role: string }) {
       g.save(); g.translate(left + (i + 0.5) * cell, top - 5); g.rotate(-Math.PI / 3); g.textAlign = "left"; g.fillText(short(names[i]!), 0, 0); g.restore();
     }
     g.textAlign = "center";
-    if (cell >= 40) for (let i = 0; i < n; i++) for (let j = 0; j < n; j++) { g.fillStyle = at(i, j) > 0.6 ? "#fff" : c.ink; g.fillText(num(at(i, j), 2), left + (j + 0.5) * cell, top + (i + 0.5) * cell); }
+    if (cell >= 40) for (let i = 0; i < n; i++) for (let j = 0; j < n; j++) { g.fillStyle = at(i, j) > 0.6 ? "#fff" : c.ink; g.fillText(at(i, j).toFixed(2).replace("-", "−"), left + (j + 0.5) * cell, top + (i + 0.5) * cell); }
     g.strokeStyle = c.accent; g.lineWidth = 2;
     if (chosen >= 0) { g.strokeRect(left, top + chosen * cell, size, cell); g.strokeRect(left + chosen * cell, top, cell, size); }
     g.strokeStyle = c.ink;
