@@ -27,6 +27,8 @@ from personascope.drift.pages.findings import (
     write_findings,
 )
 from personascope.drift.pages.summary import write_summary
+from personascope.drift.result_file import load_run
+from personascope.formats.descriptions import write_descriptions
 from personascope.formats.files import write_json
 from personascope.formats.role_matrix import RoleMatrix
 from personascope.formats.tables import write_csv
@@ -201,6 +203,27 @@ def test_pages_are_written_from_the_files_of_an_experiment(experiment: Path) -> 
     assert all((place / href).parent.is_dir() for href in hrefs)
     write_summary(summaries, nulls, [], **files, png=f"{place}/r.png", svg=f"{place}/r.svg")
     assert "href" not in (place / "page").read_text()
+
+
+def test_features_have_names_in_ranking_table_and_findings(experiment: Path) -> None:
+    folder = experiment / "drift/general/m_s/default/drifting"
+    result = load_run(folder / "result.npz").result
+    assert not isinstance(result, str) and result.selected is not None
+    contrib = result.transitions[result.selected].contrib
+    first, second, third = np.argsort(contrib, kind="stable")[:3].tolist()
+    write_descriptions(experiment / "d.json", {first: {"description": "storms at <sea>"}, third: {"description": "x"}})
+    said = f"{first} (storms at <sea>); {second}; {third} (x)"
+    place, nulls = experiment / "summary", [f"{experiment}/null/default.json"]
+    summaries, descriptions = [f"{folder}/summary.json"], [f"{experiment}/d.json"]
+    files = {name: f"{place}/{name}" for name in ("table", "csv", "detection", "page")}
+    write_summary(summaries, nulls, [], descriptions, **files, png=f"{place}/r.png", svg=f"{place}/r.svg")
+    assert said in Page((place / "page").read_text()).text
+    assert pd.read_csv(place / "csv")["away_features"].tolist() == [said]
+    tables = (f"{experiment}/agreement.csv", f"{experiment}/projections.csv")
+    outputs = {"page": f"{place}/findings.html", "text": f"{place}/findings.rst"}
+    write_findings(*tables, nulls, summaries, [f"{folder}/result.npz"], [], descriptions, **outputs)
+    assert f"away from the assistant are {said}." in Page((place / "findings.html").read_text()).text
+    assert "storms at \\<sea\\>" in (place / "findings.rst").read_text()
 
 
 def test_findings_of_an_axis_alone(experiment: Path) -> None:

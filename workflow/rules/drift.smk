@@ -302,6 +302,7 @@ rule drift_summary:
     input:
         summaries=E.drift,
         nulls=E.null_reports,
+        descriptions=E.descriptions,
     output:
         table="<out>/summary/<cell>/drift_summary.parquet",
         csv="<out>/summary/<cell>/drift_summary.csv",

@@ -3,4 +3,4 @@ from personascope.runs.job import job
 
 with job(snakemake):
     given, params = snakemake.input, snakemake.params
-    write_summary(given.summaries, given.nulls, params.figures, **dict(snakemake.output.items()))
+    write_summary(given.summaries, given.nulls, params.figures, given.descriptions, **dict(snakemake.output.items()))

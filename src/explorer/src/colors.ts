@@ -19,6 +19,11 @@ export const mark = () => isDark()
 /** Distinct colors of up to twelve groups (Okabe and Ito's, then darker ones); more share the last. */
 const GROUPS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f", "#843c39", "#31688e", "#5c8a3a", "#b07aa1"];
 export const group = (index: number): string => GROUPS[Math.min(index, GROUPS.length - 1)]!;
+/** A group's color as text: lighter on the dark ground, darker on the light one. */
+export function legible(color: string): string {
+  const dark = isDark();
+  return `rgb(${rgb(color).map((x) => Math.round(dark ? x + (255 - x) * 0.45 : x * 0.72)).join(",")})`;
+}
 export function rgb(color: string): [number, number, number] {
   const value = parseInt(color.slice(1), 16);
   return [value >> 16, (value >> 8) & 255, value & 255];

@@ -15,7 +15,7 @@ export function readIndex(): Index {
   try {
     index = JSON.parse(element.textContent ?? "");
   } catch (error) {
-    throw new Error(`the list of this page's data is damaged: ${String(error)}`);
+    throw new Error(`the list of this page's data is damaged or cut off: ${String(error)}`);
   }
   if (index.version !== VERSION) {
     throw new Error(`the data are of bundle version ${index.version}, this page reads version ${VERSION}: make it again`);
@@ -88,7 +88,7 @@ function inOrder(buffer: ArrayBuffer, offset: number, count: number, kind: strin
 }
 
 /** The JSON of a part with its arrays in place. */
-export function unpack(buffer: ArrayBuffer): any {
+function unpack(buffer: ArrayBuffer): any {
   const length = new DataView(buffer).getUint32(0, true);
   const value = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
   const start = Math.ceil((4 + length) / 8) * 8;
@@ -125,6 +125,15 @@ export function unpack(buffer: ArrayBuffer): any {
   return restore(value);
 }
 
+/** A part from its text; an error says what is wrong with it. */
+export async function partOf(entry: PartEntry, text: string): Promise<any> {
+  if (text.length !== entry.size) throw new Error(`it has ${text.length} of ${entry.size} characters: ${text.length < entry.size ? "the file was cut off" : "the file is of another page"}`);
+  const buffer = await unzip(text).catch((error) => { throw new Error(`its data are damaged (${error instanceof Error ? error.message : String(error)})`); });
+  const value = unpack(buffer);
+  if (value.version !== VERSION) throw new Error(`it is of version ${value.version}, this page reads ${VERSION}`);
+  return value;
+}
+
 export interface Loaded<T> { data?: T; error?: string }
 const parts = new Map<string, Loaded<any>>();
 const waiting = new Map<string, Promise<void>>();
@@ -144,9 +153,7 @@ export async function load<T>(name: string): Promise<Loaded<T>> {
       const work = async () => {
         try {
           if (!entry) throw new Error("there is none");
-          const value = unpack(await unzip(await textOf(entry)));
-          if (value.version !== VERSION) throw new Error(`it is of version ${value.version}, this page reads ${VERSION}`);
-          parts.set(name, { data: value });
+          parts.set(name, { data: await partOf(entry, await textOf(entry)) });
         } catch (error) {
           const where = entry?.file ? `${entry.file} (${name})` : name;
           parts.set(name, { error: `${where}: ${error instanceof Error ? error.message : String(error)}` });

@@ -19,7 +19,7 @@ export const csv = (heads: string[], rows: unknown[][]): string =>
 export const saveCsv = (name: string, heads: string[], rows: unknown[][]): void =>
   save(`${name}.csv`, new Blob([csv(heads, rows)], { type: "text/csv" }));
 
-const STYLES = ["fill", "stroke", "stroke-width", "stroke-opacity", "fill-opacity", "opacity", "font-size", "font-family", "font-weight", "text-anchor", "stroke-dasharray", "dominant-baseline"];
+const STYLES = ["fill", "stroke", "stroke-width", "stroke-opacity", "fill-opacity", "opacity", "font-size", "font-family", "font-weight", "text-anchor", "stroke-dasharray", "dominant-baseline", "letter-spacing", "white-space"];
 
 function standalone(svg: SVGSVGElement): string {
   const copy = svg.cloneNode(true) as SVGSVGElement;
@@ -52,8 +52,9 @@ export async function savePng(name: string, drawn: SVGSVGElement | HTMLCanvasEle
     image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(standalone(drawn))}`;
     await image.decode();
     canvas = document.createElement("canvas");
-    canvas.width = image.width * 2;
-    canvas.height = image.height * 2;
+    const scale = Math.min(2, 16_000 / Math.max(image.width, image.height));  // browsers draw no longer side
+    canvas.width = Math.round(image.width * scale);
+    canvas.height = Math.round(image.height * scale);
     canvas.getContext("2d")!.drawImage(image, 0, 0, canvas.width, canvas.height);
   }
   canvas.toBlob((blob) => blob && save(`${name}.png`, blob));

@@ -26,7 +26,8 @@ const VIEWS: Record<string, [string, (props: ViewProps) => any]> = {
 const HELP: [string, string][] = [
   ["/", "search for features by id, label, text or role"],
   ["1 … 6", "the views in their order"],
-  ["← →", "Drift: the turn before or after; with a token chosen, the token before or after"],
+  ["← →", "Drift and monitor: the turn before or after; with a token chosen, the token before or after"],
+  ["t", "Drift and monitor: into the tokens of the turn"],
   ["↑ ↓", "Drift: the feature before or after among those of the chosen token"],
   ["j k", "Features: the next or previous feature, by score; Roles: the next or previous role, by clustering"],
   ["← → ↑ ↓ + −", "on the map of features: move and zoom, 0 the whole map, Enter the feature in the middle; on the heat map of roles: its cells, Enter the role"],
@@ -104,7 +105,7 @@ function App({ index }: { index: Index }) {
   );
 }
 
-const root = document.getElementById("app")!;
+const root = document.getElementById("app") ?? document.body.appendChild(document.createElement("div"));
 try {
   const index = readIndex();
   useIndexEntries(index);

@@ -71,6 +71,8 @@ export interface Transition {
   prev_turn: number; turn: number; delta_score: number; away_mass: number; toward_mass: number; top_away_share: number;
   effect_strength: string; top_away_share_null_median?: number | null; top_away_share_null_high?: number | null;
   top_away_share_p_value?: number | null; tables: Record<string, FeatureTable>;
+  /** The features with the largest parts of either sign; for a comparison. */
+  largest?: { feature: Int32Array; contrib: Float32Array };
 }
 export interface Tokens {
   text: string[]; turn: Int32Array; w: Float64Array; as_turn: Float64Array; as_prev: Float64Array; limits: Record<string, number>;
@@ -88,15 +90,15 @@ export interface Run {
 }
 
 export interface Trace {
-  conversation: string; title: string; error: string | null; columns: string[]; roles: string[]; text: string[];
+  conversation: string; title: string; sensitive: boolean; error: string | null; columns: string[]; roles: string[]; text: string[];
   message_index: Int32Array; in_content: Uint8Array; surprise: Float32Array; values: Record<string, Float32Array>;
   scale: { conversations: number; tokens: number; columns: Record<string, { mean: number; sd: number }> } | null;
 }
 export interface Traits { traits: Record<string, { evaluation: Record<string, any>; layers: Row[] }>; compared: Row[] }
-export interface Steering {
-  sweeps: Record<string, {
-    summary: Record<string, any>; table: Row[]; equal_kl: Row[];
-    texts: { arm: string; coefficient: number; question: string; response: string }[];
-  }>;
+export interface Sweep {
+  summary: Record<string, any>; table: Row[]; equal_kl: Row[];
+  texts: { arm: string; coefficient: number; question: string; response: string }[];
 }
+export interface Capping { table: Row[]; floors: Record<string, any> }
+export interface Steering { sweeps: Record<string, Sweep>; capping?: Record<string, Capping> }
 export interface Causal { tests: Record<string, { test: Record<string, any>; samples: Row[] }> }

@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 
 from personascope.directions.stats import proportion_interval
+from personascope.drift.attribution import FEATURE_TABLES, smallest
 from personascope.drift.result import DriftResult
+from personascope.formats.descriptions import Descriptions, named
 from personascope.formats.files import read_json
 from personascope.formats.tables import plain
 
@@ -30,6 +32,7 @@ DETECTION = [
     *("analysis", "condition", "conversations", "detected", "detected_low", "detected_high", "early"),
     *("median_delay", "mean_largest_drop", "mean_slope"),
 ]
+NAMED = 3  # features that stand in a conversation's row
 WORDS = ("confound_verdict", "effect_strength", "nearest_role_end", "axis_doubt")
 
 
@@ -37,8 +40,9 @@ def overview(result: DriftResult, metadata: Mapping[str, Any]) -> dict[str, Any]
     """The conversation in a row: scores over the turns that have tokens, the largest drop, verdicts and flags.
 
     slope: score a turn, by least squares; fall: the lowest standardized score, in standard deviations of reference
-    turns at that place and of that length; axis_doubt: why the axis is not to be interpreted; flags: what a reader must
-    know before trusting the row.
+    turns at that place and of that length; away_features: those that carry most of the selected transition away from
+    the assistant; axis_doubt: why the axis is not to be interpreted; flags: what a reader must know before trusting the
+    row.
     """
     filled = np.flatnonzero(result.turns.n_tokens)
     scores = result.score[filled]
@@ -62,6 +66,7 @@ def overview(result: DriftResult, metadata: Mapping[str, Any]) -> dict[str, Any]
         "confound_verdict": result.confound_verdict,
         "effect_strength": selected and selected.effect_strength,
         "top_away_share_p_value": _share_p_value(result),
+        "away_features": _away_features(result),
         "nearest_role_end": nearest[-1] if nearest else None,
         "axis_doubt": result.doubt,
         "flags": flags(result, metadata),
@@ -77,9 +82,18 @@ def _share_p_value(result: DriftResult) -> float | None:
     return float(result.strength["top_away_share_p_value"].iloc[result.selected])
 
 
+def _away_features(result: DriftResult) -> list[int]:
+    """Ids, the largest part first; none in a space without features."""
+    if result.selected is None or result.options.axis.space != "sae":
+        return []
+    step = result.transitions[result.selected]
+    candidates, keys = FEATURE_TABLES["q2_top_away_contrib"](step.delta_x, result.roles.axis, step.contrib)
+    return smallest(keys, candidates, NAMED).tolist()
+
+
 def empty_overview(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The row of a conversation that failed."""
-    return {"n_turns": 0, "n_tokens": 0, **dict.fromkeys((*NUMBERS, *WORDS)), "flags": [], "metadata": dict(metadata)}
+    return {"n_turns": 0, "n_tokens": 0, **dict.fromkeys((*NUMBERS, *WORDS)), "away_features": [], "flags": [], "metadata": dict(metadata)}
 
 
 def flags(result: DriftResult, metadata: Mapping[str, Any]) -> list[str]:
@@ -100,11 +114,11 @@ def _fall(z: np.ndarray) -> float | None:
     return float(np.nanmin(z)) if np.isfinite(z).any() else None
 
 
-def summary_table(summaries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def summary_table(summaries: Sequence[Mapping[str, Any]], known: Descriptions | None = None) -> pd.DataFrame:
     """One row a summary.json ({"conversation", "analysis", "content"}), ranked within each analysis: alarms first, then
     the smaller p_value, then the deeper fall; failed ones last.
 
-    causal, causal_reason: verdict of the causal test and why, where there was one; a reason without a verdict: it could
+    away_features: as text, each with what it is called where `known` says it; causal, causal_reason: verdict of the causal test and why, where there was one; a reason without a verdict: it could
     not be made. q_value: Benjamini and Hochberg ("Controlling the false discovery rate", 1995) over an analysis's
     conversations.
     """
@@ -113,6 +127,7 @@ def summary_table(summaries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         content = item["content"]
         row = dict(content["overview"])
         row["flags"] = ", ".join(row["flags"])
+        row["away_features"] = named(row.get("away_features") or [], known)
         place = {"conversation": item["conversation"], "analysis": item["analysis"]}
         tested = content.get("causal") or {}
         row |= {"causal": tested.get("verdict"), "causal_reason": tested.get("reason")}

@@ -155,7 +155,7 @@ class Bundle:
         traces = self.folder("traces")
         self._missing("traces along directions", traces)
         for path in sorted(traces.glob("*.parquet")):
-            yield from self._part(f"traces/{path.stem}", lambda path=path: runs.trace_part(path), path)
+            yield from self._part(f"traces/{path.stem}", lambda path=path: runs.trace_part(path, self.settings.sensitive), path)
 
     def _missing(self, what: str, path: Path) -> None:
         if not path.exists():

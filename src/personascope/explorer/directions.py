@@ -19,7 +19,8 @@ def traits_part(folder: Path) -> dict[str, Any]:
 
 
 def steering_part(folder: Path) -> dict[str, Any]:
-    """{sweep: dose response, the same compared at equal distance, some texts of each point}. folder: of the cell."""
+    """{sweep: dose response, the same compared at equal distance, some texts of each point}, and {sweep: what capping
+    did by turn, its floors}. folder: of the cell."""
     sweeps = {}
     for path in sorted(folder.glob("*/dose_response.csv")):
         sweep = path.parent
@@ -30,7 +31,11 @@ def steering_part(folder: Path) -> dict[str, Any]:
             "equal_kl": table_rows(equal) if equal.is_file() else [],
             "texts": _texts(sweep),
         }
-    return {"sweeps": sweeps}
+    capping = {
+        path.parent.name: {"table": table_rows(path), "floors": read_json(path.with_name("floors.json"))}
+        for path in sorted(folder.glob("*/capping.csv"))
+    }
+    return {"sweeps": sweeps, "capping": capping}
 
 
 def _texts(sweep: Path) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Parts of conversations: drift runs with their tokens, features and roles, and traces along directions."""
 
 import itertools
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from personascope.formats.traces import read_trace
 
 TABLES = {"away": "q2_top_away_contrib", "toward": "q2_top_toward_contrib"}
 CHANGES = ("activated", "deactivated")
+LARGEST = 256  # features of each transition whose parts are kept for a comparison with other runs
 TRUST = ("contrib_low", "contrib_high", "chosen_share", "contrib_held_out", "group_size", "group_contrib")
 
 
@@ -90,6 +92,8 @@ def _transition(result: DriftResult, index: int) -> dict[str, Any]:
         if index == result.selected and name in TABLES:
             rows |= _trust(result.features.get(TABLES[name]), ids)
         content["tables"][name] = rows
+    ids = smallest(-np.abs(contrib), contrib != 0, LARGEST)
+    content["largest"] = {"feature": ids.astype(np.int32), "contrib": contrib[ids]}
     return content
 
 
@@ -176,17 +180,20 @@ def where_part(parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {"runs": list(parts), **{name: keys[:, i] for i, name in enumerate(names)}, "contrib": contribs}
 
 
-def trace_part(path: Path) -> dict[str, Any]:
+def trace_part(path: Path, sensitive: Collection[str] = ()) -> dict[str, Any]:
     """A trace: what each token of a conversation projects on directions, against plain conversations' tokens, of which
-    scale.json beside it tells."""
+    scale.json beside it tells. sensitive: conversations that are shown only when asked for, beside those whose file
+    says so."""
     scale = path.parent / "scale.json"
     trace = read_trace(path)
     talk = trace.metadata.get("conversation") or {}
     error = trace.metadata.get("error")
+    name, described = talk.get("name", path.stem), talk.get("metadata") or {}
     runs = TextRuns.of(trace.tokens, trace.message_index * 2 + trace.in_content)
     return {
-        "conversation": talk.get("name", path.stem),
-        "title": (talk.get("metadata") or {}).get("title", ""),
+        "conversation": name,
+        "title": described.get("title", ""),
+        "sensitive": bool(described.get("sensitive")) or name in sensitive,
         "error": error,
         "columns": trace.columns,
         "roles": [trace.roles[start] for start in runs.starts.tolist()],

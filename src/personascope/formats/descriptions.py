@@ -49,6 +49,12 @@ def described(paths: Sequence[str | Path]) -> Descriptions:
     return read_descriptions(paths[0]) if paths else {}
 
 
+def named(features: Sequence[int], known: Mapping[int, Mapping[str, str | None]] | None = None) -> str:
+    """Features in a sentence or cell: each by its number, with what it is called where that is known."""
+    said = [(feature, (known or {}).get(feature, {}).get("description")) for feature in features]
+    return "; ".join(f"{feature} ({text})" if text else str(feature) for feature, text in said)
+
+
 def _entries(path: str | Path, content: Any) -> Iterable[tuple[str, Any, Any]]:
     """(where, feature, entry) of each entry of a cache."""
     if isinstance(content, dict):
@@ -93,18 +99,13 @@ def with_descriptions(
     descriptions: Mapping[int, Mapping[str, str | None]],
     *,
     feature: str = "feature_idx",
-    url: str = "url",
 ) -> "pd.DataFrame":
-    """A table of features with what is known of each: the columns `description` and the one named by `url`, None where
-    nothing is. feature: the column of features; a missing one, or a negative one, is no feature."""
+    """A table of features with what is known of each: the columns `description` and `url`, None where nothing is.
+    feature: the column of features; a missing one, or a negative one, is no feature."""
     import pandas as pd
 
     known = [descriptions.get(int(key), {}) if key >= 0 else {} for key in numbers(table, feature)]
-    columns = {"description": "description", url: "url"}
-    filled = {
-        name: pd.Series([entry.get(field) for entry in known], dtype=object, index=table.index)
-        for name, field in columns.items()
-    }
+    filled = {name: pd.Series([entry.get(name) for entry in known], dtype=object, index=table.index) for name in FIELDS}
     return table.assign(**filled)
 
 

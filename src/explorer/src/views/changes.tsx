@@ -6,16 +6,19 @@ import { interval, num, percent, signed } from "../format";
 import { FeatureName, labelOf } from "../names";
 import { Chart } from "../plot";
 import { update, useAddress } from "../state";
+import { nearest } from "./conversation";
+import { showTurn } from "./keys";
 import type { Features, FeatureTable, Run, Transition } from "../types";
-import { Column, Notice, Section, Table, Tabs } from "../ui";
+import { type Column, Notice, Section, Table, Tabs } from "../ui";
 
 const TABLES: [string, string][] = [["away", "away"], ["toward", "toward"], ["activated", "activated"], ["deactivated", "de-activated"]];
-interface Entry { id: number; delta: number; weight: number; contrib: number; share: number; low: number; high: number; chosen: number }
+export interface Entry { id: number; delta: number; weight: number; contrib: number; share: number; low: number; high: number; chosen: number }
 
-export function entriesOf(table: FeatureTable | undefined): Entry[] {
+/** The rows of a table of a transition; mass: what all parts of its sign sum to. */
+export function entriesOf(table: FeatureTable | undefined, mass = NaN): Entry[] {
   if (!table) return [];
   return Array.from(table.feature, (id, i) => ({
-    id, delta: table.delta_x[i]!, weight: table.axis_weight[i]!, contrib: table.contrib[i]!, share: table.share_of_away[i]!,
+    id, delta: table.delta_x[i]!, weight: table.axis_weight[i]!, contrib: table.contrib[i]!, share: table.contrib[i]! > 0 ? table.contrib[i]! / mass : table.share_of_away[i]!,
     low: table.contrib_low?.[i] ?? NaN, high: table.contrib_high?.[i] ?? NaN, chosen: table.chosen_share?.[i] ?? NaN,
   }));
 }
@@ -24,44 +27,45 @@ export function Transitions({ run, turn, feature, features }: { run: Run; turn: 
   const state = useAddress();
   const step = run.transitions.find((one) => one.turn === turn);
   const which = TABLES.some(([key]) => key === state.get("table")) ? state.get("table") : "away";
-  const rows = useMemo(() => entriesOf(step?.tables[which]), [step, which]);
+  const rows = useMemo(() => entriesOf(step?.tables[which], step?.toward_mass), [step, which]);
   if (!step) return <Section title="Into this turn"><Notice>{run.transitions.length ? "No transition leads into this turn: it is the first with tokens, or empty." : "The conversation has fewer than two turns with tokens."}</Notice></Section>;
-  const change = which === "activated" || which === "deactivated";
+  const change = which === "activated" || which === "deactivated", sampled = rows.some((row) => !isNaN(row.low));
+  const selected = run.selected === null ? undefined : run.transitions[run.selected];
+  const delta: Column<Entry> = { key: "delta_x", label: "Δ active", value: (r) => r.delta, show: (r) => signed(r.delta, 2), title: "change of its activation in role space" };
   const columns: Column<Entry>[] = [
     { key: "feature", label: "feature", text: true, value: (r) => r.id, show: (r) => <FeatureName id={r.id} features={features} /> },
     { key: "description", label: "description", text: true, hidden: true, value: (r) => labelOf(features, r.id) },
-    ...(change ? [{ key: "delta_x", label: "Δ active", value: (r: Entry) => r.delta, show: (r: Entry) => signed(r.delta, 2), title: "change of its activation in role space" }] : []),
-    { key: "contrib", label: "part", value: (r) => r.contrib, title: "what it adds to the change of the plain projection; 95 % interval where the transition was resampled", show: (r) => <Part row={r} /> },
-    ...(change ? [] : [{ key: "delta_x", label: "Δ active", value: (r: Entry) => r.delta, show: (r: Entry) => signed(r.delta, 2), title: "change of its activation in role space" }]),
+    ...(change ? [delta] : []),
+    { key: "contrib", label: "part", value: (r) => r.contrib, title: "what it adds to the change of the plain projection, with the 95 % interval where the transition was resampled", show: (r) => <Part row={r} /> },
+    { key: "share", label: "share", value: (r) => r.share, title: "of all that moves away, or, of a part above 0, of all that moves toward the assistant", show: (r) => percent(r.share) },
+    { key: "stability", label: "stable", hidden: !sampled, value: (r) => r.chosen, title: "how often it is among the largest when the transition's tokens are resampled", show: (r) => percent(r.chosen) },
+    ...(change ? [] : [delta]),
     { key: "axis_weight", label: "on axis", value: (r) => r.weight, show: (r) => signed(r.weight, 2), title: "its weight on the axis; above 0: like the assistant" },
     { key: "contrib_low", label: "low", hidden: true, value: (r) => r.low }, { key: "contrib_high", label: "high", hidden: true, value: (r) => r.high },
-    { key: "share_of_away", label: "share of away", hidden: true, value: (r) => r.share },
-    { key: "chosen_share", label: "kept", hidden: true, value: (r) => r.chosen },
   ];
   return (
     <Section title={`From turn ${step.prev_turn} to ${step.turn}`} note={<StepNote step={step} />}>
       {run.features || Object.keys(step.tables).length ? (
         <>
           <Tabs label="Features of the transition" value={which} options={TABLES} onChange={(next) => update({ table: next })} />
-          <Table name={`${run.conversation}_turn_${step.turn}_${which}`} caption={`Features ${which}, the largest first`} quiet rows={rows} limit={12}
+          <Table key={which} name={`${run.conversation}_turn_${step.turn}_${which}`} caption={`Features ${which}, the largest first`} quiet rows={rows} limit={10}
             columns={columns} onRow={(row) => update({ feature: row.id === feature ? null : row.id })} isChosen={(row) => row.id === feature} />
+          {!sampled && !change && selected && selected !== step && <p class="soft small">Intervals and stability are known of the <button type="button" class="text" onClick={() => showTurn(selected.turn)}>selected transition, into turn {selected.turn}</button>.</p>}
         </>
       ) : <Notice>{run.features_reason || "This space has no features."}</Notice>}
     </Section>
   );
 }
 
-/** The part with its interval, its share of all that moves away, and how often it is among the top when resampled. */
-function Part({ row }: { row: Entry }) {
-  const more = [isNaN(row.low) ? "" : interval(row.low, row.high, 2), row.share ? `${percent(row.share)} of away` : "", isNaN(row.chosen) ? "" : `kept ${percent(row.chosen)}`].filter(Boolean);
-  return <>{signed(row.contrib)}{more.length > 0 && <span class="soft under">{more[0]}{more.length > 1 && <br />}{more.slice(1).join(", ")}</span>}</>;
-}
+/** The part with its interval below. */
+const Part = ({ row }: { row: Entry }) => <>{signed(row.contrib)}{!isNaN(row.low) && <span class="soft under">{interval(row.low, row.high, 2)}</span>}</>;
 
 function StepNote({ step }: { step: Transition }) {
+  const usual = typeof step.top_away_share_null_median === "number";
   return (
     <>
-      Score {signed(step.delta_score)}; away {num(step.away_mass)}, toward {num(step.toward_mass)}.{" "}
-      {step.effect_strength !== "N/A" && <>The top away features carry {percent(step.top_away_share)} of it ({step.effect_strength.toLowerCase()}{typeof step.top_away_share_null_median === "number" ? `; between the roles' own answers ${percent(step.top_away_share_null_median)}, 95 % below ${percent(step.top_away_share_null_high)}, p = ${num(step.top_away_share_p_value, 2)}` : ""}).</>}
+      Score {signed(step.delta_score)}; all that moves away {num(step.away_mass)}, toward {num(step.toward_mass)}.{" "}
+      {step.effect_strength !== "N/A" && <>The top away features carry {percent(step.top_away_share)} of it: {step.effect_strength.toLowerCase()}{usual && `; between the roles' own answers ${percent(step.top_away_share_null_median)}, 95 % below ${percent(step.top_away_share_null_high)}, p = ${num(step.top_away_share_p_value, 2)}`}.</>}
     </>
   );
 }
@@ -70,7 +74,7 @@ export function NearestRoles({ run, turn }: { run: Run; turn: number }) {
   const { names, cosines } = run.roles, turns = run.turns.score!.length;
   const cells = useMemo(() => names.flatMap((role, r) => Array.from({ length: turns }, (_, t) => ({ role, turn: t, cosine: cosines[t * names.length + r]! }))), [run]);
   if (!names.length) return null;
-  const now = names.map((role, r) => ({ role, cosine: cosines[turn * names.length + r]! })).filter((one) => !isNaN(one.cosine)).sort((a, b) => b.cosine - a.cosine);
+  const now = nearest(run, turn);
   const shown = names.length <= 16 ? names : [...new Set(Array.from({ length: turns }, (_, t) => names.map((role, r) => [cosines[t * names.length + r]!, role] as const).sort((a, b) => b[0] - a[0]).slice(0, 3).map((x) => x[1])).flat())].slice(0, 16);
   const most = Math.max(...cells.map((cell) => Math.abs(cell.cosine)).filter(isFinite), 0.1);
   const c = mark();
@@ -78,7 +82,10 @@ export function NearestRoles({ run, turn }: { run: Run; turn: number }) {
     <Chart name={`roles_${run.conversation}`} title="Roles over the turns" note={`Cosine with each role, both minus the mean role; full color at ±${num(most, 2)}.${now[0] ? ` Nearest at turn ${turn}: ${now.slice(0, 2).map((one) => `${one.role} ${num(one.cosine, 2)}`).join(", ")}.` : ""}`}
       label={`Heat map of the cosines of ${turns} turns with ${shown.length} roles`}
       table={{ heads: ["turn", ...names], rows: Array.from({ length: turns }, (_, t) => [t, ...names.map((_, r) => cosines[t * names.length + r]!)]) }}
-      deps={[run, turn]}
+      deps={[run, turn]} onPoint={(plot, x) => {
+        const band = plot.scale("x") as any, at = band.domain.findIndex((d: number) => x < band.apply(d) + band.bandwidth);
+        if (at >= 0) showTurn(at);
+      }}
       options={(width) => ({
         height: 42 + 17 * shown.length, marginLeft: 84, marginTop: 4, marginBottom: 28, marginRight: 4,
         x: { label: null, type: "band", padding: 0.03, domain: Array.from({ length: turns }, (_, t) => t), ticks: undefined, tickFormat: (d: number) => (d % Math.ceil(turns / (width / 40)) === 0 ? String(d) : "") },
@@ -87,6 +94,7 @@ export function NearestRoles({ run, turn }: { run: Run; turn: number }) {
         marks: [
           Plot.cell(cells.filter((cell) => shown.includes(cell.role) && !isNaN(cell.cosine)), { x: "turn", y: "role", fill: (d: any) => diverging(d.cosine / most), title: (d: any) => `${d.role}, turn ${d.turn}: ${num(d.cosine)}` }),
           Plot.frame({ stroke: c.faint }),
+          Plot.cell(shown.map((role) => ({ turn, role })), { x: "turn", y: "role", fill: "none", stroke: c.accent, strokeWidth: 1.2 }),
         ],
       })} />
   );

@@ -8,7 +8,7 @@ import type { Run } from "../types";
 
 interface Props {
   run: Run; values: ArrayLike<number>; limit: number; turn: number; token: number | null;
-  onToken: (index: number) => void; onTurn: (turn: number) => void; onSeen: (turn: number) => void;
+  onToken: (index: number) => void; onTurn: (turn: number) => void; onSeen: (from: number, to: number) => void;
 }
 
 export function Conversation({ run, values, limit, turn, token, onToken, onTurn, onSeen }: Props) {
@@ -20,16 +20,19 @@ export function Conversation({ run, values, limit, turn, token, onToken, onTurn,
     let asked = 0;
     const look = () => {
       asked = 0;
-      const line = innerHeight * 0.55;
-      let last: number | null = null;
+      const top = document.querySelector(".track")?.getBoundingClientRect().bottom ?? 0;
+      const seen: number[] = [];
       for (const element of box.current?.querySelectorAll<HTMLElement>("[data-turn]") ?? []) {
-        if (element.getBoundingClientRect().top < line) last = +element.dataset.turn!;
+        const at = element.getBoundingClientRect();
+        if (at.bottom > top + 8 && at.top < innerHeight - 24) seen.push(+element.dataset.turn!);
       }
-      if (last !== null) onSeen(last);
+      if (seen.length) onSeen(seen[0]!, seen.at(-1)!);
     };
-    const onScroll = () => { asked ||= requestAnimationFrame(look); };
-    addEventListener("scroll", onScroll, { passive: true });
-    return () => removeEventListener("scroll", onScroll);
+    const later = () => { asked ||= requestAnimationFrame(look); };
+    later();
+    addEventListener("scroll", later, { passive: true });
+    addEventListener("resize", later);
+    return () => { removeEventListener("scroll", later); removeEventListener("resize", later); cancelAnimationFrame(asked); };
   }, [run]);
   useEffect(() => {
     box.current?.querySelectorAll(".tok.on").forEach((element) => element.classList.remove("on"));
@@ -44,7 +47,8 @@ export function Conversation({ run, values, limit, turn, token, onToken, onTurn,
       {run.messages.map((message, index) => {
         const own = owners.get(index);
         return (
-          <article key={index} class={`message ${message.role}${own === turn ? " here" : ""}`} data-turn={own} id={own === undefined ? undefined : `turn-${own}`}>
+          <article key={index} class={`message ${message.role}${own === turn ? " here" : ""}`} data-turn={own} id={own === undefined ? undefined : `turn-${own}`}
+            aria-label={own === undefined ? message.role : `${message.role}, turn ${own}`}>
             <div class="who">
               <span>{message.role}</span>
               {own !== undefined && <TurnHead run={run} turn={own} onTurn={onTurn} chosen={own === turn} />}
@@ -62,17 +66,25 @@ export function Conversation({ run, values, limit, turn, token, onToken, onTurn,
 }
 
 function TurnHead({ run, turn, onTurn, chosen }: { run: Run; turn: number; onTurn: (turn: number) => void; chosen: boolean }) {
-  const { turns } = run;
+  const { turns } = run, near = nearest(run, turn)[0];
   return (
     <>
       <button type="button" class="text" aria-pressed={chosen} onClick={() => onTurn(turn)}>turn {turn}</button>
       <span>{num(turns.score![turn])} [{num(turns.score_low?.[turn])}, {num(turns.score_high?.[turn])}]</span>
+      {near && <span>nearest role <bdi>{near.role}</bdi> {num(near.cosine, 2)}</span>}
       {turns.alarm?.[turn] && <span class="alarm">▲ alarm</span>}
     </>
   );
 }
 
-function rangesOf(run: Run): [number, number][] {
+/** The roles of a turn, the largest cosine first. */
+export function nearest(run: Run, turn: number): { role: string; cosine: number }[] {
+  const { names, cosines } = run.roles;
+  return names.map((role, r) => ({ role, cosine: cosines[turn * names.length + r]! })).filter((one) => !isNaN(one.cosine)).sort((a, b) => b.cosine - a.cosine);
+}
+
+/** The tokens of each turn: [first, one behind the last]. */
+export function rangesOf(run: Run): [number, number][] {
   const ranges: [number, number][] = run.turns.score!.map(() => [0, 0]);
   run.tokens.turn.forEach((turn, i) => {
     const range = ranges[turn]!;

@@ -1,69 +1,52 @@
 // A conversation and its drift: ranked runs, trajectory, the whole text with token heat, and the features behind it.
-import { useEffect, useMemo, useState } from "preact/hooks";
-import { hasPart, usePart } from "../data";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { usePart } from "../data";
+import { saveCsv } from "../export";
 import { num, percent, words } from "../format";
 import type { ViewProps } from "../main";
 import { useFeatures } from "../names";
-import { link, now, update, useAddress } from "../state";
+import { savePicture } from "../picture";
+import { update, useAddress } from "../state";
 import type { Core, Features, Run, RunRow } from "../types";
-import { Choose, Notice, Tabs, Waiting } from "../ui";
+import { Notice, Tabs, Waiting } from "../ui";
 import { Conversation } from "./conversation";
 import { CausalTest } from "./causal";
 import { Confounds, NearestRoles, Transitions } from "./changes";
-import { FeatureBox, TokenDrawer, tokenFeatures } from "./drawer";
-import { alarmText, rateText } from "./overview";
+import { FeatureBox, TokenDrawer, TokenTable } from "./drawer";
+import "../drift.css";
+import { showTurn, useKeys } from "./keys";
+import { rateText } from "./overview";
+import { Runs, missing, runKey } from "./runs";
+import { Scale } from "./scale";
+import { useTrackHeight } from "./track";
 import { Trajectory } from "./trajectory";
 
-const key = (run: RunRow) => `${run.analysis}/${run.conversation}`;
-
-export function Drift({ core }: ViewProps) {
-  const state = useAddress();
-  const listed = core.runs.filter((run) => hasPart(`drift/${key(run)}`));
-  const chosen = listed.find((run) => key(run) === state.get("run")) ?? (state.get("run") ? undefined : listed[0]);
-  if (!listed.length) return <Notice>No drift runs are on this page: the experiment has no conversations, or they have not been analyzed.</Notice>;
-  const analyses = [...new Set(listed.map((run) => run.analysis))];
-  const analysis = chosen?.analysis ?? analyses[0]!;
-  const here = listed.filter((run) => run.analysis === analysis);
-  const other = (name: string) => {
-    const same = listed.find((run) => run.analysis === name && run.conversation === chosen?.conversation);
-    const next = same ?? listed.find((run) => run.analysis === name);
-    if (next) location.hash = link("drift", { run: key(next), turn: state.get("turn") });
-  };
-  const picker = (
-    <>
-      {analyses.length > 1 && <Choose label="analysis" value={analysis} options={analyses.map((name) => [name, name])} onChange={other} />}
-    </>
-  );
+export function Drift({ core, index }: ViewProps) {
+  const state = useAddress(), asked = state.get("run");
+  const chosen = core.runs.find((run) => runKey(run) === asked) ?? (asked ? undefined : core.runs[0]);
+  if (!core.runs.length) return <Notice>No drift runs are on this page: the experiment has no conversations, or they have not been analyzed.</Notice>;
   return (
     <div class="drift">
-      <nav class="runs" aria-label="Conversations, alarms first">
-        {picker}
-        <ol>
-          {here.map((run) => (
-            <li key={key(run)}>
-              <a href={link("drift", { run: key(run) })} aria-current={run === chosen ? "true" : undefined}>
-                <bdi>{words(run.conversation)}</bdi><br />
-                <span class={run.alarm_turn === null ? "soft small" : "alarm small"}>{run.alarm_turn === null ? "" : "▲ "}{alarmText(run)}</span>
-              </a>
-            </li>
-          ))}
-        </ol>
-      </nav>
-      <div class="pick bar">
-        {picker}
-        <Choose label="run" value={chosen ? key(chosen) : ""} options={here.map((run) => [key(run), `${run.alarm_turn === null ? "" : "▲ "}${words(run.conversation)}`])}
-          onChange={(value) => { location.hash = link("drift", { run: value }); }} />
-      </div>
-      {chosen ? <OneRun key={key(chosen)} row={chosen} core={core} /> : <Notice strong>There is no run {state.get("run")} on this page.</Notice>}
+      <Runs core={core} index={index} chosen={chosen} />
+      {!chosen ? <Notice strong>There is no run <bdi>{asked}</bdi> on this page.</Notice>
+        : missing(chosen, index) ? <Missing row={chosen} why={missing(chosen, index)} />
+        : <OneRun key={runKey(chosen)} row={chosen} core={core} />}
     </div>
   );
 }
 
+const Missing = ({ row, why }: { row: RunRow; why: string }) => (
+  <div>
+    <h1 dir="auto">{row.title || words(row.conversation)}</h1>
+    <Notice strong>This run is not on the page: <bdi>{why}</bdi>.</Notice>
+  </div>
+);
+
 function OneRun({ row, core }: { row: RunRow; core: Core }) {
-  const state = useAddress();
-  const run = usePart<Run>(`drift/${key(row)}`);
+  const state = useAddress(), hidden = row.sensitive && state.get("sensitive") !== "shown";
+  const run = usePart<Run>(hidden ? null : `drift/${runKey(row)}`);
   const features = useFeatures().data;
-  if (row.sensitive && state.get("sensitive") !== "shown") {
+  if (hidden) {
     return (
       <div>
         <h1 dir="auto">{row.title || words(row.conversation)}</h1>
@@ -72,69 +55,83 @@ function OneRun({ row, core }: { row: RunRow; core: Core }) {
       </div>
     );
   }
-  if (!run.data) return <Waiting what="the run" error={run.error} />;
-  if (run.data.error) return <div><h1 dir="auto">{words(row.conversation)}</h1><Notice strong>This conversation could not be analyzed: {run.data.error}</Notice></div>;
+  if (!run.data) return <div><h1 dir="auto">{row.title || words(row.conversation)}</h1><Waiting what="the run" error={run.error} /></div>;
+  if (run.data.error) return <div><h1 dir="auto">{words(row.conversation)}</h1><Notice strong>This conversation could not be analyzed: <bdi>{run.data.error}</bdi></Notice></div>;
   return <Shown row={row} run={run.data} core={core} features={features} />;
 }
 
 interface Props { row: RunRow; run: Run; core: Core; features: Features | undefined }
 
 function Shown({ row, run, core, features }: Props) {
-  const state = useAddress();
-  const [seen, setSeen] = useState<number | null>(null);
+  const state = useAddress(), track = useTrackHeight(), side = useRef<HTMLElement>(null);
+  const [seen, setSeen] = useState<[number, number] | null>(null);
   const token = state.num("token"), feature = state.num("feature");
   const selected = run.selected === null ? null : run.transitions[run.selected];
-  const turn = state.num("turn") ?? selected?.turn ?? 0;
+  const turn = Math.max(0, Math.min(run.turns.score!.length - 1, state.num("turn") ?? selected?.turn ?? 0));
   const mode = feature !== null && run.features ? "feature" : state.get("heat") === "change" ? "change" : "score";
   const limit = core.scales[run.analysis] ?? run.tokens.limits;
   useKeys(run, selected?.turn ?? 0);
   useEffect(() => {
     // A link to a turn or token opens there; the list's links, which name neither, at the top.
     const place = token !== null ? `token-${token}` : state.num("turn") !== null ? `turn-${turn}` : "";
-    if (place) document.getElementById(place)?.scrollIntoView({ block: token !== null ? "center" : "start", behavior: "instant" });
+    const go = () => document.getElementById(place)?.scrollIntoView({ block: token !== null ? "center" : "start", behavior: "instant" });
+    if (place) requestAnimationFrame(() => requestAnimationFrame(go));  // behind the chart, which moves the text
   }, [run]);
+  useEffect(() => { if (token !== null) side.current?.scrollTo({ top: 0, behavior: "instant" }); }, [token]);
   const own = useMemo(() => (feature === null ? null : partsOf(run, feature)), [run, feature]);
-  const values = mode === "feature" ? own!.values : mode === "change" ? changes(run, turn) : run.tokens.w;
+  const values = useMemo(() => (mode === "feature" ? own!.values : mode === "change" ? changes(run, turn) : run.tokens.w), [run, mode, turn, own]);
   const full = mode === "feature" ? own!.limit : mode === "change" ? limit.change ?? limit.as_turn! : limit.w!;
   return (
     <>
-      <div>
+      <div class="reads">
         <h1 dir="auto">{row.title || words(row.conversation)}</h1>
         {row.axis_doubt && <Notice strong>The axis of this analysis is not to be interpreted: {row.axis_doubt}.</Notice>}
         <Verdict row={row} run={run} core={core} />
-        <div class="track">
-          <Trajectory run={run} row={row} turn={turn} seen={seen} onTurn={(next) => showTurn(next)} />
+        <div class="track" ref={track}>
+          <Trajectory run={run} row={row} turn={turn} seen={seen} onTurn={showTurn} />
           <div class="bar">
             <Tabs label="Color of the tokens" value={mode} onChange={(next) => update({ heat: next === "change" ? "change" : null, feature: null })}
-              options={[["score", "each turn's score"], ["change", "change into the turn"], ...(mode === "feature" ? [["feature", `feature ${feature}`] as [string, string]] : [])]} />
-            <Scale limit={full} />
+              options={[["score", "each turn's score"], ["change", `change into turn ${turn}`], ...(mode === "feature" ? [["feature", `feature ${feature}`] as [string, string]] : [])]} />
+            <Scale limit={full} low="away" high="toward" />
           </div>
         </div>
         <p class="soft small">{EXPLAINED[mode]}{mode === "feature" && own && !own.whole && ` Feature ${feature} is not in this run's tables: tokens of which it is not among the ${run.features!.most} largest parts stay blank.`}</p>
-        <Conversation run={run} values={values} limit={full} turn={turn} token={token} onSeen={setSeen}
-          onToken={(index) => update({ token: index === token ? null : index })} onTurn={(next) => update({ turn: next, token: null })} />
+        <Conversation run={run} values={values} limit={full} turn={turn} token={token} onSeen={(from, to) => setSeen((old) => (old?.[0] === from && old[1] === to ? old : [from, to]))}
+          onToken={(index) => update({ token: index === token ? null : index })} onTurn={(next) => update({ turn: next })} />
+        <Saved run={run} turn={turn} values={values} mode={mode} full={full} feature={feature} />
       </div>
-      <aside class="side" aria-label="Features of the chosen token and transition">
-        {token !== null && <TokenDrawer run={run} token={token} feature={feature} features={features} />}
+      <aside class="side" ref={side} aria-label="Features of the chosen token and transition">
+        {token !== null && <TokenDrawer run={run} token={token} turn={turn} feature={feature} features={features} />}
         {feature !== null && <FeatureBox id={feature} features={features} />}
         <Transitions run={run} turn={turn} feature={feature} features={features} />
         <NearestRoles run={run} turn={turn} />
         <Confounds run={run} />
-        <CausalTest name={key(row)} />
+        <CausalTest name={runKey(row)} />
+        <TokenTable run={run} turn={turn} token={token} features={features} />
       </aside>
     </>
   );
 }
 
 const EXPLAINED: Record<string, string> = {
-  score: "A token's color is its exact part in its turn's plain projection on the axis; orange and underlined: away from the assistant, purple: toward it.",
+  score: "A token's color is its exact part in its turn's plain projection on the axis; orange and underlined: away from the assistant, purple: toward it. A click on a token shows its features.",
   change: "Colored are the two turns of the chosen transition: each token's exact part in the change of the plain projection.",
   feature: "A token's color is this feature's exact part in the token's weight.",
 };
 
-function Scale({ limit }: { limit: number }) {
-  const gradient = "linear-gradient(90deg, rgba(230,97,1,.62), transparent 50%, rgba(94,60,153,.62))";
-  return <span class="scale" aria-label={`Color scale from ${num(-limit, 2)} to ${num(limit, 2)}, centered on zero`}>{num(-limit, 2)} away <i style={{ background: gradient }} /> toward {num(limit, 2)}</span>;
+/** The colored text as files: the numbers of all tokens, and what is seen. */
+function Saved({ run, turn, values, mode, full, feature }: { run: Run; turn: number; values: ArrayLike<number>; mode: string; full: number; feature: number | null }) {
+  const { tokens } = run, shown = mode === "score" ? [] : [mode === "change" ? `change_into_turn_${turn}` : `feature_${feature}`];
+  const rows = () => tokens.text.map((text, i) => [i, tokens.turn[i]!, text, tokens.w[i]!, ...(shown.length ? [values[i]!] : [])]);
+  const name = `tokens_${run.conversation}`, head = `${words(run.conversation)}, ${(shown[0] ?? "each turn's score").replaceAll("_", " ")}; full color at ±${num(full, 2)}, underlined: away`;
+  const picture = (kind: "svg" | "png") => () => savePicture(kind, name, document.querySelector<HTMLElement>(".conversation"), head);
+  return (
+    <p class="tools">
+      <button type="button" onClick={() => saveCsv(name, ["token", "turn", "text", "part_in_score", ...shown], rows())} aria-label="Save as CSV: all tokens of the conversation">CSV</button>
+      <button type="button" onClick={picture("svg")} aria-label="Save as SVG: the conversation">SVG</button>
+      <button type="button" onClick={picture("png")} aria-label="Save as PNG: the conversation">PNG</button>
+    </p>
+  );
 }
 
 /** What is known of the run in plain sight, uncertainty beside it. */
@@ -150,7 +147,7 @@ function Verdict({ row, run, core }: { row: RunRow; run: Run; core: Core }) {
         {!calibration.reason && <>p = {num(row.p_value, 2)}, q = {num(row.q_value, 2)}, against {references.n} reference conversations.{" "}
           <span class="soft">False alarms: stated {percent(calibration.alpha)}, {rateText(rate)}.</span></>}</div>
       {row.alarm_turn !== null && <div><b>evidence since turn {num(row.onset)}</b><span class="soft">{set ? `onset between turns ${set[0]} and ${set[1]}` : "no interval of the onset"}</span></div>}
-      <div><b>confounds: {row.confound_verdict ?? "not known"}</b><span class="soft">largest |correlation| of the score with length, norm or repetition: {num(run.summary.diagnostics?.max_abs_corr_selected_score, 2)} over {row.n_turns} turns</span></div>
+      <div><b>confounds: {(row.confound_verdict ?? "not known").toLowerCase()}</b><span class="soft">largest |correlation| of the score with length, norm or repetition: {num(run.summary.diagnostics?.max_abs_corr_selected_score, 2)} over {row.n_turns} turns</span></div>
       <div><b>causal test: {causal?.verdict ?? "not made"}</b>
         {causal && <span class="soft"><bdi>{causal.reason}.</bdi>{causal.effects?.total && <> Effect {num(causal.effects.total.mean, 2)} [{num(causal.effects.total.low, 2)}, {num(causal.effects.total.high, 2)}] SD, n = {causal.effects.total.n}.</>}</span>}</div>
       {row.flags && <div><b>flags</b><span class="soft">{row.flags.replaceAll("_", " ")}</span></div>}
@@ -169,7 +166,7 @@ function partsOf(run: Run, feature: number): { values: Float64Array; limit: numb
   return { values, limit: limit || 1, whole: kept.kept_all.includes(feature) };
 }
 
-function changes(run: Run, turn: number): Float64Array {
+export function changes(run: Run, turn: number): Float64Array {
   const { tokens } = run, values = new Float64Array(tokens.text.length);
   const step = run.transitions.find((one) => one.turn === turn);
   if (step) for (let i = 0; i < values.length; i++) {
@@ -177,40 +174,4 @@ function changes(run: Run, turn: number): Float64Array {
     else if (tokens.turn[i] === step.prev_turn) values[i] = tokens.as_prev[i]!;
   }
   return values;
-}
-
-export function showTurn(turn: number): void {
-  update({ turn, token: null });
-  document.getElementById(`turn-${turn}`)?.scrollIntoView({ block: "start" });
-}
-
-function useKeys(run: Run, start: number): void {
-  useEffect(() => {
-    const onKey = (event: KeyboardEvent) => {
-      if (event.target instanceof HTMLElement && /^(INPUT|SELECT|TEXTAREA|DIALOG)$/.test(event.target.tagName)) return;
-      if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-      // Keys may come faster than the page is drawn: what they start from is the address.
-      const state = now(), turn = state.num("turn") ?? start, token = state.num("token"), feature = state.num("feature");
-      const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1 }[event.key];
-      if (event.key === "Escape" && feature !== null) update({ feature: null });
-      else if (event.key === "Escape" && token !== null) update({ token: null });
-      else if (step === undefined) return;
-      else if (event.key === "ArrowLeft" || event.key === "ArrowRight") {
-        event.preventDefault();
-        if (token !== null) {
-          const next = Math.max(0, Math.min(run.tokens.text.length - 1, token + step));
-          update({ token: next });
-          document.getElementById(`token-${next}`)?.scrollIntoView({ block: "nearest" });
-        } else showTurn(Math.max(0, Math.min(run.turns.score!.length - 1, turn + step)));
-      } else if (token !== null && run.features) {
-        event.preventDefault();
-        const ids = tokenFeatures(run, token).map((entry) => entry.feature);
-        const at = feature === null ? -1 : ids.indexOf(feature);
-        const next = ids[Math.max(0, Math.min(ids.length - 1, at + step))];
-        if (next !== undefined) update({ feature: next });
-      }
-    };
-    addEventListener("keydown", onKey);
-    return () => removeEventListener("keydown", onKey);
-  }, [run, start]);
 }

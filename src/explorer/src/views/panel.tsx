@@ -8,8 +8,8 @@ import { saveCsv } from "../export";
 import { num, percent, signed, words } from "../format";
 import { FeatureName, alike, labelOf, lensOf, profileOf } from "../names";
 import { Chart } from "../plot";
-import { go, link, update } from "../state";
-import type { Context, Contexts, Features, Profiles } from "../types";
+import { go, link, update, useAddress } from "../state";
+import type { Context, Contexts, Core, Features, Profiles } from "../types";
 import { Notice, Table, Waiting } from "../ui";
 import type { Laid } from "./draw";
 
@@ -73,9 +73,11 @@ export function Profile({ place, id }: { place: number; id: number }) {
 
 function Where({ id }: { id: number }) {
   const there = contextsPart(id), part = usePart<Contexts>(there);
-  const rows = useMemo(() => (part.data ? contextsOf(part.data, id) : []), [part.data, id]);
+  const all = useMemo(() => (part.data ? contextsOf(part.data, id) : []), [part.data, id]), secret = useSensitive(), hidden = all.filter((row) => row.source !== "response" && secret.has(row.name)).length;
+  const rows = hidden ? all.filter((row) => row.source === "response" || !secret.has(row.name)) : all;
   if (there && !part.data) return <Waiting what="contexts" error={part.error} />;
-  if (!rows.length) return <Notice>No contexts of this feature are on this page.</Notice>;
+  const gate = hidden > 0 && <Notice>{hidden} contexts are of conversations marked as sensitive. <button type="button" class="text" onClick={() => update({ sensitive: "shown" })}>show them</button></Notice>;
+  if (!rows.length) return gate || <Notice>No contexts of this feature are on this page.</Notice>;
   const levels = [...new Set(rows.map((row) => row.quantile))].sort((a, b) => b - a), most = Math.max(...rows.flatMap((row) => row.pieces.map((piece) => piece.value)), 1e-9);
   const heads = ["quantile", "rank", "value", "source", "name", "question", "token", "text", "activations"];
   const exported = () => saveCsv(`contexts_${id}`, heads, rows.map((row) => [row.quantile, row.rank, row.value, row.source, row.name, row.question, row.pieces.find((piece) => piece.peak)?.text, row.pieces.map((piece) => piece.text).join(""), JSON.stringify(row.pieces.filter((piece) => piece.value).map((piece) => [piece.text, piece.value]))]));
@@ -88,9 +90,16 @@ function Where({ id }: { id: number }) {
           {rows.filter((row) => row.quantile === level).map((row, i) => <OneContext key={i} row={row} most={most} />)}
         </div>
       ))}
+      {gate}
       <p class="tools"><button type="button" onClick={exported} aria-label={`Save as CSV: contexts of feature ${id}`}>CSV</button></p>
     </>
   );
+}
+
+/** The conversations whose text is shown only when asked for, as long as that has not been asked for. */
+function useSensitive(): Set<string> {
+  const core = usePart<Core>("core").data, shown = useAddress().get("sensitive") === "shown";
+  return useMemo(() => new Set(shown || !core ? [] : core.runs.filter((run) => run.sensitive).map((run) => run.conversation)), [core, shown]);
 }
 
 /** A text with the feature's activation behind each token, full at the largest of all its contexts; the token of the peak is marked. */

@@ -100,9 +100,20 @@ def flagged_lines(summary: pd.DataFrame, nulls: Nulls) -> list[str]:
         said += f" ({_named(raised)})" if raised else ""
         null = nulls.get(name, {})
         lines.append(f"{said}{_chance(null, int(tested.sum()))}{_discoveries(part, null)}.")
+        lines += _feature_lines(part.loc[alarms])
     if len(failed):
         lines.append(f"{_counted(len(set(failed['conversation'])), 'conversation')} could not be analyzed.")
     return lines or ["No conversations were given."]
+
+
+def _feature_lines(flagged: pd.DataFrame) -> list[str]:
+    """A sentence a flagged conversation: which features carry most of its selected transition."""
+    rows = [row for row in _records(flagged) if text_of(row.get("away_features"))][:MOST_NAMED]
+    return [
+        f"{row['analysis']}: {row['conversation']}: the features that carry most of its selected transition away from the"
+        f" assistant are {text_of(row['away_features'])}."
+        for row in rows
+    ]
 
 
 def _reason(null: Mapping[str, Any]) -> str:
@@ -342,7 +353,8 @@ def write_findings(
     """From tables of the axis, null/*.json of every analysis, and summary.json and result.npz of every run to the page
     and its sentences. descriptions: the file of what features are called, where there is one; figures:
     analyses whose runs have figures of their own."""
-    summary = summary_table(read_summaries(summaries)) if summaries else pd.DataFrame()
+    known = described(descriptions)
+    summary = summary_table(read_summaries(summaries), known) if summaries else pd.DataFrame()
     said = {Path(path).stem: read_json(path) for path in nulls}
     findings = Findings(read_csv(agreement), read_csv(projections), summary, said)
     places = {(path.parent.parent.name, path.parent.name): str(path) for path in map(Path, results)}
@@ -351,6 +363,6 @@ def write_findings(
         for run, path in places.items()
         if run[0] in figures
     }
-    pictures = run_pictures(places, flagged_runs(summary), described(descriptions))
+    pictures = run_pictures(places, flagged_runs(summary), known)
     write_text(page, findings_html(findings, pictures, links))
     write_text(text, findings_rst(findings))

@@ -50,12 +50,14 @@ COLUMNS = {
     "n_tokens": "tokens",
     "confound_verdict": "confounds",
     "effect_strength": "effect",
+    "away_features": "features that carry most of the selected drop",
     "causal": "causal test",
     "nearest_role_end": "nearest role at the end",
     "flags": "flags",
 }
 WHOLE = ("alarm_turn", "onset", "largest_drop_turn", "n_turns", "n_tokens")
-TEXTS = ("conversation", "confound_verdict", "effect_strength", "causal", "nearest_role_end", "flags")
+TEXTS = ("conversation", "confound_verdict", "effect_strength", "away_features", "causal", "nearest_role_end", "flags")
+SOME = ("causal", "away_features")  # columns that are left out where no conversation has any
 FAILED = ("conversation", "analysis", "status", "reason")
 LINKS = {
     "token_heat.html": "tokens",
@@ -260,7 +262,7 @@ def rates_html(null: Mapping[str, Any]) -> str:
 
 def _ranking_table(analysis: str, part: pd.DataFrame, links: Links) -> str:
     linked = any(name == analysis for name, _ in links)
-    columns = [name for name in COLUMNS if name != "causal" or is_tested(part)]
+    columns = [name for name in COLUMNS if name not in SOME or _has_any(part, name)]
     heads = [("rank", False), ("conversation", True), *([("look at", True)] if linked else [])]
     heads += [(COLUMNS[name], name in TEXTS) for name in columns if name != "conversation"]
     rows = []
@@ -270,9 +272,9 @@ def _ranking_table(analysis: str, part: pd.DataFrame, links: Links) -> str:
     return table([*heads, ("metadata", True)], rows, sortable=True)
 
 
-def is_tested(part: pd.DataFrame) -> bool:
-    """Whether one of the conversations has a verdict of the causal test."""
-    return "causal" in part and bool(part["causal"].notna().any())
+def _has_any(part: pd.DataFrame, column: str) -> bool:
+    """Whether one of the conversations has something there."""
+    return column in part and any(text_of(value) for value in part[column])
 
 
 def _row(rank: int, row: dict[Any, Any], look: list[str], columns: Sequence[str]) -> tuple[str, list[str]]:

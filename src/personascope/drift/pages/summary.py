@@ -7,6 +7,7 @@ from pathlib import Path
 from personascope.display.figure import save_figure
 from personascope.drift.pages.ranking import ranking_figure, ranking_html
 from personascope.drift.summary import detection_table, read_summaries, summary_table
+from personascope.formats.descriptions import described
 from personascope.formats.files import read_json, write_text
 from personascope.formats.tables import write_csv, write_table
 
@@ -15,6 +16,7 @@ def write_summary(
     summaries: Sequence[str],
     nulls: Sequence[str],
     figures: Collection[str],
+    descriptions: Sequence[str] = (),
     *,
     table: str,
     csv: str,
@@ -24,8 +26,9 @@ def write_summary(
     svg: str,
 ) -> None:
     """From summary.json of every run and the null/*.json of every analysis to the table of all, how simulated pressure
-    was detected, and the ranking, which links the runs of the analyses in `figures`."""
-    rows = summary_table(read_summaries(summaries))
+    was detected, and the ranking, which links the runs of the analyses in `figures`. descriptions: the file of what
+    features are called, where there is one."""
+    rows = summary_table(read_summaries(summaries), described(descriptions))
     said = {Path(path).stem: read_json(path) for path in nulls}
     links = {}
     for folder in (Path(path).parent for path in summaries):
