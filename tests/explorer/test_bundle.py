@@ -26,16 +26,6 @@ from tests.helpers.explorer_results import CELL, QUESTIONS, RESPONSES, SCRIPT, S
 SCHEMA = json.loads((TEMPLATE.parent / "bundle.schema.json").read_text())
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    return Results(tmp_path_factory.mktemp("small"))
-
-
-@pytest.fixture(scope="module")
-def parts(results: Results) -> dict[str, dict[str, Any]]:
-    return {name: unpack(pack(content)) for name, content in Bundle(results.folder, SETTINGS).parts()}
-
-
 def index_of(page: str) -> dict[str, Any]:
     found = re.search(r'<script type="application/json" id="index">(.*?)</script>', page)
     assert found
@@ -55,12 +45,12 @@ def test_arrays_come_back_as_they_were() -> None:
 
 
 def test_all_parts_are_there_and_what_is_not_is_named(results: Results, parts: dict[str, Any]) -> None:
-    expected = {"core", "features", "profiles", "contexts/0", "roles", "responses", "where", "traces/talk"}
+    expected = {"core", "features", "profiles", "centered", f"contexts/{parts['features']['id'][0]}", "roles", "responses", "where", "traces/talk"}
     expected |= {f"drift/default/{name}" for name in ("talk", "whisper", "broken")}
     assert set(parts) == expected
     bundle = Bundle(results.folder, SETTINGS)
     assert list(bundle.parts())
-    missing = {"traits", "steering", "causal", "the centered map of features"}
+    missing = {"traits", "steering", "causal"}
     assert {entry["what"] for entry in bundle.absent} == missing
 
 
@@ -130,10 +120,9 @@ def test_without_a_map_mu_and_sd_are_those_of_a_selection(tmp_path: Path) -> Non
 def test_many_features_keep_the_profiles_that_rank_first(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(roles, "EXACT", 10)
     aggregated, features = results.folder / "aggregated" / CELL, results.folder / "features" / CELL
-    alive, rank = np.array([4, 7, 9, 11]), np.array([0.1, 0.9, 0.5, 0.2])
-    part = roles.profiles_part(aggregated, features, alive, rank, 2)
+    part = roles.profiles_part(aggregated, features, np.array([4, 7, 9, 11]), np.array([1, 2]))
     assert part["places"].tolist() == [1, 2]
-    np.testing.assert_array_equal(part["mean"], results.features[:, [7, 9]])
+    np.testing.assert_allclose(part["mean"], results.features[:, [7, 9]], rtol=2**-7)
 
 
 def test_clustered_puts_like_beside_like() -> None:

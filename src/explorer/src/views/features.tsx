@@ -2,7 +2,7 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { group, ramp } from "../colors";
 import { hasPart, usePart } from "../data";
-import { count, num, percent } from "../format";
+import { count, percent } from "../format";
 import { memo } from "../memo";
 import { labelOf, lensOf, onCentered, placeOf, useFeatures } from "../names";
 import { useScheme } from "../plot";
@@ -93,7 +93,7 @@ function Shown({ base, data }: { base: Data; data: Data }) {
   const title = name && `${name.toUpperCase()}${data.centered ? ", centered" : ""}`;
   return (
     <div class="features">
-      <div>
+      <div class="onmap">
         {place === undefined && <h1 class="sr">Features</h1>}
         <div class="bar">
           <SearchBox query={q} search={search} told={() => setKnown((n) => n + 1)} walk={walk} />
@@ -101,7 +101,7 @@ function Shown({ base, data }: { base: Data; data: Data }) {
           <span aria-live="polite" class="soft small">{many < data.id.length ? `${count(many)} of ${count(data.id.length)} features` : `${count(data.id.length)} alive features`}</span>
           {ranges.map((range) => (
             <button type="button" class="chip" key={range.key} title="remove this filter" onClick={() => update({ range: withRange(ranges, { ...range, low: null, high: null }) })}>
-              {range.low !== null && `${num(range.low)} ≤ `}{measures.find(({ key }) => key === range.key)?.name ?? range.key}{range.high !== null && ` ≤ ${num(range.high)}`} <span aria-hidden="true">×</span><span class="sr"> (remove)</span>
+              {range.low !== null && `${range.low} ≤ `}{measures.find(({ key }) => key === range.key)?.name ?? range.key}{range.high !== null && ` ≤ ${range.high}`} <span aria-hidden="true">×</span><span class="sr"> (remove)</span>
             </button>
           ))}
           {lasso.length > 0 && <button type="button" class="chip" onClick={() => update({ lasso: null })}>inside the lasso <span aria-hidden="true">×</span><span class="sr"> (remove)</span></button>}
@@ -125,6 +125,8 @@ function Shown({ base, data }: { base: Data; data: Data }) {
             </p>
           </>
         ) : <Notice>There is no map of features: it has not been made. The list below has all that are alive.</Notice>}
+      </div>
+      <div class="listed">
         <Histogram values={column(data, measure.key)!} shown={later} measure={measure} ranges={ranges} measures={measures} />
         <List data={data} map={name} shown={later} chosen={chosen} />
       </div>

@@ -1,0 +1,52 @@
+"""The page of small results, once for all tests that look at it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from personascope.explorer.bundle import Bundle, write_explorer
+from personascope.explorer.pack import pack, unpack
+from tests.helpers.browser import CHROMIUM, Opened
+from tests.helpers.explorer_results import SETTINGS, Results
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return Results(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="session")
+def parts(results: Results) -> dict[str, dict[str, Any]]:
+    """All parts, as a page unpacks them."""
+    return {name: unpack(pack(content)) for name, content in Bundle(results.folder, SETTINGS).parts()}
+
+
+@pytest.fixture(scope="session")
+def file(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    page = tmp_path_factory.mktemp("page") / "index.html"
+    write_explorer(results.folder, page, SETTINGS)
+    return page
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Any, file: Path) -> Iterator[Opened]:
+    """The page in a tab of its own; afterwards it has run nothing of its texts, asked for nothing, complained of nothing."""
+    tab = browser.new_page(viewport={"width": 1400, "height": 900})
+    opened = Opened(tab, file.as_uri())
+    yield opened
+    hacked = tab.evaluate("window.hacked")
+    tab.close()
+    assert hacked is None, "a text of the results ran as a script"
+    assert opened.network == [] and opened.complaints == []
