@@ -1,86 +1,17 @@
 """The page in a real browser, opened from disk: silent, without a network, equal to its data, harmless, by keyboard."""
 
 import csv
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from personascope.explorer.bundle import Bundle, write_explorer
-from personascope.explorer.pack import pack, unpack
-from tests.helpers.explorer_results import IMAGE, SETTINGS, TEXTS, Results
+from tests.helpers.explorer_page import AXE, Opened, number
+from tests.helpers.explorer_results import IMAGE, TEXTS
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")]
+pytestmark = pytest.mark.browser
 VIEWS = ["overview", "features", "roles", "drift", "directions", "compare"]
-
-
-@dataclass
-class Opened:
-    """The page in a tab of its own, and what it has asked for and complained of."""
-
-    tab: Any
-    url: str
-    requests: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.tab.on("request", lambda request: self.requests.append(request.url))
-        self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.tab.on("console", lambda said: said.type in ("error", "warning") and self.complaints.append(said.text))
-
-    def go(self, where: str = "") -> Any:
-        """Open the page at an address anew, and wait for its view."""
-        self.tab.goto("about:blank")
-        self.tab.goto(f"{self.url}{where}")
-        self.tab.wait_for_selector("main h1, main .chart, main .notice")
-        self.tab.wait_for_timeout(150)
-        return self.tab
-
-    @property
-    def network(self) -> list[str]:
-        return [url for url in self.requests if not url.startswith(("file:", "data:", "blob:", "about:"))]
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    return Results(tmp_path_factory.mktemp("small"))
-
-
-@pytest.fixture(scope="module")
-def parts(results: Results) -> dict[str, dict[str, Any]]:
-    return {name: unpack(pack(content)) for name, content in Bundle(results.folder, SETTINGS).parts()}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
-
-
-@pytest.fixture(scope="module")
-def file(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    page = tmp_path_factory.mktemp("page") / "index.html"
-    write_explorer(results.folder, page, SETTINGS)
-    return page
-
-
-@pytest.fixture
-def page(browser: Any, file: Path) -> Iterator[Opened]:
-    tab = browser.new_page(viewport={"width": 1400, "height": 900})
-    opened = Opened(tab, file.as_uri())
-    yield opened
-    hacked = tab.evaluate("window.hacked")
-    tab.close()
-    assert hacked is None, "a text of the results ran as a script"
-    assert opened.network == [] and opened.complaints == []
 
 
 @pytest.mark.parametrize("width", [1400, 420])
@@ -200,57 +131,9 @@ def test_a_failed_conversation_says_why(page: Opened) -> None:
     assert "the template refused it" in tab.locator("main").inner_text()
 
 
-def test_parts_beside_the_page_are_read_and_missed(browser: Any, results: Results, tmp_path: Path) -> None:
-    file = tmp_path / "index.html"
-    write_explorer(results.folder, file, replace(SETTINGS, inline_mb=0.001))
-    opened = Opened(browser.new_page(), file.as_uri())
-    tab = opened.go("#/drift?run=default/talk")
-    assert tab.locator("[data-token]").count() > 30 and opened.network == []
-    for beside in tmp_path.glob("data-*.js"):
-        beside.unlink()
-    tab = opened.go("#/drift?run=default/talk")
-    tab.wait_for_selector("text=Not shown")
-    assert "is not beside this page" in tab.locator("main").inner_text()
-    tab = opened.go("#/overview")  # the rest is there
-    assert tab.locator("main table").count() >= 1
-    tab.close()
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda text: text.replace('"version": 1', '"version": 9', 1), "bundle version 9"),
-        (lambda text: text[: text.index('id="index"') + 40], "damaged"),
-        (lambda text: text.replace('id="part-0">H4sI', 'id="part-0">AAAA', 1), "Not shown: core"),
-    ],
-    ids=["another version", "cut off", "a damaged part"],
-)
-def test_what_is_wrong_with_the_file_is_said(browser: Any, file: Path, tmp_path: Path, change: Any, said: str) -> None:
-    text = file.read_text()
-    changed = change(text)
-    assert changed != text
-    if "</script>\n</body>" not in changed and '<script type="module"' not in changed:
-        script = text[text.index('<script type="module"') :]
-        changed += f'"}}</script>{script}'
-    (tmp_path / "index.html").write_text(changed)
-    opened = Opened(browser.new_page(), (tmp_path / "index.html").as_uri())
-    tab = opened.go()
-    assert said in tab.locator("main").inner_text()
-    tab.close()
-
-
-AXE = Path(__file__).parents[2] / "src/explorer/node_modules/axe-core/axe.min.js"
-
-
 @pytest.mark.skipif(not AXE.is_file(), reason="needs axe-core: npm ci in src/explorer")
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("view", VIEWS)
 def test_axe_finds_nothing(page: Opened, view: str, theme: str) -> None:
-    tab = page.go(f"#/{view}?theme={theme}&feature=5&role=default&token=20&run=default/talk")
-    tab.evaluate(AXE.read_text(encoding="utf-8"))
-    found = tab.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
-    assert [(rule["id"], [node["html"][:120] for node in rule["nodes"][:3]]) for rule in found] == []
-
-
-def number(text: str) -> float:
-    return float(text.replace("\u2212", "-").replace("+", ""))
+    page.go(f"#/{view}?theme={theme}&feature=5&role=default&token=20&run=default/talk")
+    assert page.violations() == []
