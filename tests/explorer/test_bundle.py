@@ -110,7 +110,7 @@ def test_profiles_are_the_role_matrix_with_errors_over_questions(results: Result
 def test_without_a_map_mu_and_sd_are_those_of_a_selection(tmp_path: Path) -> None:
     values = np.array([[0, 3, 0.5], [0, 1, 8], [0, 0, 2]], np.float32)
     RoleMatrix(values, ["a", "b", "c"], np.full(3, 4)).save(tmp_path / "mean" / "per_role.npz")
-    part = features_part(tmp_path / "none.npz", tmp_path, tmp_path / "none")
+    part = features_part(tmp_path / "none.npz", tmp_path, tmp_path / "none", tmp_path / "axis.npz", 10)
     logs = [[math.log1p(value) for value in column] for column in values.T[1:].tolist()]
     assert part["id"].tolist() == [1, 2] and part["preferred_role"].tolist() == [0, 1] and not part["maps"]
     np.testing.assert_allclose(part["mu"], [statistics.fmean(column) for column in logs], rtol=1e-6)
