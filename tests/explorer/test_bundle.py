@@ -45,7 +45,17 @@ def test_arrays_come_back_as_they_were() -> None:
 
 
 def test_all_parts_are_there_and_what_is_not_is_named(results: Results, parts: dict[str, Any]) -> None:
-    expected = {"core", "features", "profiles", "centered", f"contexts/{parts['features']['id'][0]}", "roles", "responses", "where", "traces/talk"}
+    expected = {
+        "core",
+        "features",
+        "profiles",
+        "centered",
+        f"contexts/{parts['features']['id'][0]}",
+        "roles",
+        "responses",
+        "where",
+        "traces/talk",
+    }
     expected |= {f"drift/default/{name}" for name in ("talk", "whisper", "broken")}
     assert set(parts) == expected
     bundle = Bundle(results.folder, SETTINGS)

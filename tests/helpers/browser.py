@@ -45,8 +45,6 @@ class Opened:
     def network(self) -> list[str]:
         return [url for url in self.requests if not url.startswith(("file:", "data:", "blob:", "about:"))]
 
-
-
     def csv(self, label: str, folder: Path) -> list[dict[str, str]]:
         """The rows of the file that the button of this label saves."""
         with self.tab.expect_download() as download:
@@ -67,7 +65,8 @@ class Opened:
         """Press keys one after the other, and wait for what they change."""
         for key in keys:
             self.tab.keyboard.press(key)
-        self.tab.wait_for_timeout(300)
+            self.tab.wait_for_timeout(60)
+        self.tab.wait_for_timeout(250)
 
     def violations(self) -> list[Any]:
         """What axe-core finds wrong with the page as it is."""
