@@ -19,6 +19,7 @@ PAGE, SCHEMA = ROOT / "config/README.md", ROOT / "workflow/schemas/config.schema
 MARKER = re.compile(r"^<!-- keys: (.*?) -->\n\n(?:\|.*\n)*", re.MULTILINE)
 HEAD = "| key | type | default | meaning | reruns |\n|---|---|---|---|---|\n"
 NAMED = "NAME"  # stands for any name in a dotted key
+WORDS = {"string": "text", "boolean": "true or false", "object": "object"}
 BY_HAND = "generation.backend_options"  # a table a backend, which has its own defaults
 
 
@@ -48,9 +49,7 @@ def kind(part: dict[str, Any], definitions: dict[str, Any]) -> str:
     elif "array" in types:
         words = f"list of {kind(part.get('items', {}), definitions)}".replace("number", "numbers")
     else:
-        words = {"string": "text", "boolean": "true or false", "object": "object"}.get(types[0]) or _number(
-            part, types[0]
-        )
+        words = WORDS.get(types[0]) or _number(part, types[0])
     return f"{words} or null" if "null" in types or None in values else words
 
 

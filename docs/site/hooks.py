@@ -1,7 +1,7 @@
 """What the site needs beside mkdocs: pages from outside docs/, graphs and formulas that are drawn when it is built.
 
-Readers on GitHub see the same Markdown: mermaid graphs, formulas between dollar signs, links to files of the repository.
-Here graphs become SVG (by graphviz), formulas MathML, and links to files that are no page their names.
+Readers on GitHub see the same Markdown: mermaid graphs, formulas between dollar signs, links to files of the
+repository. Here graphs become SVG (by graphviz), formulas MathML, and links to files that are no page their names.
 """
 
 import html
@@ -23,6 +23,9 @@ OUTSIDE = {"configuration.md": "config/README.md", "results.md": "results/README
 FENCE = re.compile(r"^```mermaid\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 CODE = re.compile(r"(^```.*?^```$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
+# Where a path or a dotted key in a table may go on in the next line.
+BREAK = re.compile(r"(?<=/)(?=[\w{])|(?<=\w\.)(?=[a-zA-Z_]+(?:\.|$))(?!(?:yaml|json|jsonl|npz|csv|png|parquet)\b)")
+CELL = re.compile(r"(?<=<td><code>)[^<]+")
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\s*\\[(\[](.*?)\\[)\]]\s*</\1>', re.DOTALL)
 
 
@@ -43,19 +46,20 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Formulas as MathML, which browsers show without a script."""
+    """Formulas as MathML, which browsers show without a script; paths and keys in tables may break behind a part."""
+    content = CELL.sub(lambda match: BREAK.sub("<wbr>", match[0]), content)
     return FORMULA.sub(
         lambda match: convert(html.unescape(match[2]), display="block" if match[1] == "div" else "inline"), content
     )
 
 
 def on_post_build(config: MkDocsConfig) -> None:
-    """Without the page for wrong addresses, which only a server shows, and which finds nothing when opened from disk."""
+    """Without the page for wrong addresses, which only a server shows: opened from disk it finds nothing."""
     Path(config.site_dir, "404.html").unlink(missing_ok=True)
 
 
 def link(match: re.Match[str], here: str, files: Files) -> str:
-    """A Markdown link as the site has it; to a file that is no part of it, its words alone."""
+    """A Markdown link as the site has it; to a file that is no part of it, its words and the name of the file."""
     mark, words, target = match.groups()
     if "://" in target or target.startswith("#"):
         return match[0]
@@ -66,7 +70,7 @@ def link(match: re.Match[str], here: str, files: Files) -> str:
     if there not in OUTSIDE.values() and not (there.startswith("docs/") and files.get_file_from_path(page)):
         if not (ROOT / there).exists():
             raise PluginError(f"{here}: a link to {target}, which is not there")
-        return words
+        return f"`{there}`" if words.strip("`") == there else f"{words} (`{there}`)"
     way = posixpath.relpath(page, posixpath.dirname(here) or ".")
     return f"{mark}[{words}]({way}{'#' if anchor else ''}{anchor})"
 

@@ -1,4 +1,4 @@
-"""The page of small results, once for all tests that look at it."""
+"""The page of an experiment that has everything, in a real browser."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,33 +8,34 @@ import pytest
 
 from personascope.explorer.bundle import Bundle, write_explorer
 from personascope.explorer.pack import pack, unpack
-from tests.helpers.browser import CHROMIUM, Opened
+from tests.helpers.explorer_directions import EVIL, AllResults
+from tests.helpers.explorer_page import CHROMIUM, Opened
 from tests.helpers.explorer_results import SETTINGS, Results
 
 
 @pytest.fixture(scope="session")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    return Results(tmp_path_factory.mktemp("small"))
+    return AllResults(tmp_path_factory.mktemp("small"))
 
 
 @pytest.fixture(scope="session")
 def parts(results: Results) -> dict[str, dict[str, Any]]:
-    """All parts, as a page unpacks them."""
     return {name: unpack(pack(content)) for name, content in Bundle(results.folder, SETTINGS).parts()}
 
 
 @pytest.fixture(scope="session")
 def file(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    page = tmp_path_factory.mktemp("page") / "index.html"
+    page = tmp_path_factory.mktemp(f"page {EVIL}") / "index.html"
     write_explorer(results.folder, page, SETTINGS)
     return page
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as started:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    if CHROMIUM is None:
+        pytest.skip("needs chromium")
+    with playwright.sync_playwright() as started:
         opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         yield opened
         opened.close()
@@ -42,7 +43,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any, file: Path) -> Iterator[Opened]:
-    """The page in a tab of its own; afterwards it has run nothing of its texts, asked for nothing, complained of nothing."""
+    """A tab; at its end nothing was loaded, nothing was complained of, and no text ran as a script."""
     tab = browser.new_page(viewport={"width": 1400, "height": 900})
     opened = Opened(tab, file.as_uri())
     yield opened

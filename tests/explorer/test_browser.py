@@ -1,19 +1,16 @@
 """The page in a real browser, opened from disk: silent, without a network, equal to its data, harmless, by keyboard."""
 
 import csv
-import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from personascope.explorer.bundle import write_explorer
-from tests.helpers.browser import AXE, VIEWS, Opened, needs_browser, number
-from tests.helpers.explorer_results import IMAGE, SETTINGS, TEXTS, Results
+from tests.helpers.explorer_page import AXE, VIEWS, Opened, number
+from tests.helpers.explorer_results import IMAGE, TEXTS
 
-pytestmark = needs_browser()
+pytestmark = pytest.mark.browser
 
 
 @pytest.mark.parametrize("width", [1400, 420])
@@ -131,52 +128,6 @@ def test_a_sensitive_conversation_waits_to_be_asked_for(page: Opened) -> None:
 def test_a_failed_conversation_says_why(page: Opened) -> None:
     tab = page.go("#/drift?run=default/broken")
     assert "the template refused it" in tab.locator("main").inner_text()
-
-
-def test_parts_beside_the_page_are_read_and_missed(browser: Any, results: Results, tmp_path: Path) -> None:
-    file = tmp_path / "index.html"
-    write_explorer(results.folder, file, replace(SETTINGS, inline_mb=0.001))
-    opened = Opened(browser.new_page(), file.as_uri())
-    tab = opened.go("#/drift?run=default/talk")
-    assert tab.locator("[data-token]").count() > 30 and opened.network == []
-    for beside in tmp_path.glob("data-*.js"):
-        beside.unlink()
-    tab = opened.go("#/drift?run=default/talk")
-    tab.wait_for_selector("text=Not shown")
-    assert "is not beside this page" in tab.locator("main").inner_text()
-    tab = opened.go("#/overview")  # the rest is there
-    assert tab.locator("main table").count() >= 1
-    tab.close()
-
-
-def core_of(text: str) -> str:
-    """The element of the part that the first view needs."""
-    found = re.search(r'"name": "core", "size": \d+, "id": "(part-\d+)"', text)
-    assert found
-    return found[1]
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda text: text.replace('"version": 1', '"version": 9', 1), "bundle version 9"),
-        (lambda text: text[: text.index('id="index"') + 40], "damaged"),
-        (lambda text: re.sub(rf'({core_of(text)}">).{{40}}', r"\1" + 40 * "!", text, count=1), "Not shown: core"),
-    ],
-    ids=["another version", "cut off", "a damaged part"],
-)
-def test_what_is_wrong_with_the_file_is_said(browser: Any, file: Path, tmp_path: Path, change: Any, said: str) -> None:
-    text = file.read_text()
-    changed = change(text)
-    assert changed != text
-    if "</script>\n</body>" not in changed and '<script type="module"' not in changed:
-        script = text[text.index('<script type="module"') :]
-        changed += f'"}}</script>{script}'
-    (tmp_path / "index.html").write_text(changed)
-    opened = Opened(browser.new_page(), (tmp_path / "index.html").as_uri())
-    tab = opened.go()
-    assert said in tab.locator("main").inner_text()
-    tab.close()
 
 
 @pytest.mark.skipif(not AXE.is_file(), reason="needs axe-core: npm ci in src/explorer")

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.helpers.browser import Opened, needs_browser, number
+from tests.helpers.explorer_page import Opened, number
 
-pytestmark = needs_browser()
+pytestmark = pytest.mark.browser
 FEATURE = 7
 
 
@@ -25,7 +25,7 @@ def test_features_are_exported_with_all_that_is_known_of_them(
 ) -> None:
     page.go("#/features?map=pca")
     part = parts["features"]
-    rows = sorted(page.csv("The features shown on the map", tmp_path), key=lambda row: int(row["feature"]))
+    rows = sorted(page.rows("The features shown on the map", tmp_path), key=lambda row: int(row["feature"]))
     assert [int(row["feature"]) for row in rows] == part["id"].tolist()
     for name in ("score", "stability", "sd", "mu", "density", "mean_active", "max", "axis_weight"):
         same([row[name] for row in rows], part[name])
@@ -42,7 +42,7 @@ def test_a_feature_s_tables_are_the_bundle_s(page: Opened, parts: dict[str, Any]
     page.tab.wait_for_selector(".panel .chart svg")
     part, profiles = parts["features"], parts["profiles"]
     place = part["id"].tolist().index(FEATURE)
-    rows = page.csv("Mean activation by role", tmp_path)
+    rows = page.rows("Mean activation by role", tmp_path)
     held = {
         name: (profiles["mean"].reshape(4, -1)[r, place], profiles["error"].reshape(4, -1)[r, place])
         for r, name in enumerate(profiles["names"])
@@ -50,14 +50,14 @@ def test_a_feature_s_tables_are_the_bundle_s(page: Opened, parts: dict[str, Any]
     assert {row["role"]: (float(row["mean"]), float(row["standard error"])) for row in rows} == held
     contexts = next(value for name, value in parts.items() if name.startswith("contexts/"))
     own = np.flatnonzero(contexts["feature"] == FEATURE)
-    rows = page.csv(f"contexts of feature {FEATURE}", tmp_path)
+    rows = page.rows(f"contexts of feature {FEATURE}", tmp_path)
     assert [float(row["quantile"]) for row in rows] == sorted(contexts["quantile"][own], reverse=True)
     same([row["value"] for row in rows], contexts["value"][own])
     ends = np.cumsum(contexts["size"])
     assert [row["text"] for row in rows] == [contexts["text"][ends[i] - contexts["size"][i] : ends[i]] for i in own]
     k = part["k"]
     near = part["neighbors"][place * k : (place + 1) * k]
-    rows = page.csv(f"Features like feature {FEATURE}", tmp_path)
+    rows = page.rows(f"Features like feature {FEATURE}", tmp_path)
     assert [int(row["feature"]) for row in rows] == part["id"][near].tolist()
     same([row["cosine"] for row in rows], part["similarities"][place * k : (place + 1) * k] / 10_000)
 
@@ -67,7 +67,7 @@ def test_where_a_feature_is_in_drift_is_exported(page: Opened, parts: dict[str, 
     feature = int(np.bincount(where["feature"]).argmax())
     page.go(f"#/features?feature={feature}")
     page.tab.wait_for_selector("text=In drift")
-    rows = page.csv(f"Transitions with feature {feature}", tmp_path)
+    rows = page.rows(f"Transitions with feature {feature}", tmp_path)
     own = where["feature"] == feature
     held = zip(where["run"][own], where["turn"][own], where["contrib"][own], strict=True)
     exported = {(row["run"], int(row["turn"]), float(row["contrib"])) for row in rows}
@@ -77,7 +77,7 @@ def test_where_a_feature_is_in_drift_is_exported(page: Opened, parts: dict[str, 
 def test_the_overview_s_tables_are_the_bundle_s(page: Opened, parts: dict[str, Any], tmp_path: Path) -> None:
     page.go("#/overview")
     core = parts["core"]
-    rows = page.csv("Conversations, alarms first", tmp_path)
+    rows = page.rows("Conversations, alarms first", tmp_path)
     held = {(run["conversation"], run["analysis"]): run for run in core["runs"]}
     assert {(row["conversation"], row["analysis"]) for row in rows} == set(held)
     for row in rows:
@@ -86,15 +86,15 @@ def test_the_overview_s_tables_are_the_bundle_s(page: Opened, parts: dict[str, A
         same([row[name] for name in names], [run[name] for name in names])
     alarms = [row["alarm_turn"] != "" for row in rows]
     assert alarms == sorted(alarms, reverse=True)
-    (row,) = page.csv("Alarms, beside the rate at which plain conversations raise them", tmp_path)
+    (row,) = page.rows("Alarms, beside the rate at which plain conversations raise them", tmp_path)
     rate = core["nulls"]["default"]["false_alarms"][""]
     same([row[f"rate{end}"] for end in ("", "_low", "_high", "_n")], [rate[n] for n in ("rate", "low", "high", "n")])
     tested = sum(run["p_value"] is not None for run in core["runs"])
     assert int(row["tested"]) == tested and float(row["by_chance"]) == pytest.approx(tested * rate["rate"])
-    rows = page.csv("Agreement of two definitions, and with the roles' labels shuffled".replace("'", "\\'"), tmp_path)
+    rows = page.rows("Agreement of two definitions, and with the roles' labels shuffled", tmp_path)
     for name in ("cos_diff_pc1", "n_responses", "pc1_variance_share"):
         same([row[name] for row in rows], [entry[name] for entry in core["agreement"]])
-    rows = page.csv("How good the axis is, by space", tmp_path)
+    rows = page.rows("How good the axis is, by space", tmp_path)
     measured = {(row["space"], row["measure"]): float(row["value"]) for row in rows}
     for entry in core["agreement"]:
         assert measured[entry["space"], "split-half cosine"] == entry["split_half"]
@@ -107,24 +107,24 @@ def test_the_roles_tables_are_the_bundle_s(page: Opened, parts: dict[str, Any], 
     n, names = len(space["roles"]), profiles["names"]
     tab.click(".heatmap summary")
     similar = space["similarity"].reshape(n, n)
-    rows = page.csv("Similarity of roles", tmp_path)
+    rows = page.rows("Similarity of roles", tmp_path)
     for row in rows:
         same([row[name] for name in space["roles"]], similar[space["roles"].index(row["role"])])
-    rows = page.csv("Where each role stands on the axis", tmp_path)
+    rows = page.rows("Where each role stands on the axis", tmp_path)
     held = {row["role"]: row for row in space["projections"]}
     for row in rows:
         own = held[row["role"]]
         same([row["crossfit"], row["low"], row["high"]], [own[f"crossfit{end}"] for end in ("", "_low", "_high")])
-    rows = page.csv("Principal components", tmp_path)
+    rows = page.rows("Principal components", tmp_path)
     placed = space["pca"]["coordinates"].reshape(len(rows), -1)
     for i, row in enumerate(rows):
         same([row[f"PC{j + 1}"] for j in range(placed.shape[1])], placed[i])
-    rows = page.csv("Roles nearest to default", tmp_path)
+    rows = page.rows("Roles nearest to default", tmp_path)
     me = space["roles"].index("default")
     assert {row["role"]: float(row["cosine"]) for row in rows} == {
         name: similar[me, j] for j, name in enumerate(space["roles"]) if j != me
     }
-    rows = page.csv("Features that set default apart", tmp_path)
+    rows = page.rows("Features that set default apart", tmp_path)
     mean, error = (profiles[name].reshape(n, -1).astype(float) for name in ("mean", "error"))
     mine, theirs = names.index("default"), names.index("assistant")
     difference = mean[mine] - mean[theirs]
@@ -135,7 +135,7 @@ def test_the_roles_tables_are_the_bundle_s(page: Opened, parts: dict[str, Any], 
     got = {int(row["feature"]): float(row["difference"]) for row in rows}
     wanted = dict(zip(parts["features"]["id"][chosen].tolist(), difference[chosen], strict=True))
     assert got == pytest.approx(wanted, rel=1e-9)
-    rows = page.csv("responses of default", tmp_path)
+    rows = page.rows("responses of default", tmp_path)
     assert [row["response"] for row in rows] == [
         one["response"] for one in parts["responses"]["roles"]["default"]["shown"]
     ]

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.helpers.browser import AXE, Opened, needs_browser, number
+from tests.helpers.explorer_page import AXE, Opened, number
 
-pytestmark = needs_browser()
+pytestmark = pytest.mark.browser
 
 
 def h1(page: Opened) -> str:
@@ -107,9 +107,9 @@ def test_filters_cut_across_map_histogram_and_table(page: Opened, parts: dict[st
     assert 0 < wanted.sum() < len(wanted)
     assert f"{wanted.sum()} of {len(wanted)} features" in tab.locator(".onmap").inner_text()
     tab.wait_for_timeout(250)
-    listed = {int(row["feature"]) for row in page.csv("The features shown on the map", tmp_path)}
+    listed = {int(row["feature"]) for row in page.rows("The features shown on the map", tmp_path)}
     assert listed == set(part["id"][wanted].tolist())
-    bins = page.csv("Features by score", tmp_path)
+    bins = page.rows("Features by score", tmp_path)
     assert sum(int(row["shown"]) for row in bins) == wanted.sum()
     assert sum(int(row["all"]) for row in bins) == len(wanted)
     assert f"{wanted.sum()} of them shown" in str(tab.locator(".map").get_attribute("aria-label"))
@@ -155,7 +155,7 @@ def test_the_centered_map_has_its_own_scores(page: Opened, parts: dict[str, Any]
     part, centered = parts["features"], parts["centered"]
     there = np.setdiff1d(np.arange(len(part["id"])), centered["missing"])
     assert f"{len(there)} of {len(part['id'])} features" in tab.locator(".onmap").inner_text()
-    rows = page.csv("The features shown on the map", tmp_path)
+    rows = page.rows("The features shown on the map", tmp_path)
     xy = centered["maps"]["umap"].reshape(-1, 2)
     got = {int(row["feature"]): (float(row["score"]), float(row["umap_x"]), float(row["umap_y"])) for row in rows}
     assert got == {int(part["id"][i]): (centered["score"][i], *xy[i]) for i in there}

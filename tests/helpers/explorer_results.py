@@ -1,6 +1,7 @@
 """A whole experiment's results in small, written by the package's own functions, with texts that may break a page."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,14 @@ NULL |= {"false_alarms_within": {}, "turns_max": 12, "left_out": [], "reason": N
 class Results:
     """results/small: four roles, three conversations (one sensitive, one that failed), a map, labels and contexts."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, talks: Sequence[str] = ("talk", "whisper"), role: str = "role0") -> None:
+        """talks: the conversations' names; role: the first role's."""
         self.folder = folder
         self.features, self.names = random_roles(4, WIDTH)
+        self.names[0] = role
         self.roles()
         self.axis()
-        for seed, name in enumerate(("talk", "whisper")):
+        for seed, name in enumerate(talks):
             self.conversation(name, seed)
         write_failure(self.tokens("broken"), self.metadata("broken", []), "the template refused it")
         self.drift("broken")

@@ -232,7 +232,10 @@ def token_scales(folder: Path) -> dict[str, float]:
     `change` of those in a transition."""
     found: dict[str, list[np.ndarray]] = {"w": [], "change": []}
     for path in sorted(folder.glob("*/result.npz")):
-        arrays = load_all_npz(path)
+        try:
+            arrays = load_all_npz(path)
+        except UserError:  # the run is left out, with this reason
+            continue
         if "weights_w" in arrays:  # not in the file of a conversation that failed
             found["w"].append(arrays["weights_w"])
             found["change"] += [arrays["weights_as_turn"], arrays["weights_as_prev"]]

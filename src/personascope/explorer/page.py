@@ -33,6 +33,8 @@ def write_page(path: str | Path, head: dict[str, Any], parts: Iterable[tuple[str
     """
     path = Path(path)
     texts = {name: encoded(pack({"version": VERSION, "part": name, **content})) for name, content in parts}
+    # What all views need comes first: a file that is cut off still has it.
+    texts = {name: texts[name] for name in sorted(texts, key=lambda name: name not in FIRST)}
     outside = sum(map(len, texts.values())) > inline
     listed, blocks = [], []
     for old in path.parent.glob("data-*.js"):

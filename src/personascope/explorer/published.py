@@ -81,7 +81,8 @@ def _published(run: Path, sae: str) -> dict[str, Any]:
         # An object, as the original writes it; a list is read too.
         "conversation": {"conversation": messages},
         "summary": summary | {"files": files},
-        "ui_bundle": bundle | {"run_meta": meta, "q1": bundle["q1"] | {"turn_scores": scores}, "q3": tokens},
+        "ui_bundle": bundle
+        | {"run_meta": meta, "q1": bundle["q1"] | {"turn_scores": scores}, "q3": bundle["q3"] | tokens},
     }
 
 

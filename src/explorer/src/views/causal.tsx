@@ -1,14 +1,16 @@
 // The causal test of a run's transition: effects beside their controls, and the texts that were written.
 import { hasPart, usePart } from "../data";
-import { num } from "../format";
-import type { Causal } from "../types";
+import { num, signed } from "../format";
+import { FeatureName, labelOf } from "../names";
+import { update } from "../state";
+import type { Causal, Features } from "../types";
 import { Section, Table } from "../ui";
 
 const EFFECTS: [string, string][] = [["total", "on the text written anew"], ["total_beyond_matched", "beyond matched features"], ["direct", "on the turn's own tokens"]];
 
 interface Effect { name: string; mean: number; low: number; high: number; n: number }
 
-export function CausalTest({ name }: { name: string }) {
+export function CausalTest({ name, features }: { name: string; features: Features | undefined }) {
   const part = usePart<Causal>(hasPart("causal") ? "causal" : null).data, made = part?.tests[name];
   if (!made) return null;
   const { test, samples } = made, arms = [...new Set(samples.map((row) => String(row.arm)))];
@@ -27,6 +29,7 @@ export function CausalTest({ name }: { name: string }) {
         { key: "control", label: "control", text: true, value: (r) => r.name },
         { key: "total", label: "text", value: (r) => list(r.total) }, { key: "direct", label: "tokens", value: (r) => list(r.direct) },
       ]} />
+      <Patched rows={test.features ?? []} features={features} />
       {(test.notes ?? []).map((note: string) => <p class="soft small" key={note}>{note}</p>)}
       {arms.map((arm) => (
         <details key={arm}>
@@ -35,5 +38,23 @@ export function CausalTest({ name }: { name: string }) {
         </details>
       ))}
     </Section>
+  );
+}
+
+interface Back { feature_idx: number; before: number; now: number; contrib: number }
+
+/** The features that were set back to what they were in the turn before. */
+function Patched({ rows, features }: { rows: Back[]; features: Features | undefined }) {
+  if (!rows.length) return null;
+  return (
+    <details>
+      <summary class="small">{rows.length} features were set back</summary>
+      <Table name="causal_features" caption="Features that were set back" quiet rows={rows} limit={10} onRow={(row) => update({ feature: row.feature_idx })} columns={[
+        { key: "feature", label: "feature", text: true, value: (r) => r.feature_idx, show: (r) => <FeatureName id={r.feature_idx} features={features} /> },
+        { key: "description", label: "description", text: true, hidden: true, value: (r) => labelOf(features, r.feature_idx) },
+        { key: "now", label: "from", value: (r) => r.now }, { key: "before", label: "to", value: (r) => r.before },
+        { key: "contrib", label: "part", value: (r) => r.contrib, show: (r) => signed(r.contrib) },
+      ]} />
+    </details>
   );
 }

@@ -106,7 +106,7 @@ function Shown({ row, run, core, features }: Props) {
         <Transitions run={run} turn={turn} feature={feature} features={features} />
         <NearestRoles run={run} turn={turn} />
         <Confounds run={run} />
-        <CausalTest name={runKey(row)} />
+        <CausalTest name={runKey(row)} features={features} />
         <TokenTable run={run} turn={turn} token={token} features={features} />
       </aside>
     </>
