@@ -60,7 +60,8 @@ class Opened:
         """Press keys one after the other, and wait for what they change."""
         for key in keys:
             self.tab.keyboard.press(key)
-        self.tab.wait_for_timeout(300)
+            self.tab.wait_for_timeout(60)
+        self.tab.wait_for_timeout(250)
 
     def tab_to(self, selector: str, most: int = 300) -> None:
         """Press Tab until what has the focus matches."""

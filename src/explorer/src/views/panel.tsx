@@ -48,6 +48,16 @@ export function Panel({ data, place, laid }: { data: Features; place: number; la
   );
 }
 
+/** What is known of a feature that no role has: it may be active in conversations. */
+export const Unmapped = ({ id }: { id: number }) => (
+  <section class="panel">
+    <h1>Feature {id}</h1>
+    <Notice strong>It is not alive in the roles' responses, so that it is on no map, or the SAE has no such feature.</Notice>
+    <Where id={id} />
+    <InRuns id={id} />
+  </section>
+);
+
 const Lens = ({ title, note, tokens }: { title: string; note: string; tokens: string[] | undefined }) =>
   tokens?.length ? <><h2>{title} <span class="soft note">{note}</span></h2><div class="chips">{tokens.map((token, i) => <span key={i}><bdi>{token}</bdi></span>)}</div></> : null;
 
