@@ -23,7 +23,7 @@ from personascope.drift.summary import read_summaries, summary_table
 from personascope.explorer.bundle import Settings, write_explorer
 from personascope.formats.conversations import read_conversation
 from personascope.formats.features import FeatureRows, write_features
-from personascope.formats.files import write_json, write_jsonl
+from personascope.formats.files import write_jsonl
 from personascope.formats.role_matrix import RoleMatrix
 from personascope.formats.tables import METADATA_KEY, save_npz, write_csv, write_table
 from personascope.formats.tokens import TokenBlock, token_writer
@@ -33,7 +33,11 @@ from tests.helpers.drift_cases import null_of, reference_of
 
 WIDTH, ROLES, DESCRIBED, CELL = 65536, 50, 2000, "general/m_s"
 RUNS, TURNS, TOKENS, ACTIVE = 10, 20, 100, 60  # tokens of a turn, and features of a token, as in the demo
-TOP, TALKS, LOWER = 8, 3, 2  # contexts of a feature: the largest, in conversations too, and those of each lower quantile
+TOP, TALKS, LOWER = (
+    8,
+    3,
+    2,
+)  # contexts of a feature: the largest, in conversations too, and those of each lower quantile
 QUANTILES = (0.9, 0.75, 0.5, 0.25)
 SETTINGS = Settings("wide", "m", "s", "general", analyses=("default",), contexts=DESCRIBED)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -72,7 +76,9 @@ class Wide:
     def roles(self) -> None:
         for name in self.names:
             folder = self.folder / "features" / CELL
-            write_features(folder / f"{name}.parquet", [self.responses()], {"model": "m", "d_sae": WIDTH, "sae_layer": 3})
+            write_features(
+                folder / f"{name}.parquet", [self.responses()], {"model": "m", "d_sae": WIDTH, "sae_layer": 3}
+            )
             said = [
                 {"prompt_index": i, "question": self.passage(9), "system_prompt": "", "response": self.passage(90)}
                 for i in range(12)
@@ -91,7 +97,9 @@ class Wide:
         mean = self.rng.gamma(1.5, 0.1, n * active).astype(np.float32)
         counts = np.full(n, 300, np.int32)
         offsets = np.arange(n + 1, dtype=np.int64) * active
-        return FeatureRows(np.zeros(n, np.int32), np.arange(n, dtype=np.int32), counts, offsets, indices.ravel(), mean, mean)
+        return FeatureRows(
+            np.zeros(n, np.int32), np.arange(n, dtype=np.int32), counts, offsets, indices.ravel(), mean, mean
+        )
 
     def passage(self, length: int) -> str:
         start = int(self.rng.integers(0, len(self.words) - length))
@@ -182,9 +190,7 @@ class Wide:
         values = (self.level[indices] * rng.gamma(4.0, 1.0, n * ACTIVE)).astype(np.float32)
         places = np.arange(n, dtype=np.int32)
         residuals = np.zeros((n, 1, 8), np.float32)
-        block = TokenBlock(
-            places, turn, places, pieces, offsets, indices, values, residuals
-        )
+        block = TokenBlock(places, turn, places, pieces, offsets, indices, values, residuals)
         name = f"talk{number}"
         turns = [{"message_index": 2 * t + 1, "special_tokens": False} for t in range(TURNS)]
         metadata = {"model": "m", "sae_release": None, "sae_id": "s", "sae_layer": 3, "d_sae": WIDTH}

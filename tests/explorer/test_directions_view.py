@@ -99,7 +99,9 @@ def test_sweeps_are_the_bundle_s(page: Opened, parts: dict[str, Any], measure: s
     means = {(row["arm"], row["coefficient"]): row["mean"] for row in held}
     for text in told:
         arm, coefficient, mean = re.match(r"(\S+) (\S+): (\S+) \[", text).groups()  # pyright: ignore
-        expected = means.get((arm, number(coefficient)), means["none", 0.0])  # each line goes through the model as it is
+        expected = means.get(
+            (arm, number(coefficient)), means["none", 0.0]
+        )  # each line goes through the model as it is
         assert number(mean) == pytest.approx(expected, rel=6e-3)
     rows = page.rows("Effects at equal KL", tmp_path)
     assert [float(row["excess_high"]) for row in rows] == [row["excess_high"] for row in sweep["equal_kl"]]

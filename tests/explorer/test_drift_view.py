@@ -91,9 +91,7 @@ def test_what_a_pointer_is_told_is_the_bundle_s(page: Opened, run: dict[str, Any
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_feature_tables_are_exported_as_they_are(
-    page: Opened, run: dict[str, Any], table: str, tmp_path: Path
-) -> None:
+def test_feature_tables_are_exported_as_they_are(page: Opened, run: dict[str, Any], table: str, tmp_path: Path) -> None:
     for step in run["transitions"]:
         page.go(f"{TALK}&turn={step['turn']}&table={table}")
         rows, held = page.rows(f"Features {table}, the largest first", tmp_path), step["tables"][table]

@@ -93,7 +93,14 @@ def _away_features(result: DriftResult) -> list[int]:
 
 def empty_overview(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The row of a conversation that failed."""
-    return {"n_turns": 0, "n_tokens": 0, **dict.fromkeys((*NUMBERS, *WORDS)), "away_features": [], "flags": [], "metadata": dict(metadata)}
+    return {
+        "n_turns": 0,
+        "n_tokens": 0,
+        **dict.fromkeys((*NUMBERS, *WORDS)),
+        "away_features": [],
+        "flags": [],
+        "metadata": dict(metadata),
+    }
 
 
 def flags(result: DriftResult, metadata: Mapping[str, Any]) -> list[str]:

@@ -128,9 +128,7 @@ class Bundle:
         self._missing("the centered map of features" if centered.parent != atlas else "the plain map", centered)
         if layout.is_file() and centered.is_file():
             yield from self._part("centered", lambda: features.centered_part(centered, ids), centered)
-        yield from self._part(
-            "profiles", lambda: roles.profiles_part(aggregated, responses, ids, places), aggregated
-        )
+        yield from self._part("profiles", lambda: roles.profiles_part(aggregated, responses, ids, places), aggregated)
         self._counts |= {"features": len(ids), "labels": sum(map(bool, part.get("label", [])))}
         if contexts.is_file():
             shards = features.context_parts(contexts, ids[places], len(ids) > features.MANY)
@@ -155,7 +153,9 @@ class Bundle:
         traces = self.folder("traces")
         self._missing("traces along directions", traces)
         for path in sorted(traces.glob("*.parquet")):
-            yield from self._part(f"traces/{path.stem}", lambda path=path: runs.trace_part(path, self.settings.sensitive), path)
+            yield from self._part(
+                f"traces/{path.stem}", lambda path=path: runs.trace_part(path, self.settings.sensitive), path
+            )
 
     def _missing(self, what: str, path: Path) -> None:
         if not path.exists():

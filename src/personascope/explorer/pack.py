@@ -119,7 +119,11 @@ def _orders(array: np.ndarray) -> range:
 def _ordered(array: np.ndarray, order: int) -> bytes:
     if order == 2:
         array = np.diff(array, prepend=array.dtype.type(0))
-    return array.tobytes() if not order else np.ascontiguousarray(array.view(np.uint8).reshape(-1, array.itemsize).T).tobytes()
+    return (
+        array.tobytes()
+        if not order
+        else np.ascontiguousarray(array.view(np.uint8).reshape(-1, array.itemsize).T).tobytes()
+    )
 
 
 def _distinct(array: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
