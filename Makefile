@@ -5,7 +5,7 @@ SNAKEMAKE := $(BIN)/snakemake --cores all
 PYTEST := $(BIN)/pytest
 SIDE_BY_SIDE := -n 2 --dist worksteal
 
-.PHONY: demo test test-all test-slurm test-vllm test-faults explorer bench lint format install clean
+.PHONY: demo test test-all test-slurm test-vllm test-faults explorer docs bench lint format install clean
 
 install: .venv/installed
 
@@ -51,6 +51,10 @@ test-faults: install
 explorer:
 	cd src/explorer && npm ci --no-audit --no-fund && npm run build
 
+# The documentation as a site that opens from disk, site/index.html; graphviz draws its graphs.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 bench: install
 	$(BIN)/python -m tests.benchmarks
 
@@ -65,7 +69,8 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow
+	$(BIN)/python docs/site/config_tables.py
 
 clean:
 	find results -mindepth 1 -maxdepth 1 ! -name README.md ! -name saes -exec rm -rf {} +
-	rm -rf logs benchmarks store report.html
+	rm -rf logs benchmarks store site report.html

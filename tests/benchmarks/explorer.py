@@ -248,7 +248,8 @@ def look(browser: Any, page: Path) -> tuple[float, list[float], list[float]]:
     tab = browser.new_page(viewport={"width": 1400, "height": 900})
     tab.add_init_script(WATCH)
     tab.goto(f"{page.as_uri()}#/features")
-    tab.wait_for_function("window.drawn.length > 0")
+    while not tab.evaluate("window.drawn.length"):  # the page's policy lets no condition be waited for in it
+        tab.wait_for_timeout(50)
     first = tab.evaluate("window.drawn[0]")
     tab.wait_for_timeout(2500)
     frames = tab.evaluate(FRAMES, STEPS)

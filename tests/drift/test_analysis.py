@@ -168,7 +168,7 @@ def test_feature_tables_by_hand_and_a_weight_of_zero_drives_nothing() -> None:
     assert table["share_of_change"].tolist() == pytest.approx([3 / 7, 1 / 7])
     assert table["role_profile"].tolist() == ["assistant:100% | baker:0%", "baker:100% | assistant:0%"]
     assert table["description"].tolist() == ["calm", None]
-    assert table["neuronpedia_url"].tolist() == ["https://neuronpedia.org/m/s/0", None]
+    assert table["url"].tolist() == ["https://neuronpedia.org/m/s/0", None]
     assert list(result.features["q2_top_toward_contrib"]) == list(table)
 
 

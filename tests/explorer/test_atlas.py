@@ -19,6 +19,7 @@ from personascope.explorer.layout import LayoutOptions, cosine_neighbors, knn_ov
 from personascope.explorer.selection import write_selection
 from personascope.formats.files import write_json
 from personascope.formats.tables import load_all_npz
+from tests.helpers import original_page
 from tests.helpers.atlas_cases import Role, dense_stability, random_roles, role_matrix, write_roles
 
 NAMES = ["assistant", "cook", "default", "pirate", "sailor"]
@@ -54,7 +55,7 @@ class Atlas:
     def matrix(self) -> Path:
         return self.folder / "per_role.npz"
 
-    def write(self, descriptions: Path | None = None) -> None:
+    def write(self, *descriptions: Path) -> None:
         names = ("selection.npz", "map.npz", "bundle.json", "features.csv")
         paths = (self.folder / name for name in names)
         write_atlas(self.matrix, *paths, dataset=DATASET, descriptions=descriptions)
@@ -80,6 +81,7 @@ def atlas(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def test_the_bundle_has_all_that_the_original_explorer_reads(atlas: Atlas) -> None:
     bundle, n = atlas.bundle, len(atlas.bundle["feature_ids"])
+    assert not original_page.unlike(bundle, original_page.BUNDLE | original_page.BUNDLE_MORE)
     dataset = bundle["dataset"]
     assert dataset | DATASET == dataset and 15 <= n <= 40
     expected = {"strategy": "mean", "question_centering": atlas.centered, "n_roles": 5, "sae_dim": 60, "top_k": 40}

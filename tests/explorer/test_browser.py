@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.helpers.explorer_page import AXE, Opened, number
+from tests.helpers.explorer_page import AXE, VIEWS, Opened, number
 from tests.helpers.explorer_results import IMAGE, TEXTS
 
 pytestmark = pytest.mark.browser
-VIEWS = ["overview", "features", "roles", "drift", "directions", "compare"]
 
 
 @pytest.mark.parametrize("width", [1400, 420])

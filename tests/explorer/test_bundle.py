@@ -1,8 +1,10 @@
 """The parts of a bundle hold what the results hold, what is missing is named, and texts in a page stay texts."""
 
 import json
+import math
 import re
 import shutil
+import statistics
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,23 +16,14 @@ import pytest
 from personascope.drift.result_file import load_run
 from personascope.explorer import roles, runs
 from personascope.explorer.bundle import Bundle, Settings, write_explorer
+from personascope.explorer.features import features_part
 from personascope.explorer.pack import VERSION, decoded, encoded, pack, unpack
 from personascope.explorer.page import TEMPLATE
 from personascope.explorer.text_runs import TextRuns
-from personascope.formats.role_matrix import load_role_matrix
+from personascope.formats.role_matrix import RoleMatrix, load_role_matrix
 from tests.helpers.explorer_results import CELL, QUESTIONS, RESPONSES, SCRIPT, SETTINGS, TEXTS, WIDTH, Results
 
 SCHEMA = json.loads((TEMPLATE.parent / "bundle.schema.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    return Results(tmp_path_factory.mktemp("small"))
-
-
-@pytest.fixture(scope="module")
-def parts(results: Results) -> dict[str, dict[str, Any]]:
-    return {name: unpack(pack(content)) for name, content in Bundle(results.folder, SETTINGS).parts()}
 
 
 def index_of(page: str) -> dict[str, Any]:
@@ -52,12 +45,22 @@ def test_arrays_come_back_as_they_were() -> None:
 
 
 def test_all_parts_are_there_and_what_is_not_is_named(results: Results, parts: dict[str, Any]) -> None:
-    expected = {"core", "features", "profiles", "contexts/0", "roles", "responses", "where", "traces/talk"}
+    expected = {
+        "core",
+        "features",
+        "profiles",
+        "centered",
+        f"contexts/{parts['features']['id'][0]}",
+        "roles",
+        "responses",
+        "where",
+        "traces/talk",
+    }
     expected |= {f"drift/default/{name}" for name in ("talk", "whisper", "broken")}
     assert set(parts) == expected
     bundle = Bundle(results.folder, SETTINGS)
     assert list(bundle.parts())
-    missing = {"traits", "steering", "causal", "the centered map of features"}
+    missing = {"traits", "steering", "causal"}
     assert {entry["what"] for entry in bundle.absent} == missing
 
 
@@ -114,13 +117,22 @@ def test_profiles_are_the_role_matrix_with_errors_over_questions(results: Result
     np.testing.assert_allclose(part["error"].reshape(4, -1)[0], expected[ids], atol=1e-6)
 
 
+def test_without_a_map_mu_and_sd_are_those_of_a_selection(tmp_path: Path) -> None:
+    values = np.array([[0, 3, 0.5], [0, 1, 8], [0, 0, 2]], np.float32)
+    RoleMatrix(values, ["a", "b", "c"], np.full(3, 4)).save(tmp_path / "mean" / "per_role.npz")
+    part = features_part(tmp_path / "none.npz", tmp_path, tmp_path / "none")
+    logs = [[math.log1p(value) for value in column] for column in values.T[1:].tolist()]
+    assert part["id"].tolist() == [1, 2] and part["preferred_role"].tolist() == [0, 1] and not part["maps"]
+    np.testing.assert_allclose(part["mu"], [statistics.fmean(column) for column in logs], rtol=1e-6)
+    np.testing.assert_allclose(part["sd"], [statistics.pstdev(column) for column in logs], rtol=1e-6)
+
+
 def test_many_features_keep_the_profiles_that_rank_first(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(roles, "EXACT", 10)
     aggregated, features = results.folder / "aggregated" / CELL, results.folder / "features" / CELL
-    alive, rank = np.array([4, 7, 9, 11]), np.array([0.1, 0.9, 0.5, 0.2])
-    part = roles.profiles_part(aggregated, features, alive, rank, 2)
+    part = roles.profiles_part(aggregated, features, np.array([4, 7, 9, 11]), np.array([1, 2]))
     assert part["places"].tolist() == [1, 2]
-    np.testing.assert_array_equal(part["mean"], results.features[:, [7, 9]])
+    np.testing.assert_allclose(part["mean"], results.features[:, [7, 9]], rtol=2**-7)
 
 
 def test_clustered_puts_like_beside_like() -> None:

@@ -66,9 +66,9 @@ def test_a_wrong_cache_is_refused_in_one_line(tmp_path, content, said):
 
 def test_a_table_gets_what_is_known():
     table = pd.DataFrame({"feature_idx": pd.array([7, None, -1, 9], dtype="Int64")}, index=[3, 1, 4, 1])
-    told = with_descriptions(table, {7: {"description": "poems", "url": "u"}}, url="neuronpedia_url")
+    told = with_descriptions(table, {7: {"description": "poems", "url": "u"}})
     assert told["description"].tolist() == ["poems", None, None, None]
-    assert told["neuronpedia_url"].tolist() == ["u", None, None, None]
+    assert told["url"].tolist() == ["u", None, None, None]
     assert "description" not in table
 
 

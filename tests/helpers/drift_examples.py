@@ -15,7 +15,7 @@ TEXT = "Sure , here is how you can do it : first measure the dough , then let it
 ROLES = ["assistant", "teacher", "baker", "ghost", "pirate", "hermit", "poet", "oracle", "jester", "spy"]
 FEATURE_COLUMNS = (
     *("feature_idx", "direction", "delta_x", "axis_weight", "contrib", "axis_side", "effect"),
-    *("share_of_change", "share_of_away", "role_profile", "description", "neuronpedia_url"),
+    *("share_of_change", "share_of_away", "role_profile", "description", "url"),
 )
 
 
@@ -101,7 +101,7 @@ def make_features(
             "share_of_away": 0.02,
             "role_profile": "poet:12% | ghost:8% | spy:5%",
             "description": description,
-            "neuronpedia_url": None,
+            "url": None,
         }
     )
     if intervals:

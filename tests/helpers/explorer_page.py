@@ -8,6 +8,7 @@ from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 AXE = Path(__file__).parents[2] / "src/explorer/node_modules/axe-core/axe.min.js"
+VIEWS = ["overview", "features", "roles", "drift", "directions", "compare"]
 
 
 @dataclass
@@ -56,8 +57,11 @@ class Opened:
         return [(rule["id"], [node["html"][:120] for node in rule["nodes"][:3]]) for rule in found]
 
     def press(self, *keys: str) -> None:
+        """Press keys one after the other, and wait for what they change."""
         for key in keys:
             self.tab.keyboard.press(key)
+            self.tab.wait_for_timeout(60)
+        self.tab.wait_for_timeout(250)
 
     def tab_to(self, selector: str, most: int = 300) -> None:
         """Press Tab until what has the focus matches."""

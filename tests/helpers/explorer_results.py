@@ -120,24 +120,26 @@ class Results:
         save_npz(folder / "axis.npz", diff_sae=axis, role_names=np.array(self.names))
 
     def atlas(self) -> None:
-        """layout.npz as the atlas writes it."""
-        rng = np.random.default_rng(0)
+        """layout.npz of both maps as the atlas writes them; the centered one lacks the last feature."""
         x = np.log1p(self.features)
         ids = np.flatnonzero(x.mean(0) > 0).astype(np.int32)
-        n, k = len(ids), 5
-        flat = {name: rng.random(n).astype(np.float32) for name in ("score", "stability", "sd", "mu")}
-        save_npz(
-            self.folder / "atlas" / CELL / "layout.npz",
-            feature_ids=ids,
-            umap=rng.normal(size=(n, 2)).astype(np.float32),
-            pca=rng.normal(size=(n, 2)).astype(np.float32),
-            preferred_role=x[:, ids].argmax(0).astype(np.int16),
-            neighbors=rng.integers(0, n, (n, k)).astype(np.int32),
-            similarities=rng.random((n, k)).astype(np.float32),
-            role_names=np.array(self.names),
-            role_similarity=np.eye(len(self.names), dtype=np.float32),
-            **flat,
-        )
+        for seed, (place, own) in enumerate((("", ids), ("centered", ids[:-1]))):
+            rng, n, k = np.random.default_rng(seed), len(own), 5
+            flat = {name: rng.random(n).astype(np.float32) for name in ("score", "stability", "sd", "mu")}
+            save_npz(
+                self.folder / "atlas" / CELL / place / "layout.npz",
+                feature_ids=own,
+                umap=rng.normal(size=(n, 2)).astype(np.float32),
+                pca=rng.normal(size=(n, 2)).astype(np.float32),
+                preferred_role=x[:, own].argmax(0).astype(np.int16),
+                knn_overlap=np.array(0.4),
+                neighbors=rng.integers(0, n, (n, k)).astype(np.int32),
+                similarities=rng.random((n, k)).astype(np.float32),
+                role_names=np.array(self.names),
+                role_similarity=np.eye(len(self.names), dtype=np.float32),
+                centered=np.array(place == "centered"),
+                **flat,
+            )
 
     def descriptions(self) -> None:
         folder = self.folder / "descriptions" / CELL

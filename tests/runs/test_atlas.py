@@ -1,5 +1,6 @@
 """The atlas and published runs as configuration describes them: files, names, and what is refused."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def test_files(folder: Path) -> None:
         ("layer_40_width_65k_l0_medium", "layer_40_width_65k_l0_medium"),
         ("layer_20/width_16k/average_l0_71", "layer_20_width_16k_l0_71"),
         ("layer_20/width_16k/canonical", "layer_20_width_16k_l0_canonical"),
+        ("mlp/layer_9_width_16k_l0_big_affine", "layer_9_width_16k_l0_big-affine"),
     ],
 )
 def test_gemma_scope_folders_are_named_as_the_original_reads_them(
@@ -45,6 +47,9 @@ def test_gemma_scope_folders_are_named_as_the_original_reads_them(
     assert dataset["aggregated_file"] == f"results/main/aggregated/general/gemma_{read_as}/mean/per_role.npz"
     assert dataset["features_dir"] == f"results/main/features/general/gemma_{read_as}"
     assert dataset["name"] == f"general_gemma_{made.sae}_mean_top2000"
+    # What the original's labels are taken from: nothing but digits, and no underscore in width and l0.
+    label = re.search(r"/([^/]+)_(layer_\d+_width_[^/_]+_l0_[^/_]+)(/|$)", dataset["features_dir"])
+    assert label and (label[1], label[2]) == ("gemma", read_as)
 
 
 def test_other_folders_keep_their_names(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Which jobs Snakemake would run: after a clone, for single targets, and after a change. Dry-runs only."""
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -174,7 +175,7 @@ def test_deleted_features_of_a_role_rerun_that_role(finished: Workspace):
     aggregated = {"aggregate": 1, "aggregate_residuals": 1, "block_sums": 1}
     assert finished.counts(*targets) == {"extract": 1, **aggregated, **AXIS}
     plan = finished.snakemake("-n", *targets).text
-    assert f"output: results/main/features/{CELL}/pirate.parquet" in plan
+    assert re.search(rf"output: .*results/main/features/{CELL}/pirate\.parquet", plan)
 
 
 def test_touch_accepts_outputs_as_they_are(finished: Workspace):

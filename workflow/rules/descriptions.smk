@@ -38,7 +38,7 @@ rule logit_lens:
         runtime=scaled(60),
         gpu=E.gpus,
     params:
-        **E.activation_params,
+        **E.activation_params | {"residual_layers": []},  # none is read
         code=code_hash("hosting.operations.logit_lens"),
     script:
         "../scripts/ask_host.py"

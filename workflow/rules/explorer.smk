@@ -4,7 +4,7 @@
 rule explorer:
     """The experiment's page, which opens from disk; above explorer.inline_mb its data lie beside it."""
     input:
-        *(E.responses, E.features, E.role_matrix, E.axis),
+        *(E.responses, E.features, E.role_matrix, E.axis_tables),
         *(E.tokens, E.null_reports, E.drift, E.drift_results, E.summary),
         *(E.trait_results, E.traces, E.steering, E.causal, E.explained),
     output:

@@ -21,6 +21,6 @@ export const percent = (value: unknown): string => {
 export const interval = (low: unknown, high: unknown, digits = 3): string =>
   typeof low === "number" && typeof high === "number" ? `[${num(low, digits)}, ${num(high, digits)}]` : "no interval";
 export const count = (value: unknown): string =>
-  typeof value === "number" ? value.toLocaleString("en-US").replaceAll(",", " ") : NONE;
+  typeof value === "number" ? value.toLocaleString("en-US").replaceAll(",", "\u00a0") : NONE;
 /** "business-advice-second-bakery" for people. */
 export const words = (name: string): string => name.replaceAll(/[-_]+/g, " ");

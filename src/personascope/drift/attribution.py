@@ -190,7 +190,7 @@ def feature_tables(
         table = pd.DataFrame(rows, columns=list(ENTRY_COLUMNS))
         table["score_contrib"] = _own_contrib(transition, table["feature_idx"].to_numpy(np.int64))
         table["description"] = pd.Series([entry.get("description") for entry in known], dtype=object)
-        table["neuronpedia_url"] = pd.Series([entry.get("url") for entry in known], dtype=object)
+        table["url"] = pd.Series([entry.get("url") for entry in known], dtype=object)
         tables[name] = table
     return tables
 

@@ -73,6 +73,7 @@ def write_run(
     else:
         content = summary(result, run, timestamp)
         content |= {"status": "ok", "error": None, "overview": overview(result, case.metadata)}
+        content["dropped_messages"] = case.metadata["dropped_messages"]
         content |= {} if causal is None else {"causal": causal}
         write_json(outputs["summary"], content)
         write_json(outputs["ui_bundle"], ui_bundle(result, roles, run_meta(run, options)))
@@ -98,9 +99,10 @@ def write_tables(
 
 def _run(metadata: dict[str, Any], analysis: str) -> Run:
     conversation = metadata["conversation"]
+    title = conversation["metadata"].get("title")
     return Run(
         run_name=f"{analysis}/{conversation['name']}",
-        conversation_name=conversation["metadata"].get("title") or conversation["name"],
+        conversation_name=title if isinstance(title, str) and title.strip() else conversation["name"],
         model_name=metadata["model"],
         sae_release=metadata["sae_release"],
         sae_id=metadata["sae_id"],

@@ -24,9 +24,7 @@ def tables(
     that the result was made with."""
     features = result.features
     if descriptions:
-        features = features | {
-            name: with_descriptions(features[name], descriptions, url="neuronpedia_url") for name in FEATURE_TABLES
-        }
+        features = features | {name: with_descriptions(features[name], descriptions) for name in FEATURE_TABLES}
     diagnostics = score_mass_diag(result)
     pivot = diagnostics.pivot(index="metric", columns="score_method", values=CORRELATION)
     return {

@@ -6,7 +6,7 @@ write these two anew.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pandas as pd
 from personascope.explorer.layout import QUALITY, Layout, load_layout
 from personascope.explorer.metrics import METRICS, metrics_of, shares
 from personascope.explorer.selection import Selection, role_space
-from personascope.formats.descriptions import Descriptions, read_descriptions
+from personascope.formats.descriptions import described
 from personascope.formats.files import write_text
 from personascope.formats.role_matrix import RoleMatrix, load_role_matrix
 from personascope.formats.tables import load_metadata, load_npz, write_csv
@@ -153,20 +153,20 @@ def write_atlas(
     table: str | Path,
     *,
     dataset: Mapping[str, Any],
-    descriptions: str | Path | None = None,
+    descriptions: Sequence[str | Path] = (),
 ) -> None:
     """Write bundle.json and features.csv from a role matrix, the selection and the layout of what is selected.
 
-    descriptions: a cache in any layout that `formats.descriptions` reads. UserError where one of the files is damaged.
+    descriptions: the file of what features are called, where there is one. UserError where one of the files is damaged.
     """
     places, (similarity,) = load_layout(layout), load_npz(layout, "role_similarity")
     umap = load_metadata(layout)["umap"]
-    known: Descriptions = read_descriptions(descriptions) if descriptions else {}
-    described = {
+    known = described(descriptions)
+    named = {
         **dataset,
         "random_seed": umap["seed"],
         "umap": {"n_neighbors": umap["n_neighbors"], "min_dist": umap["min_dist"], "random_state": umap["seed"]},
     }
-    made = atlas_bundle(load_role_matrix(matrix), Selection.load(selection), places, similarity, described, known)
+    made = atlas_bundle(load_role_matrix(matrix), Selection.load(selection), places, similarity, named, known)
     write_text(bundle, json.dumps(made, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n")
     write_csv(table, features_table(made))

@@ -121,7 +121,7 @@ def _unplaced(aggregated: Path) -> dict[str, Any]:
     """From the role matrix alone: mu and sd over roles of log1p of the means (as the atlas has them)."""
     matrix = load_role_matrix(aggregated / "mean" / "per_role.npz")
     x = np.sign(matrix.features) * np.log1p(np.abs(matrix.features))
-    mu, sd = x.mean(0, dtype=np.float64), x.std(0, ddof=1, dtype=np.float64)
+    mu, sd = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
     alive = np.flatnonzero(mu > 0)
     part: dict[str, Any] = {"id": alive.astype(np.int32), "maps": {}, "roles": matrix.role_names}
     part |= {"mu": mu[alive].astype(np.float32), "sd": sd[alive].astype(np.float32)}

@@ -99,18 +99,13 @@ def with_descriptions(
     descriptions: Mapping[int, Mapping[str, str | None]],
     *,
     feature: str = "feature_idx",
-    url: str = "url",
 ) -> "pd.DataFrame":
-    """A table of features with what is known of each: the columns `description` and the one named by `url`, None where
-    nothing is. feature: the column of features; a missing one, or a negative one, is no feature."""
+    """A table of features with what is known of each: the columns `description` and `url`, None where nothing is.
+    feature: the column of features; a missing one, or a negative one, is no feature."""
     import pandas as pd
 
     known = [descriptions.get(int(key), {}) if key >= 0 else {} for key in numbers(table, feature)]
-    columns = {"description": "description", url: "url"}
-    filled = {
-        name: pd.Series([entry.get(field) for entry in known], dtype=object, index=table.index)
-        for name, field in columns.items()
-    }
+    filled = {name: pd.Series([entry.get(name) for entry in known], dtype=object, index=table.index) for name in FIELDS}
     return table.assign(**filled)
 
 

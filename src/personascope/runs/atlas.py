@@ -11,7 +11,7 @@ from personascope.runs.descriptions import DescriptionFiles
 FOLDERS = {"uncentered": "", "centered": "/centered"}  # of a map, below that of the experiment's maps
 # Ids of the Gemma Scope SAEs, from which the original explorer makes its labels: layer_40_width_65k_l0_medium,
 # layer_20/width_16k/average_l0_71, layer_20/width_16k/canonical.
-SCOPE = re.compile(r"layer_(\d+)[/_]width_([^/_]+)[/_](?:average_)?(?:l0_)?([^/_]+)$")
+SCOPE = re.compile(r"layer_(\d+)[/_]width_([^/_]+)[/_](?:average_)?(?:l0_)?([^/]+)$")
 
 
 class AtlasFiles(DescriptionFiles):
@@ -42,7 +42,10 @@ class AtlasFiles(DescriptionFiles):
         named as the original explorer reads them, whatever they are called here."""
         block, cell = self.config["atlas"], f"{self.model}_{self.sae}"
         found = SCOPE.search(self.config["sae"]["id"] or "")
-        named = f"{self.model}_layer_{found[1]}_width_{found[2]}_l0_{found[3]}" if found else cell
+        named = cell
+        if found:
+            # The original's labels end at an underscore.
+            named = f"{self.model}_layer_{found[1]}_width_{found[2]}_l0_{found[3].replace('_', '-')}"
         root = Path(matrix).parents[4]
         return {
             "name": f"{self.mode}_{cell}_{block['pooling']}_top{block['top_k']}",

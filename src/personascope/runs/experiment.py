@@ -158,8 +158,11 @@ class Experiment(ExplorerFiles):
 
     @cached_property
     def axis(self) -> list[str]:
-        names = [f"{name}.png" for name in self.axis_figures] + [f"{name}.csv" for name in axis_options.TABLES]
-        return [f"<out>/axis/<cell>/{name}" for name in names]
+        return [f"<out>/axis/<cell>/{name}.png" for name in self.axis_figures] + self.axis_tables
+
+    @cached_property
+    def axis_tables(self) -> list[str]:
+        return [f"<out>/axis/<cell>/{name}.csv" for name in axis_options.TABLES]
 
     @cached_property
     def axis_figures(self) -> dict[str, tuple[str, str]]:

@@ -69,7 +69,7 @@ export function closest(laid: Laid, shown: Uint8Array, frame: Frame, x: number, 
   return best;
 }
 
-export const sizeOf = (n: number, ratio: number, k: number): number => Math.max(2, Math.min(Math.round(11 * ratio), Math.round(ratio * (n > 20_000 ? 1.7 : n > 3000 ? 3.4 : 5) * k ** 0.4)));
+export const sizeOf = (n: number, ratio: number, k: number): number => Math.max(2, Math.min(Math.round(11 * ratio), Math.round(ratio * (n > 20_000 ? 1.7 : n > 3000 ? 4 : 5) * k ** 0.4)));
 
 const buffers = new WeakMap<HTMLCanvasElement, ImageData>();
 
@@ -146,9 +146,10 @@ export function labelsOf(g: CanvasRenderingContext2D, laid: Laid, ranked: Int32A
 }
 
 export function drawLabels(g: CanvasRenderingContext2D, labels: Label[]): void {
-  g.font = FONT; g.textBaseline = "middle"; g.lineJoin = "round"; g.lineWidth = 4;
-  g.strokeStyle = isDark() ? "#17171a" : "#ffffff"; g.fillStyle = mark().ink;
-  for (const { text, x, y } of labels) g.strokeText(text, x, y);
+  g.font = FONT; g.textBaseline = "middle";
+  g.fillStyle = isDark() ? "rgba(23,23,26,.8)" : "rgba(255,255,255,.82)";
+  for (const { x, y, width } of labels) g.fillRect(x - 2, y - 8, width + 4, 15);
+  g.fillStyle = mark().ink;
   for (const { text, x, y } of labels) g.fillText(text, x, y);
 }
 

@@ -2,7 +2,7 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { group, ramp } from "../colors";
 import { hasPart, usePart } from "../data";
-import { count, num, percent } from "../format";
+import { count, percent } from "../format";
 import { memo } from "../memo";
 import { labelOf, lensOf, onCentered, placeOf, useFeatures } from "../names";
 import { useScheme } from "../plot";
@@ -14,7 +14,7 @@ import { type Polygon, WHOLE, type Zoom, inside, laidOut } from "./draw";
 import { Histogram } from "./histogram";
 import { FeatureMap } from "./map";
 import { column, extent, measuresOf, paint, ranked, readRanges, roleColors, strong, withRange, within } from "./measures";
-import { Panel } from "./panel";
+import { Panel, Unmapped } from "./panel";
 
 let searching = false;
 /** Put the cursor into the search as soon as the view is there. */
@@ -93,15 +93,15 @@ function Shown({ base, data }: { base: Data; data: Data }) {
   const title = name && `${name.toUpperCase()}${data.centered ? ", centered" : ""}`;
   return (
     <div class="features">
-      <div>
-        {place === undefined && <h1 class="sr">Features</h1>}
+      <div class="onmap">
+        {chosen === null && <h1 class="sr">Features</h1>}
         <div class="bar">
           <SearchBox query={q} search={search} told={() => setKnown((n) => n + 1)} walk={walk} />
           <Choose label="role" value={state.get("role")} options={[["", "any"], ...data.roles.map((role) => [role, role] as [string, string])]} onChange={(value) => update({ role: value })} />
           <span aria-live="polite" class="soft small">{many < data.id.length ? `${count(many)} of ${count(data.id.length)} features` : `${count(data.id.length)} alive features`}</span>
           {ranges.map((range) => (
             <button type="button" class="chip" key={range.key} title="remove this filter" onClick={() => update({ range: withRange(ranges, { ...range, low: null, high: null }) })}>
-              {range.low !== null && `${num(range.low)} ≤ `}{measures.find(({ key }) => key === range.key)?.name ?? range.key}{range.high !== null && ` ≤ ${num(range.high)}`} <span aria-hidden="true">×</span><span class="sr"> (remove)</span>
+              {range.low !== null && `${range.low} ≤ `}{measures.find(({ key }) => key === range.key)?.name ?? range.key}{range.high !== null && ` ≤ ${range.high}`} <span aria-hidden="true">×</span><span class="sr"> (remove)</span>
             </button>
           ))}
           {lasso.length > 0 && <button type="button" class="chip" onClick={() => update({ lasso: null })}>inside the lasso <span aria-hidden="true">×</span><span class="sr"> (remove)</span></button>}
@@ -125,12 +125,14 @@ function Shown({ base, data }: { base: Data; data: Data }) {
             </p>
           </>
         ) : <Notice>There is no map of features: it has not been made. The list below has all that are alive.</Notice>}
+      </div>
+      <div class="listed">
         <Histogram values={column(data, measure.key)!} shown={later} measure={measure} ranges={ranges} measures={measures} />
         <List data={data} map={name} shown={later} chosen={chosen} />
       </div>
       <aside class="side" aria-label="The chosen feature">
         {chosen === null ? <Notice>Choose a feature on the map or in the table, or search for one, to see where it is active, what it promotes and which roles have it.</Notice>
-          : place === undefined ? <Notice strong>Feature {chosen} is not alive in the roles' responses, or the SAE has no such feature.</Notice> : <Panel data={data} place={place} laid={laid} />}
+          : place === undefined ? <Unmapped id={chosen} /> : <Panel data={data} place={place} laid={laid} />}
       </aside>
     </div>
   );
@@ -184,7 +186,7 @@ const NARROW = new Set(["mean_active", "sd", "mu"]); // only in the exported fil
 const List = memo(({ data, map, shown, chosen }: { data: Data; map: "umap" | "pca" | undefined; shown: Uint8Array; chosen: number | null }) => {
   const places = useMemo(() => Array.from(shown.keys()).filter((i) => shown[i]), [shown]);
   const columns: Column<number>[] = useMemo(() => {
-    const points = map && data.maps[map], lens = (name: "promoted" | "suppressed") => (data[name] ? [{ key: name, label: name, hidden: true, value: (i: number) => lensOf(data, name, i)?.map((token) => JSON.stringify(token)).join(" ") }] : []);
+    const points = map && data.maps[map], lens = (name: "promoted" | "suppressed") => (data[name] ? [{ key: name, label: name, hidden: true, value: (i: number) => JSON.stringify(lensOf(data, name, i) ?? []) }] : []);
     return [
       { key: "feature", label: "feature", value: (i) => data.id[i]! },
       ...(data.label || data.description ? [{ key: "label", label: "what it is", text: true, value: (i: number) => labelOf(data, data.id[i]!) }] : []),

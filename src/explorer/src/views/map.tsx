@@ -1,5 +1,5 @@
 // The map of features on two canvases: pixels for points, and over them lines and text. Moving it draws, and asks nothing of the rest of the page.
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { isDark, mark } from "../colors";
 import { save, savePng } from "../export";
 import { memo } from "../memo";
@@ -65,7 +65,7 @@ export const FeatureMap = memo((props: Props) => {
   // A drawing is asked for once a frame, and always draws what holds by then.
   const painter = useRef(paint);
   painter.current = paint;
-  useEffect(() => { painter.current(); }, [width, height, laid, contours, drawing, props.lasso, props.colors, shown, near, chosen, round(props.zoom), scheme, label, props.ranked]);
+  useLayoutEffect(() => { painter.current(); }, [width, height, laid, contours, drawing, props.lasso, props.colors, shown, near, chosen, round(props.zoom), scheme, label, props.ranked]);
   const move = (zoom: Zoom) => {
     view.current = zoom;
     if (!asked.current) asked.current = requestAnimationFrame(() => painter.current());

@@ -1,37 +1,28 @@
 // What was measured, how good the axis is, what was flagged, what not to conclude; links into everything.
 import * as Plot from "@observablehq/plot";
+import type { ComponentChildren } from "preact";
+import { useMemo } from "preact/hooks";
 import { mark } from "../colors";
 import { hasPart, partNames } from "../data";
 import { count, num, percent, words } from "../format";
 import type { ViewProps } from "../main";
 import { Chart } from "../plot";
 import { go, link } from "../state";
-import type { Row, RunRow } from "../types";
+import type { Core, Row, RunRow } from "../types";
 import { Notice, Section, Table } from "../ui";
 
 export function Overview({ core, index }: ViewProps) {
-  const made = core.provenance as Record<string, any>;
-  const conversations = new Set(core.runs.map((run) => run.conversation)).size;
-  const analyses = [...new Set(core.runs.map((run) => run.analysis))];
   return (
     <>
       <h1 dir="auto">{index.title}</h1>
-      <p class="soft">
-        {count(made.d_sae)} SAE features at layer {made.sae_layer}, {made.question_mode} questions;{" "}
-        {conversations} conversations under {analyses.length === 1 ? "one analysis" : `${analyses.length} analyses`} ({analyses.join(", ")}).
-      </p>
-      <p>
-        <a href={link("drift")}>Conversations and their drift</a> · <a href={link("features")}>features</a> ·{" "}
-        <a href={link("roles")}>roles and the axis</a>
-        {hasPart("traits") || hasPart("steering") || partNames("traces/").length ? <> · <a href={link("directions")}>traits, monitor, steering</a></> : null}
-        {" "}· <a href={link("compare")}>compare two runs</a>
-      </p>
+      <Measured core={core} />
+      <Doors core={core} />
       {core.findings.map(({ title, lines }) => (
         <Section title={title} key={title}>
           {title.startsWith("Is the axis") && core.agreement.length > 0
             ? <AxisQuality rows={core.agreement} lines={lines} />
-            : <ul class="plain">{lines.map((line, i) => <li key={i} dir="auto">{line}</li>)}</ul>}
-          {title.startsWith("What was flagged") && <Ranked runs={core.runs} />}
+            : <ul class="plain">{lines.map((line, i) => <li key={i} dir="auto"><Linked line={line} runs={core.runs} /></li>)}</ul>}
+          {title.startsWith("What was flagged") && <><Rates core={core} /><Ranked runs={core.runs} /></>}
         </Section>
       ))}
       {!core.findings.length && <Notice>The experiment has no ranked conversations yet, so there are no findings.</Notice>}
@@ -44,6 +35,71 @@ export function Overview({ core, index }: ViewProps) {
   );
 }
 
+const many = (n: number, noun: string): string => `${count(n)} ${noun}${n === 1 ? "" : "s"}`;
+const analysesOf = (core: Core): string[] => [...new Set(core.runs.map((run) => run.analysis))];
+
+/** In two sentences, what the numbers of this page come from. */
+function Measured({ core }: { core: Core }) {
+  const made = core.provenance as Record<string, any>, { roles, responses } = core.counts;
+  const conversations = new Set(core.runs.map((run) => run.conversation)).size, analyses = analysesOf(core);
+  const plain = Math.max(0, ...Object.values(core.nulls).map((one) => one.references?.[""] ?? 0));
+  const kinds = made.question_mode === "general" ? "questions that all roles share" : "questions of each role";
+  return (
+    <p class="lead">
+      {roles ? <>{many(roles, "role")} answered {kinds} ({many(responses!, "response")}). </> : null}
+      {made.d_sae ? <>The responses were read as {count(made.d_sae)} SAE features at layer {made.sae_layer} of <bdi>{String(made.model ?? "").split("/").at(-1)}</bdi>, and an axis drawn from the other roles toward the assistant. </> : null}
+      {conversations ? <>{many(conversations, "conversation")} {conversations === 1 ? "was" : "were"} scored along it, turn by turn, under {analyses.length === 1 ? `the analysis ${analyses[0]}` : `${analyses.length} analyses (${analyses.join(", ")})`}{plain ? <>, and held against {many(plain, "plain conversation")}</> : null}.</> : null}
+    </p>
+  );
+}
+
+/** What there is to look at, with its first number. */
+function Doors({ core }: { core: Core }) {
+  const { counts, runs } = core, spaces = core.agreement.length, alarms = runs.filter((run) => run.alarm_turn !== null).length;
+  const traces = partNames("traces/").length;
+  const doors: [string, string, ComponentChildren][] = [
+    ["drift", "Drift", runs.length ? <>{many(runs.length, "run")}, {many(alarms, "alarm")}: each conversation with the weight of every token</> : "no conversations"],
+    ["features", "Features", counts.features ? <>{count(counts.features)} alive{counts.labels ? <>, {counts.labels < counts.features ? count(counts.labels) : "all"} with labels</> : null}{counts.contexts ? <>, {count(counts.contexts)} with texts in which they are active</> : null}</> : "none"],
+    ["roles", "Roles", <>{counts.roles ? many(counts.roles, "role") : "roles"} in {many(spaces, "space")}: how alike, how far along the axis, what sets each apart</>],
+    ...(hasPart("traits") || hasPart("steering") || traces ? [["directions", "Traits and monitor", <>{traces ? many(traces, "watched conversation") : "no watched conversation"}{hasPart("steering") ? ", steering and its baselines" : ""}</>] as [string, string, ComponentChildren]] : []),
+    ...(runs.length > 1 ? [["compare", "Compare", "two runs beside each other"] as [string, string, ComponentChildren]] : []),
+  ];
+  return <nav class="doors" aria-label="Into the views">{doors.map(([view, name, text]) => <a key={view} href={link(view)}><b>{name}</b><span>{text}</span></a>)}</nav>;
+}
+
+/** A sentence, with the conversations that it names as links to their runs; the analysis is the word before its colon. */
+function Linked({ line, runs }: { line: string; runs: RunRow[] }) {
+  const analysis = line.split(":")[0]!, names = [...new Set(runs.filter((run) => run.analysis === analysis).map((run) => run.conversation))].filter((name) => line.includes(name)).sort((a, b) => b.length - a.length);
+  if (!names.length) return <>{line}</>;
+  const parts = line.split(new RegExp(`(${names.map((name) => name.replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&")).join("|")})`));
+  return <>{parts.map((part, i) => (i % 2 ? <a key={i} href={link("drift", { run: `${analysis}/${part}` })}>{part}</a> : part))}</>;
+}
+
+/** How often the test raises an alarm by itself, as measured, beside what it promises. */
+function Rates({ core }: { core: Core }) {
+  const rows = Object.entries(core.nulls).map(([analysis, null_]) => {
+    const own = core.runs.filter((run) => run.analysis === analysis && run.p_value !== null), rate = null_.false_alarms?.[""];
+    return { analysis, alpha: null_.alpha, references: null_.references?.[""] ?? 0, rate, tested: own.length, alarms: own.filter((run) => run.alarm_turn !== null).length };
+  });
+  if (!rows.length) return null;
+  const unmeasured = rows.filter((row) => !row.rate || row.rate.rate === null);
+  return (
+    <>
+      <Table name="alarm_rates" caption="Alarms, beside the rate at which plain conversations raise them" rows={rows} columns={[
+        { key: "analysis", label: "analysis", text: true, value: (r) => r.analysis },
+        { key: "tested", label: "tested", value: (r) => r.tested },
+        { key: "alarms", label: "alarms", value: (r) => r.alarms },
+        { key: "rate", label: "false alarms, measured", value: (r) => r.rate?.rate, show: (r) => (r.rate && r.rate.rate !== null ? <span class="nowrap">{percent(r.rate.rate)} <span class="soft">[{percent(r.rate.low)}, {percent(r.rate.high)}], n = {r.rate.n}</span></span> : "not measured") },
+        { key: "rate_low", label: "", hidden: true, value: (r) => r.rate?.low }, { key: "rate_high", label: "", hidden: true, value: (r) => r.rate?.high }, { key: "rate_n", label: "", hidden: true, value: (r) => r.rate?.n },
+        { key: "by_chance", label: "alarms by chance", value: (r) => (r.rate && r.rate.rate !== null ? r.tested * r.rate.rate : null), show: (r) => (r.rate && r.rate.rate !== null ? num(r.tested * r.rate.rate, 2) : "–") },
+        { key: "alpha", label: "promised", value: (r) => r.alpha, show: (r) => percent(r.alpha), title: "the level of the test" },
+        { key: "references", label: "plain conversations", value: (r) => r.references },
+      ]} />
+      {unmeasured.length > 0 && <p class="soft small">Where the rate was not measured there were too few plain conversations to hold some out; the test then keeps its level only as far as its model of them is right.</p>}
+    </>
+  );
+}
+
 function AxisQuality({ rows, lines }: { rows: Row[]; lines: string[] }) {
   const good = rows.filter((row) => row.interpretable), bad = rows.filter((row) => !row.interpretable);
   const measures: [string, string, number][] = [["split_half", "split-half cosine", 0.5], ["auc", "AUC on held-out questions", 0.75], ["cos_diff_pc1", "cos(diff, PC1)", 0.5]];
@@ -52,9 +108,9 @@ function AxisQuality({ rows, lines }: { rows: Row[]; lines: string[] }) {
   const names = (some: Row[]) => some.map((row) => row.space).join(", ");
   return (
     <>
-    <p>{good.length ? <><b>May be interpreted</b> in {names(good)}. </> : null}{bad.length ? <span><b>Not to be interpreted</b> in {bad.map((row) => `${row.space} (${row.reason})`).join(", ")}.</span> : null}</p>
+    <p class="verdicts">{good.length ? <><b>May be interpreted</b> in {names(good)}. </> : null}{bad.length ? <span><b>Not to be interpreted</b> in {bad.map((row) => `${row.space} (${row.reason})`).join(", ")}.</span> : null}</p>
     <div class="columns">
-      <Chart name="axis_quality" title="How good the axis is, by space" note="Below the bar an axis is not to be interpreted."
+      <Chart name="axis_quality" title="How good the axis is, by space" note="Left of the dotted bar (×) an axis is not to be interpreted."
         label={`Split-half and AUC of the axis in ${rows.length} spaces; the numbers are in the table.`}
         table={{ heads: ["space", "measure", "value", "bar"], rows: data.map((d) => [d.space, d.label, d.value, d.bar]) }}
         deps={[rows]}
@@ -64,11 +120,11 @@ function AxisQuality({ rows, lines }: { rows: Row[]; lines: string[] }) {
           marks: [
             Plot.ruleY(data, { fx: "label", y: "space", x1: 0, x2: "value", stroke: color.faint }),
             Plot.tickX(data, { fx: "label", y: "space", x: "bar", stroke: color.soft, strokeDasharray: "2,2" }),
-            Plot.dot(data, { fx: "label", y: "space", x: "value", r: 4.5, fill: (d: any) => (d.fine ? color.toward : color.away), symbol: (d: any) => (d.fine ? "circle" : "times"), stroke: (d: any) => (d.fine ? color.toward : color.away) }),
+            Plot.dot(data, { fx: "label", y: "space", x: "value", r: 4.5, title: (d: any) => `${d.space}, ${d.label}: ${num(d.value)}; bar ${d.bar}`, fill: (d: any) => (d.fine ? color.toward : color.away), symbol: (d: any) => (d.fine ? "circle" : "times"), stroke: (d: any) => (d.fine ? color.toward : color.away) }),
           ],
         })} />
       <Table name="agreement" caption="Agreement of two definitions, and with the roles' labels shuffled" rows={rows} columns={[
-        { key: "space", label: "space", text: true, value: (r) => r.space as string },
+        { key: "space", label: "space", text: true, value: (r) => r.space as string, show: (r) => <a href={link("roles", { space: String(r.space) })}>{String(r.space)}</a> },
         { key: "cos_diff_pc1", label: "cos(diff, PC1)", value: (r) => r.cos_diff_pc1 as number, show: (r) => <span class="nowrap">{num(r.cos_diff_pc1)} <span class="soft">shuffled {num(r.agreement_null_median, 2)}, 95 % below {num(r.agreement_null_high, 2)}</span></span> },
         { key: "n_responses", label: "responses", value: (r) => r.n_responses as number },
         { key: "pc1_variance_share", label: "variance on PC1", value: (r) => r.pc1_variance_share as number, show: (r) => percent(r.pc1_variance_share) },
@@ -82,8 +138,9 @@ function AxisQuality({ rows, lines }: { rows: Row[]; lines: string[] }) {
 export const runState = (run: RunRow) => ({ run: `${run.analysis}/${run.conversation}` });
 
 function Ranked({ runs }: { runs: RunRow[] }) {
+  const rows = useMemo(() => [...runs].sort((a, b) => Number(a.alarm_turn === null) - Number(b.alarm_turn === null) || (a.p_value ?? 2) - (b.p_value ?? 2) || (a.fall ?? 0) - (b.fall ?? 0)), [runs]);
   return (
-    <Table name="runs" caption="Conversations, alarms first" rows={runs} limit={12} onRow={(run) => go("drift", runState(run))} columns={[
+    <Table name="runs" caption="Conversations, alarms first" rows={rows} limit={12} onRow={(run) => go("drift", runState(run))} columns={[
       { key: "conversation", label: "conversation", text: true, value: (r) => r.conversation, show: (r) => words(r.conversation) },
       { key: "analysis", label: "analysis", text: true, value: (r) => r.analysis },
       { key: "alarm_turn", label: "alarm at turn", value: (r) => r.alarm_turn, show: (r) => (r.alarm_turn === null ? "no" : <span class="alarm">▲ {r.alarm_turn}</span>) },

@@ -48,6 +48,16 @@ export function Panel({ data, place, laid }: { data: Features; place: number; la
   );
 }
 
+/** What is known of a feature that no role has: it may be active in conversations. */
+export const Unmapped = ({ id }: { id: number }) => (
+  <section class="panel">
+    <h1>Feature {id}</h1>
+    <Notice strong>It is not alive in the roles' responses, so that it is on no map, or the SAE has no such feature.</Notice>
+    <Where id={id} />
+    <InRuns id={id} />
+  </section>
+);
+
 const Lens = ({ title, note, tokens }: { title: string; note: string; tokens: string[] | undefined }) =>
   tokens?.length ? <><h2>{title} <span class="soft note">{note}</span></h2><div class="chips">{tokens.map((token, i) => <span key={i}><bdi>{token}</bdi></span>)}</div></> : null;
 
@@ -86,7 +96,7 @@ function Where({ id }: { id: number }) {
       <h2>Where it is active</h2>
       {levels.map((level) => (
         <div key={level}>
-          <h3>{level >= 1 ? "largest activations" : `around the ${num(100 * level, 3)}th percentile of its activations`}</h3>
+          <h3>{level >= 1 ? "largest activations" : `around the ${Math.round(100 * level)}th percentile of its activations`}</h3>
           {rows.filter((row) => row.quantile === level).map((row, i) => <OneContext key={i} row={row} most={most} />)}
         </div>
       ))}
@@ -110,7 +120,7 @@ function OneContext({ row, most }: { row: Context; most: number }) {
         peak ? <mark key={i} class="at" style={{ backgroundColor: heat(value, most) }} title={num(value)}>{text}</mark>
           : value ? <span key={i} style={{ backgroundColor: heat(value, most) }} title={num(value)}>{text}</span> : text
       ))}</span>
-      <div class="soft small" dir="auto"><b>{num(row.value)}</b> · {row.source === "response" ? <><a href={link("roles", { role: row.name })}>{row.name}</a>{row.question ? `: ${row.question}` : ""}</> : words(row.name)}</div>
+      <div class="soft small from" dir="auto" title={row.question || undefined}><b>{num(row.value)}</b> · {row.source === "response" ? <><a href={link("roles", { role: row.name })}>{row.name}</a>{row.question ? `: ${row.question}` : ""}</> : words(row.name)}</div>
     </div>
   );
 }
