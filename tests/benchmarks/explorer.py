@@ -23,7 +23,7 @@ from personascope.drift.summary import read_summaries, summary_table
 from personascope.explorer.bundle import Settings, write_explorer
 from personascope.formats.conversations import read_conversation
 from personascope.formats.features import FeatureRows, write_features
-from personascope.formats.files import write_json, write_jsonl
+from personascope.formats.files import write_jsonl
 from personascope.formats.role_matrix import RoleMatrix
 from personascope.formats.tables import METADATA_KEY, save_npz, write_csv, write_table
 from personascope.formats.tokens import TokenBlock, token_writer
