@@ -13,8 +13,9 @@ export function placeOf(features: Features, id: number): number | undefined {
 
 /** Its description, else its label, else "". */
 export function labelOf(features: Features | undefined, id: number): string {
-  const place = features && placeOf(features, id);
-  if (!features || place === undefined) return "";
+  if (!features) return "";
+  const place = placeOf(features, id);
+  if (place === undefined) return features.unmapped?.label[features.unmapped.id.indexOf(id)] ?? "";
   return features.description?.[place] || features.label?.[place] || "";
 }
 
