@@ -13,9 +13,8 @@ export function placeOf(features: Features, id: number): number | undefined {
 
 /** Its description, else its label, else "". */
 export function labelOf(features: Features | undefined, id: number): string {
-  if (!features) return "";
-  const place = placeOf(features, id);
-  if (place === undefined) return features.unmapped?.label[features.unmapped.id.indexOf(id)] ?? "";
+  const place = features && placeOf(features, id);
+  if (!features || place === undefined) return "";
   return features.description?.[place] || features.label?.[place] || "";
 }
 

@@ -33,7 +33,7 @@ export interface Mapped {
 }
 export interface Features extends Mapped {
   id: Int32Array; roles: string[]; density?: Float32Array; mean_active?: Float32Array; max?: Float32Array; axis_weight?: Float32Array;
-  unmapped?: { id: Int32Array; label: string[] }; label?: string[]; description?: string[]; url?: string[]; source?: string[]; promoted?: string[][]; suppressed?: string[][];
+  label?: string[]; description?: string[]; url?: string[]; source?: string[]; promoted?: string[][]; suppressed?: string[][];
   /** Places of those whose promoted and suppressed tokens are on the page; all where it is not there. */
   lens?: Int32Array;
 }

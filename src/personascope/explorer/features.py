@@ -1,7 +1,6 @@
 """Parts of features: the map of all that are alive, what is known of each, and where each is active."""
 
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -149,25 +148,15 @@ def _described(folder: Path, ids: np.ndarray) -> dict[str, Any]:
             for name in ("density", "mean_active", "max")
             if name in columns
         }
-        said = zip(columns["feature"].to_pylist(), columns["description"].to_pylist(), columns["label"].to_pylist())
-        return texts | numbers | _unmapped(((i, text or label) for i, text, label in said), ids)
+        return texts | numbers
     if cache.is_file():
         known = read_json(cache)
         entries = [known.get(str(feature)) or {} for feature in ids.tolist()]
-        named = ((int(feature), (entry or {}).get("description") or "") for feature, entry in known.items())
-        return _unmapped(named, ids) | {
+        return {
             "label": [entry.get("description") or "" for entry in entries],
             "url": [entry.get("url") or "" for entry in entries],
         }
     return {}
-
-
-def _unmapped(named: Iterable[tuple[int, str]], ids: np.ndarray) -> dict[str, Any]:
-    """What the features are called that no role's response has, and a conversation may have."""
-    mapped = set(ids.tolist())
-    others = [(feature, name) for feature, name in named if name and feature not in mapped]
-    numbers, names = zip(*others, strict=True) if others else ((), ())
-    return {"unmapped": {"id": np.array(numbers, np.int32), "label": list(names)}}
 
 
 def context_parts(path: Path, ids: np.ndarray, many: bool) -> dict[str, dict[str, Any]]:
