@@ -89,12 +89,12 @@ def _smaller(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def rounded(values: np.ndarray, bits: int) -> np.ndarray:
-    """float16 with `bits` binary digits behind the first; the others are 0, which gzip makes small."""
-    low = 10 - bits
-    exact = values.astype(np.float16).view(np.uint16).astype(np.int32)
-    finite = exact & 0x7C00 < 0x7C00 - (1 << low)
+    """float32 with `bits` binary digits behind the first; the others are 0, which gzip makes almost nothing of."""
+    low = 23 - bits
+    exact = values.astype(np.float32).view(np.uint32).astype(np.int64)
     near = (exact + (1 << low >> 1)) & ~((1 << low) - 1)
-    return np.where(finite, near, exact).astype(np.uint16).view(np.float16)
+    finite = near & 0x7F800000 < 0x7F800000
+    return np.where(finite, near, exact).astype(np.uint32).view(np.float32)
 
 
 def _laid_out(layout: Path) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def _contexts(rows: list[dict[str, Any]]) -> dict[str, Any]:
     part["peak"] = np.array([peak for _, _, peak in marks], np.int16)
     every = np.array([mark for _, own, _ in marks for mark in own], np.float64).reshape(-1, 3)
     part |= {"skip": every[:, 0].astype(np.int32), "length": every[:, 1].astype(np.int32)}
-    return part | {"activation": every[:, 2].astype(np.float16)}
+    return part | {"activation": rounded(every[:, 2], 8)}
 
 
 def _marks(tokens: list[str], values: np.ndarray, at: int) -> tuple[int, list[tuple[int, int, float]], int]:
