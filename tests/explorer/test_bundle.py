@@ -279,3 +279,27 @@ def test_a_damaged_result_is_left_out_with_its_reason(results: Results, tmp_path
 def test_settings_come_from_a_rule_s_parameters() -> None:
     values = {"experiment": "e", "model": "m", "sae": "s", "mode": "general", "analyses": ["a"], "inline_mb": 1}
     assert Settings.of(values).analyses == ("a",)
+
+
+def test_names_come_from_a_cache_where_features_are_not_described(results: Results, tmp_path: Path) -> None:
+    """In any of its layouts; also of a feature that no role has."""
+    cache, ids = tmp_path / "cache.json", np.array([4, 7])
+    cache.write_text(json.dumps([{"feature_id": 7, "description": "seven"}, {"feature_id": 50, "description": "far"}]))
+    part = features_part(
+        results.folder / f"atlas/{CELL}/layout.npz",
+        results.folder / f"aggregated/{CELL}",
+        tmp_path / "none",
+        tmp_path / "none.npz",
+        10,
+        [str(cache)],
+    )
+    named = dict(zip(part["id"].tolist(), part["description"], strict=True))
+    assert [named[feature] for feature in ids.tolist()] == ["", "seven"]
+    known = {*part["id"].tolist(), *part["elsewhere"]["id"].tolist()}
+    assert 50 in known and part["elsewhere"]["label"] in ([], ["far"])
+
+
+def test_features_that_no_role_has_keep_their_names(parts: dict[str, Any]) -> None:
+    part = parts["features"]
+    assert sorted([*part["id"].tolist(), *part["elsewhere"]["id"].tolist()]) == list(range(WIDTH))
+    assert [text.split()[1] for text in part["elsewhere"]["label"]] == [str(i) for i in part["elsewhere"]["id"]]
