@@ -11,16 +11,20 @@ from typing import Any
 
 import jsonschema
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from personascope.display.text import visible
 from personascope.drift.result_file import load_run
 from personascope.explorer import roles, runs
 from personascope.explorer.bundle import Bundle, Settings, write_explorer
-from personascope.explorer.features import features_part
+from personascope.explorer.features import centered_part, context_parts, features_part, rounded
 from personascope.explorer.pack import VERSION, decoded, encoded, pack, unpack
 from personascope.explorer.page import TEMPLATE
 from personascope.explorer.text_runs import TextRuns
 from personascope.formats.role_matrix import RoleMatrix, load_role_matrix
+from personascope.formats.tables import METADATA_KEY
 from tests.helpers.explorer_results import CELL, QUESTIONS, RESPONSES, SCRIPT, SETTINGS, TEXTS, WIDTH, Results
 
 SCHEMA = json.loads((TEMPLATE.parent / "bundle.schema.json").read_text())
@@ -34,7 +38,7 @@ def index_of(page: str) -> dict[str, Any]:
 
 def test_arrays_come_back_as_they_were() -> None:
     arrays: dict[str, Any] = {"a": np.arange(5, dtype=np.int16), "b": np.array([[1.5, np.nan]], np.float32)}
-    arrays |= {"c": np.arange(3, dtype=np.int64), "half": np.array([0.5, -2], np.float16), "none": np.zeros(0)}
+    arrays |= {"c": np.arange(3, dtype=np.int64), "none": np.zeros(0)}
     value = {"text": "a\u202eb\ud800", "list": [1, float("nan"), {"deep": np.array([7], np.uint8)}], **arrays}
     back = unpack(decoded(encoded(pack(value))))
     for name, array in arrays.items():
@@ -42,6 +46,30 @@ def test_arrays_come_back_as_they_were() -> None:
     assert back["text"] == "a⟨U+202E⟩b\ufffd" and back["list"][:2] == [1, None]
     assert back["list"][2]["deep"].tolist() == [7]
     assert encoded(pack(value)) == encoded(pack(value))
+
+
+def test_what_gzip_likes_better_comes_back_too() -> None:
+    rng = np.random.default_rng(0)
+    arrays = {"ascending": np.sort(rng.integers(0, 10**6, 500)).astype(np.int32)}
+    arrays |= {
+        "few": rng.choice(np.array([7, -3, 70_000], np.int32), 900),
+        "half": rng.normal(size=300).astype(np.float16),
+    }
+    arrays |= {"falling": -np.arange(300, dtype=np.int16), "wide": rng.normal(size=(99, 3))}
+    texts = [f"“word {i % 9}”  and\u00a0{i % 7}\n" for i in range(5001)]
+    data = pack({**arrays, "texts": [*texts, ""]})
+    back = unpack(decoded(encoded(data)))
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(back[name], array.ravel())
+    assert back["texts"] == [*texts, ""]
+    assert len(encoded(data)) < len(encoded(pack({**arrays, "texts": "".join(texts)})))
+
+
+def test_parts_are_text_of_every_length_that_ends_no_element_and_no_string() -> None:
+    for size in range(40):
+        data = np.random.default_rng(size).bytes(size)
+        text = encoded(data)
+        assert decoded(text) == data and not set(text) & set('"<\\ \n') and text.isascii()
 
 
 def test_all_parts_are_there_and_what_is_not_is_named(tmp_path: Path) -> None:
@@ -117,6 +145,67 @@ def test_without_a_map_mu_and_sd_are_those_of_a_selection(tmp_path: Path) -> Non
     np.testing.assert_allclose(part["sd"], [statistics.pstdev(column) for column in logs], rtol=1e-6)
 
 
+def test_the_centered_map_is_told_in_the_features_order(results: Results, parts: dict[str, Any]) -> None:
+    ids, part = parts["features"]["id"], parts["centered"]
+    with np.load(results.folder / "atlas" / CELL / "centered" / "layout.npz") as layout:
+        assert part["missing"].tolist() == [len(ids) - 1] and part["centered"] is True
+        np.testing.assert_array_equal(part["score"][:-1], layout["score"])
+        np.testing.assert_array_equal(part["maps"]["pca"].reshape(-1, 2)[:-1], layout["pca"])
+        own = layout["feature_ids"]
+        near = part["neighbors"].reshape(len(ids), -1)[:-1]
+        np.testing.assert_array_equal(ids[near], own[layout["neighbors"]])
+    shifted = centered_part(results.folder / "atlas" / CELL / "centered" / "layout.npz", ids[2:])
+    assert shifted["missing"].tolist() == [len(ids) - 3]
+    assert shifted["neighbors"].min() == -1 and shifted["neighbors"].max() < len(ids) - 2
+
+
+def test_many_features_have_two_digits_and_the_score_follows(
+    results: Results, parts: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("personascope.explorer.features.MANY", 10)
+    small = {name: content for name, content in Bundle(results.folder, SETTINGS).parts()}
+    part, exact = small["features"], parts["features"]
+    for name in ("stability", "sd", "density", "max", "axis_weight"):
+        np.testing.assert_allclose(part[name], exact[name], rtol=2**-7)
+    assert "score" not in part and "neighbors" not in part
+    placed, own = part["maps"]["umap"].astype(float), exact["maps"]["umap"].reshape(-1, 2)
+    spread = np.ptp(own, 0).max()
+    np.testing.assert_allclose(placed / 4095 * spread + own.min(0), own, atol=spread / 4095)
+    assert [part["promoted"][i] for i in range(len(part["lens"]))] == [exact["promoted"][i] for i in part["lens"]]
+
+
+def test_rounded_keeps_so_many_binary_digits() -> None:
+    values = np.random.default_rng(0).lognormal(0, 2, 1000).astype(np.float32)
+    kept = rounded(values, 5)
+    np.testing.assert_allclose(kept, values, rtol=2**-6)
+    assert not (kept.view(np.uint32) & ((1 << 18) - 1)).any()
+    special = np.array([np.inf, -np.inf, 0, -1.5, np.finfo(np.float32).max], np.float32)
+    np.testing.assert_array_equal(rounded(special, 5), special)
+    assert np.isnan(rounded(np.array([np.nan]), 5))[0]
+
+
+def test_contexts_keep_their_text_and_mark_where_the_feature_is_active(tmp_path: Path) -> None:
+    tokens = [f" t{i}" for i in range(25)]
+    tokens[16], tokens[18] = " 😀\u202e", " peak"
+    row = {"feature": 4, "quantile": 1.0, "value": 2.0, "name": "pirate", "question": "Who?", "tokens": tokens}
+    values = [0.0] * 25
+    values[16], values[18] = 0.5, 2.0
+    rows = [row | {"rank": r, "source": "response", "values": values, "at": 18} for r in range(9)]
+    rows += [row | {"rank": 9, "source": "conversation", "values": [0.0] * 25, "at": 0}]
+    pq.write_table(pa.Table.from_pylist(rows).replace_schema_metadata({METADATA_KEY: "{}"}), tmp_path / "c.parquet")
+    (name, part), *others = context_parts(tmp_path / "c.parquet", np.array([4]), many=False).items()
+    assert name == "contexts/4" and not others and len(part["feature"]) == 6  # five responses and a conversation
+    shown = "".join(visible(token) for token in tokens[5:])  # from 13 tokens before the peak on
+    units = shown.encode("utf-16-le")
+    assert part["text"].startswith(shown) and part["size"][0] == len(units) // 2
+    skip, length = part["skip"][:2], part["length"][:2]
+    marks = [(skip[0], length[0]), (skip[0] + length[0] + skip[1], length[1])]
+    texts = [units[2 * at : 2 * (at + n)].decode("utf-16-le") for at, n in marks]
+    assert texts == [" 😀⟨U+202E⟩", " peak"] and part["peak"][0] == 1
+    assert part["activation"][:2].tolist() == [0.5, 2.0] and part["active"].tolist() == [2, 2, 2, 2, 2, 1]
+    assert part["sources"] == ["response", "conversation"] and part["source"].tolist() == [0, 0, 0, 0, 0, 1]
+
+
 def test_many_features_keep_the_profiles_that_rank_first(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(roles, "EXACT", 10)
     aggregated, features = results.folder / "aggregated" / CELL, results.folder / "features" / CELL
@@ -190,3 +279,27 @@ def test_a_damaged_result_is_left_out_with_its_reason(results: Results, tmp_path
 def test_settings_come_from_a_rule_s_parameters() -> None:
     values = {"experiment": "e", "model": "m", "sae": "s", "mode": "general", "analyses": ["a"], "inline_mb": 1}
     assert Settings.of(values).analyses == ("a",)
+
+
+def test_names_come_from_a_cache_where_features_are_not_described(results: Results, tmp_path: Path) -> None:
+    """In any of its layouts; also of a feature that no role has."""
+    cache, ids = tmp_path / "cache.json", np.array([4, 7])
+    cache.write_text(json.dumps([{"feature_id": 7, "description": "seven"}, {"feature_id": 50, "description": "far"}]))
+    part = features_part(
+        results.folder / f"atlas/{CELL}/layout.npz",
+        results.folder / f"aggregated/{CELL}",
+        tmp_path / "none",
+        tmp_path / "none.npz",
+        10,
+        [str(cache)],
+    )
+    named = dict(zip(part["id"].tolist(), part["description"], strict=True))
+    assert [named[feature] for feature in ids.tolist()] == ["", "seven"]
+    known = {*part["id"].tolist(), *part["elsewhere"]["id"].tolist()}
+    assert 50 in known and part["elsewhere"]["label"] in ([], ["far"])
+
+
+def test_features_that_no_role_has_keep_their_names(parts: dict[str, Any]) -> None:
+    part = parts["features"]
+    assert sorted([*part["id"].tolist(), *part["elsewhere"]["id"].tolist()]) == list(range(WIDTH))
+    assert [text.split()[1] for text in part["elsewhere"]["label"]] == [str(i) for i in part["elsewhere"]["id"]]

@@ -68,17 +68,6 @@ async function unzip(text: string): Promise<ArrayBuffer> {
   return new Response(stream).arrayBuffer();
 }
 
-/** Numbers of half precision as float32. */
-function halves(bits: Uint16Array): Float32Array {
-  const out = new Float32Array(bits.length);
-  for (let i = 0; i < bits.length; i++) {
-    const b = bits[i]!, exponent = (b >> 10) & 31, fraction = b & 1023;
-    const size = exponent === 0 ? fraction * 2 ** -24 : exponent === 31 ? (fraction ? NaN : Infinity) : (1 + fraction / 1024) * 2 ** (exponent - 15);
-    out[i] = b & 0x8000 ? -size : size;
-  }
-  return out;
-}
-
 /** Where an array's numbers are, number by number: as they lie, or from bytes that lie by their place in the numbers. */
 function inOrder(buffer: ArrayBuffer, offset: number, count: number, kind: string, order: number): [ArrayBuffer, number, number] {
   if (!order) return [buffer, offset, count];
@@ -110,9 +99,9 @@ function unpack(buffer: ArrayBuffer): any {
     }
     if (Array.isArray(array) && Object.keys(item).length === 1) {
       const [kind, offset, count, order] = array as [string, number, number, number];
-      const numbers = new (KINDS[kind === "f2" ? "u2" : kind]!)(...inOrder(buffer, start + offset, count, kind, order));
+      const numbers = new (KINDS[kind]!)(...inOrder(buffer, start + offset, count, kind, order));
       if (order === 2) for (let i = 1; i < count; i++) numbers[i]! += numbers[i - 1]!;
-      return kind === "f2" ? halves(numbers as Uint16Array) : numbers;
+      return numbers;
     }
     if (Array.isArray(of) && Object.keys(item).length === 1) {
       const [values, index] = of.map(restore) as [Num, Num], out = new (values.constructor as typeof Int32Array)(index.length);

@@ -46,7 +46,7 @@ class Settings:
     """Whose results, and how much of them. model, sae, mode: as in paths; transform: of the axis; analyses: in order;
     token_features, responses: how many are kept of each token and role; contexts: features of which all is kept;
     inline_mb: size up to which the data stand in the page; sensitive: conversations shown only when asked for;
-    config: of the experiment, which the page shows."""
+    config: of the experiment, which the page shows; descriptions: the file of what features are called, or none."""
 
     experiment: str
     model: str
@@ -60,6 +60,7 @@ class Settings:
     inline_mb: float = 20
     sensitive: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
+    descriptions: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Settings":
@@ -112,12 +113,15 @@ class Bundle:
         if not layout.is_file() and centered.is_file():  # the only map
             layout, centered = centered, layout
         self._missing("the map of features", layout)
-        self._missing("labels of features", described)
+        if not self.settings.descriptions:
+            self._missing("labels of features", described)
         self._missing("contexts of features", contexts)
         responses, axis, most = self.folder("features"), self.folder("axis") / "axis.npz", self.settings.contexts
         made = list(
             self._part(
-                "features", lambda: features.features_part(layout, aggregated, described, axis, most), aggregated
+                "features",
+                lambda: features.features_part(layout, aggregated, described, axis, most, self.settings.descriptions),
+                aggregated,
             )
         )
         yield from made

@@ -26,7 +26,6 @@ from personascope.formats.tables import plain
 
 VERSION = 1  # of the bundle; a page refuses another one's parts
 KINDS = {
-    "f2": np.float16,
     "f4": np.float32,
     "f8": np.float64,
     "i4": np.int32,

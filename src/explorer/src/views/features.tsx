@@ -1,5 +1,5 @@
 // All alive features: map, search, filters that cut across map, histogram and table, and one feature's panel.
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { group, ramp } from "../colors";
 import { hasPart, usePart } from "../data";
 import { count, percent } from "../format";
@@ -140,12 +140,13 @@ function Shown({ base, data }: { base: Data; data: Data }) {
 
 /** The search, from which the arrow keys walk over what it finds. */
 function SearchBox({ query, search, told, walk }: { query: string; search: Search; told: () => void; walk: (by: 1 | -1) => void }) {
-  const [typed, setTyped] = useState(query);
-  useEffect(() => setTyped(query), [query]);
+  const box = useRef<HTMLInputElement>(null);
+  // While one types, the box is ahead of the address, which must not write back into it.
+  useLayoutEffect(() => { if (box.current && document.activeElement !== box.current) box.current.value = query; }, [query]);
   return (
-    <input id="search" type="search" placeholder="search id, label, text, role:pirate   ( / )" aria-label="Search features; Enter or the down arrow chooses the first that is found" value={typed}
+    <input ref={box} id="search" type="search" placeholder="search id, label, text, role:pirate   ( / )" aria-label="Search features; Enter or the down arrow chooses the first that is found" defaultValue={query}
       onFocus={() => search.readContexts(told)}
-      onInput={(e) => { setTyped(e.currentTarget.value); update({ q: e.currentTarget.value, feature: null }); }}
+      onInput={(e) => { update({ q: e.currentTarget.value, feature: null }); }}
       onKeyDown={(e) => {
         const by = { Enter: 1, ArrowDown: 1, ArrowUp: -1 }[e.key] as 1 | -1 | undefined;
         if (by) { e.preventDefault(); walk(by); }
