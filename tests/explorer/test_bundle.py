@@ -164,7 +164,7 @@ def test_many_features_have_two_digits_and_the_score_follows(
     results: Results, parts: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("personascope.explorer.features.MANY", 10)
-    small = {name: content for name, content in Bundle(results.folder, SETTINGS).parts()}
+    small = dict(Bundle(results.folder, SETTINGS).parts())
     part, exact = small["features"], parts["features"]
     for name in ("stability", "sd", "density", "axis_weight"):
         np.testing.assert_allclose(part[name], exact[name], rtol=2**-7)

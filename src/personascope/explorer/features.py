@@ -169,9 +169,9 @@ def context_parts(path: Path, ids: np.ndarray, many: bool) -> dict[str, dict[str
     ascending; many: whether fewer are kept of each. A part is named by its first feature.
 
     A value a context: feature, quantile, rank, value, at; source, name and question, places in sources, names and
-    questions; size, its length in UTF-16 units in `text`, and active, the tokens on which the feature is active. Of these,
-    [sum of active], `skip` are the units of text since the one before (or the beginning), `length` their own, and
-    `activation` the value; `peak` is the place of the largest among them.
+    questions; size, its length in UTF-16 units in `text`, and active, the tokens on which the feature is active. Of
+    these, [sum of active], `skip` are the units of text since the one before (or the beginning), `length` their own,
+    and `activation` the value; `peak` is the place of the largest among them.
     """
     place = {feature: row for row, feature in enumerate(ids.tolist())}
     top, talks, lower = KEPT[many]
