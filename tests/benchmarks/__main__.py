@@ -22,6 +22,7 @@ BENCHMARKS = (
     "storage",
     "aggregation",
     "atlas",
+    "explorer",
     "drift",
     "null",
     "bootstrap",

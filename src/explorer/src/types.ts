@@ -66,7 +66,7 @@ export interface Responses {
 
 export interface Message { role: string; content: string | null }
 export interface FeatureTable {
-  feature: Int32Array; delta_x: Float32Array; axis_weight: Float32Array; contrib: Float32Array; share_of_away: Float32Array;
+  feature: Int32Array; delta_x: Float32Array; axis_weight: Float32Array;
   contrib_low?: Float64Array; contrib_high?: Float64Array; chosen_share?: Float64Array; contrib_held_out?: Float64Array;
 }
 export interface Transition {

@@ -23,7 +23,7 @@ KEPT = {False: (5, 3, 2), True: (3, 1, 1)}
 MANY = 20_000  # features from which on numbers have fewer digits, and what can be done without is left out
 GRID = 1 << 12  # places in each direction of a map of many features
 DIGITS = 6  # binary ones of a measure: two decimal ones
-WITHOUT = ("score", "mu", "mean_active", "neighbors", "similarities", "k")  # score is stability * sd
+WITHOUT = ("score", "mu", "mean_active", "max", "neighbors", "similarities", "k")  # score is stability * sd
 
 
 def features_part(
@@ -87,7 +87,7 @@ def _smaller(part: dict[str, Any]) -> dict[str, Any]:
     for name, xy in part["maps"].items():
         low, size = xy.min(0), max(float(np.ptp(xy, 0).max()), 1e-12)
         part["maps"][name] = np.rint((xy - low) / size * (GRID - 1)).astype(np.uint16)
-    for name in ("stability", "sd", "density", "max", "axis_weight"):
+    for name in ("stability", "sd", "density", "axis_weight"):
         if name in part:
             part[name] = rounded(part[name], DIGITS)
     left_out = WITHOUT if "stability" in part else WITHOUT[1:]

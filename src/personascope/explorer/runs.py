@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from personascope.display.heat import heat_limit
-from personascope.drift.attribution import FEATURE_TABLES, TINY, smallest
+from personascope.drift.attribution import FEATURE_TABLES, smallest
 from personascope.drift.result import DriftResult
 from personascope.drift.result_file import RunFile, load_run
 from personascope.drift.turns import turn_bounds
@@ -23,7 +23,7 @@ from personascope.formats.traces import read_trace
 
 TABLES = {"away": "q2_top_away_contrib", "toward": "q2_top_toward_contrib"}
 CHANGES = ("activated", "deactivated")
-LARGEST = 256  # features of each transition whose parts are kept for a comparison with other runs
+LARGEST = 128  # features of each transition whose parts are kept for a comparison with other runs
 TRUST = ("contrib_low", "contrib_high", "chosen_share", "contrib_held_out", "group_size", "group_contrib")
 
 
@@ -84,16 +84,15 @@ def _transition(result: DriftResult, index: int) -> dict[str, Any]:
     delta, contrib, axis = step.delta_x, step.contrib, result.roles.axis
     picks = {name: FEATURE_TABLES[table](delta, axis, contrib) for name, table in TABLES.items()}
     picks |= {"activated": (delta > 0, -delta), "deactivated": (delta < 0, delta)}
-    shares = np.maximum(-contrib, 0) / max(step.away_mass, TINY)
     for name, (candidates, keys) in picks.items():
         ids = smallest(keys, candidates, top)
+        # The page multiplies: a part is delta_x * axis_weight in float32, bit for bit.
         rows = {"feature": ids.astype(np.int32), "delta_x": delta[ids], "axis_weight": axis[ids]}
-        rows |= {"contrib": contrib[ids], "share_of_away": rounded(shares[ids], 10)}
         if index == result.selected and name in TABLES:
             rows |= _trust(result.features.get(TABLES[name]), ids)
         content["tables"][name] = rows
-    ids = smallest(-np.abs(contrib), contrib != 0, LARGEST)
-    content["largest"] = {"feature": ids.astype(np.int32), "contrib": contrib[ids]}
+    ids = np.sort(smallest(-np.abs(contrib), contrib != 0, LARGEST))
+    content["largest"] = {"feature": ids.astype(np.int32), "contrib": rounded(contrib[ids], 10)}
     return content
 
 
@@ -153,14 +152,15 @@ def token_features(
     offsets = np.searchsorted(row[kept], np.arange(len(runs.texts) + 1))
     small = np.uint16 if width <= 1 << 16 else np.uint32
     kept_all = np.array(sorted(listed), np.int32)
-    # Three digits, in units of the run's largest part.
+    # Between two and three digits, in units of the run's largest part.
     most_of_run = np.zeros(len(runs.texts))
     np.maximum.at(most_of_run, row[kept], np.abs(part[kept]))
+    most_of_run = rounded(most_of_run, 12)
     return {
         "offsets": offsets.astype(np.int32),
         "feature": feature[kept].astype(small),
-        "part": rounded(part[kept] / most_of_run[row[kept]], 8),
-        "unit": most_of_run.astype(np.float32),
+        "part": rounded(part[kept] / most_of_run[row[kept]], 7),
+        "unit": most_of_run,
         "kept_all": kept_all,
         "most": most,
     }
@@ -172,7 +172,8 @@ def where_part(parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
     for number, part in enumerate(parts.values()):
         for step in part["transitions"]:
             for table in step["tables"].values():
-                for feature, contrib in zip(table["feature"].tolist(), table["contrib"].tolist(), strict=True):
+                contribs = (table["delta_x"] * table["axis_weight"]).tolist()
+                for feature, contrib in zip(table["feature"].tolist(), contribs, strict=True):
                     rows[feature, number, step["turn"]] = contrib
     keys = np.array(sorted(rows), np.int32).reshape(-1, 3)
     contribs = rounded(np.array([rows[key] for key in sorted(rows)], np.float32), 8)

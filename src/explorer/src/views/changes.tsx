@@ -14,20 +14,21 @@ import { type Column, Notice, Section, Table, Tabs } from "../ui";
 const TABLES: [string, string][] = [["away", "away"], ["toward", "toward"], ["activated", "activated"], ["deactivated", "de-activated"]];
 export interface Entry { id: number; delta: number; weight: number; contrib: number; share: number; low: number; high: number; chosen: number }
 
-/** The rows of a table of a transition; mass: what all parts of its sign sum to. */
-export function entriesOf(table: FeatureTable | undefined, mass = NaN): Entry[] {
+/** The rows of a table of a transition; away, toward: what all parts of either sign sum to. */
+export function entriesOf(table: FeatureTable | undefined, away = NaN, toward = NaN): Entry[] {
   if (!table) return [];
-  return Array.from(table.feature, (id, i) => ({
-    id, delta: table.delta_x[i]!, weight: table.axis_weight[i]!, contrib: table.contrib[i]!, share: table.contrib[i]! > 0 ? table.contrib[i]! / mass : table.share_of_away[i]!,
-    low: table.contrib_low?.[i] ?? NaN, high: table.contrib_high?.[i] ?? NaN, chosen: table.chosen_share?.[i] ?? NaN,
-  }));
+  return Array.from(table.feature, (id, i) => {
+    const [delta, weight] = [table.delta_x[i]!, table.axis_weight[i]!], contrib = Math.fround(delta * weight);
+    const [low, high, chosen] = [table.contrib_low?.[i] ?? NaN, table.contrib_high?.[i] ?? NaN, table.chosen_share?.[i] ?? NaN];
+    return { id, delta, weight, contrib, share: Math.abs(contrib) / (contrib > 0 ? toward : away), low, high, chosen };
+  });
 }
 
 export function Transitions({ run, turn, feature, features }: { run: Run; turn: number; feature: number | null; features: Features | undefined }) {
   const state = useAddress();
   const step = run.transitions.find((one) => one.turn === turn);
   const which = TABLES.some(([key]) => key === state.get("table")) ? state.get("table") : "away";
-  const rows = useMemo(() => entriesOf(step?.tables[which], step?.toward_mass), [step, which]);
+  const rows = useMemo(() => entriesOf(step?.tables[which], step?.away_mass, step?.toward_mass), [step, which]);
   if (!step) return <Section title="Into this turn"><Notice>{run.transitions.length ? "No transition leads into this turn: it is the first with tokens, or empty." : "The conversation has fewer than two turns with tokens."}</Notice></Section>;
   const change = which === "activated" || which === "deactivated", sampled = rows.some((row) => !isNaN(row.low));
   const selected = run.selected === null ? undefined : run.transitions[run.selected];
