@@ -96,14 +96,15 @@ def test_feature_tables_are_exported_as_they_are(page: Opened, run: dict[str, An
         page.go(f"{TALK}&turn={step['turn']}&table={table}")
         rows, held = page.rows(f"Features {table}, the largest first", tmp_path), step["tables"][table]
         assert [int(row["feature"]) for row in rows] == held["feature"].tolist()
-        names = ("delta_x", "axis_weight", "contrib")
+        names = ("delta_x", "axis_weight")
         assert all(same(row[name], held[name][i]) for i, row in enumerate(rows) for name in names)
         trust = {"contrib_low": "contrib_low", "contrib_high": "contrib_high", "stability": "chosen_share"}
         for name, source in trust.items():
             if source in held:
                 assert all(same(row[name], held[source][i]) for i, row in enumerate(rows))
         for i, row in enumerate(rows):
-            part = float(held["contrib"][i])
+            part = float(held["delta_x"][i]) * float(held["axis_weight"][i])
+            assert float(row["contrib"]) == pytest.approx(part, rel=1e-5)
             mass = step["toward_mass"] if part > 0 else step["away_mass"]
             assert float(row["share"] or 0) == pytest.approx(abs(part) / mass, rel=1e-3)
             assert row["description"] in (SCRIPT, f"label {row['feature']} {IMAGE}")
