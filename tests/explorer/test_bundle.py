@@ -82,6 +82,16 @@ def test_all_parts_are_there_and_what_is_not_is_named(tmp_path: Path) -> None:
     assert {entry["what"] for entry in bundle.absent} == missing
 
 
+def test_what_another_configuration_has_left_is_not_on_the_page(results: Results) -> None:
+    files = [path for path in results.folder.rglob("*.*") if "whisper" not in path.parts]
+    parts = dict(Bundle(results.folder, SETTINGS, frozenset(map(str, files))).parts())
+    assert "drift/default/talk" in parts and "drift/default/whisper" not in parts
+    answers = next(path for path in files if path.parent.name == SETTINGS.model and path.suffix == ".jsonl")
+    kept = frozenset(map(str, files)) - {str(answers)}
+    responses = dict(Bundle(results.folder, SETTINGS, kept).parts())["responses"]["roles"]
+    assert set(parts["responses"]["roles"]) - set(responses) == {answers.stem}
+
+
 def test_a_run_s_tokens_and_turns_are_the_result_s(results: Results, parts: dict[str, Any]) -> None:
     part, result = parts["drift/default/talk"], load_run(results.run("talk") / "result.npz").result
     assert not isinstance(result, str)

@@ -6,4 +6,4 @@ from personascope.runs.job import job
 with job(snakemake):
     page = snakemake.output.page
     given = snakemake.params.settings | {"descriptions": list(snakemake.input.descriptions)}
-    write_explorer(Path(page).parents[1], page, Settings.of(given))
+    write_explorer(Path(page).parents[1], page, Settings.of(given), list(snakemake.input))
