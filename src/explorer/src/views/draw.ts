@@ -113,7 +113,10 @@ export function drawContours(g: CanvasRenderingContext2D, contours: Path2D, fram
   const unit = frame.scale / GRID;
   g.save();
   g.translate(frame.left, frame.top); g.scale(unit, unit);
-  g.lineWidth = 1 / unit; g.strokeStyle = mark().soft; g.globalAlpha = 0.35;
+  // A light line below the dark one: seen on the ground and over points.
+  g.lineWidth = 2.5 / unit; g.strokeStyle = isDark() ? "#17171a" : "#ffffff"; g.globalAlpha = 0.55;
+  g.stroke(contours);
+  g.lineWidth = 1 / unit; g.strokeStyle = mark().soft; g.globalAlpha = 0.6;
   g.stroke(contours);
   g.restore();
 }
