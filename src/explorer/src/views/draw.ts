@@ -109,14 +109,15 @@ export function contoursOf(laid: Laid): string {
   return rings.map((ring) => path(ring) ?? "").join("");
 }
 
-export function drawContours(g: CanvasRenderingContext2D, contours: Path2D, frame: Frame): void {
+export function drawContours(g: CanvasRenderingContext2D, contours: Path2D, frame: Frame, crowded: boolean): void {
   const unit = frame.scale / GRID;
   g.save();
   g.translate(frame.left, frame.top); g.scale(unit, unit);
-  // A light line below the dark one: seen on the ground and over points.
-  g.lineWidth = 2.5 / unit; g.strokeStyle = isDark() ? "#17171a" : "#ffffff"; g.globalAlpha = 0.55;
-  g.stroke(contours);
-  g.lineWidth = 1 / unit; g.strokeStyle = mark().soft; g.globalAlpha = 0.6;
+  if (crowded) { // a light line below the dark one, which would not be seen over so many points
+    g.lineWidth = 2.5 / unit; g.strokeStyle = isDark() ? "#17171a" : "#ffffff"; g.globalAlpha = 0.55;
+    g.stroke(contours);
+  }
+  g.lineWidth = 1 / unit; g.strokeStyle = mark().soft; g.globalAlpha = crowded ? 0.7 : 0.4;
   g.stroke(contours);
   g.restore();
 }

@@ -50,7 +50,7 @@ export const FeatureMap = memo((props: Props) => {
     const g = canvas.getContext("2d")!;
     g.setTransform(ratio, 0, 0, ratio, 0, 0);
     g.clearRect(0, 0, width, height);
-    if (contours && f.k < 12) drawContours(g, contours, f);
+    if (contours && f.k < 12) drawContours(g, contours, f, laid.n > 20_000);
     const polygon = drawing.length ? drawing : props.lasso, X = (x: number) => x * f.scale + f.left, Y = (y: number) => y * f.scale + f.top;
     if (polygon.length > 1) {
       g.beginPath(); polygon.forEach(([x, y], i) => (i ? g.lineTo(X(x), Y(y)) : g.moveTo(X(x), Y(y)))); g.closePath();
