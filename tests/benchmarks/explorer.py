@@ -1,7 +1,7 @@
 """The page of 65,536 features in a browser without a GPU: its size, its first picture, the map moving, search.
 
-The experiment is made up, but of the shapes of a real one, and written by the package's own writers: 50 roles, both maps,
-labels of all features, contexts of 2,000, and 10 conversations of 20 turns.
+The experiment is made up, but of the shapes of a real one, and written by the package's own writers: 50 roles, both
+maps, labels of all features, contexts of 2,000, and 10 conversations of 20 turns.
 """
 
 import re
@@ -23,7 +23,7 @@ from personascope.drift.summary import read_summaries, summary_table
 from personascope.explorer.bundle import Settings, write_explorer
 from personascope.formats.conversations import read_conversation
 from personascope.formats.features import FeatureRows, write_features
-from personascope.formats.files import write_json, write_jsonl
+from personascope.formats.files import write_jsonl
 from personascope.formats.role_matrix import RoleMatrix
 from personascope.formats.tables import METADATA_KEY, save_npz, write_csv, write_table
 from personascope.formats.tokens import TokenBlock, token_writer
@@ -212,33 +212,43 @@ class Wide:
 # In the page: work is what happens between the start of a frame and its end, waiting for the screen left out.
 FRAMES = """async (step) => {
   const frame = () => new Promise((done) => requestAnimationFrame(done));
+  const turn = () => new Promise((done) => {
+    const channel = new MessageChannel(); channel.port1.onmessage = done; channel.port2.postMessage(0);
+  });
   const map = document.querySelector(".map"), box = map.getBoundingClientRect(), took = [];
   for (const [kind, x, y, by] of step) {
     await frame(); await new Promise((done) => setTimeout(done, 30));
     let begun = 0;
     requestAnimationFrame(() => { begun = performance.now(); });
-    const before = performance.now(), at = { clientX: box.x + x * box.width, clientY: box.y + y * box.height, bubbles: true, cancelable: true };
-    map.dispatchEvent(kind === "wheel" ? new WheelEvent("wheel", { ...at, deltaY: by }) : new KeyboardEvent("keydown", { key: kind, bubbles: true, cancelable: true }));
+    const before = performance.now(), bubbling = { bubbles: true, cancelable: true };
+    const at = { clientX: box.x + x * box.width, clientY: box.y + y * box.height, ...bubbling };
+    const wheel = () => new WheelEvent("wheel", { ...at, deltaY: by });
+    map.dispatchEvent(kind === "wheel" ? wheel() : new KeyboardEvent("keydown", { key: kind, ...bubbling }));
     const handled = performance.now() - before;
     await frame();
-    await new Promise((done) => { const channel = new MessageChannel(); channel.port1.onmessage = done; channel.port2.postMessage(0); });
+    await turn();
     took.push(handled + performance.now() - begun);
   }
   return took;
 }"""
 TYPED = """async (queries) => {
+  const turn = () => new Promise((done) => {
+    const channel = new MessageChannel(); channel.port1.onmessage = done; channel.port2.postMessage(0);
+  });
   const box = document.querySelector("#search"), took = [];
   for (const query of queries) {
     await new Promise((done) => setTimeout(done, 400));
     const drawn = window.drawn.length, begun = performance.now();
     box.value = query; box.dispatchEvent(new Event("input", { bubbles: true }));
-    while (window.drawn.length === drawn && performance.now() - begun < 5000) await new Promise((done) => { const channel = new MessageChannel(); channel.port1.onmessage = done; channel.port2.postMessage(0); });
+    while (window.drawn.length === drawn && performance.now() - begun < 5000) await turn();
     took.push((window.drawn.at(-1) ?? Infinity) - begun);
   }
   return took;
 }"""
 WATCH = """window.drawn = []; const put = CanvasRenderingContext2D.prototype.putImageData;
-CanvasRenderingContext2D.prototype.putImageData = function (...given) { put.apply(this, given); window.drawn.push(performance.now()); };"""
+CanvasRenderingContext2D.prototype.putImageData = function (...given) {
+  put.apply(this, given); window.drawn.push(performance.now());
+};"""
 STEPS = [*(("wheel", 0.5, 0.5, -240),) * 10, *(("wheel", 0.6, 0.4, 240),) * 10, *(("ArrowRight", 0, 0, 0),) * 4]
 
 

@@ -82,6 +82,16 @@ def test_all_parts_are_there_and_what_is_not_is_named(tmp_path: Path) -> None:
     assert {entry["what"] for entry in bundle.absent} == missing
 
 
+def test_what_another_configuration_has_left_is_not_on_the_page(results: Results) -> None:
+    files = [path for path in results.folder.rglob("*.*") if "whisper" not in path.parts]
+    parts = dict(Bundle(results.folder, SETTINGS, frozenset(map(str, files))).parts())
+    assert "drift/default/talk" in parts and "drift/default/whisper" not in parts
+    answers = next(path for path in files if path.parent.name == SETTINGS.model and path.suffix == ".jsonl")
+    kept = frozenset(map(str, files)) - {str(answers)}
+    responses = dict(Bundle(results.folder, SETTINGS, kept).parts())["responses"]["roles"]
+    assert set(parts["responses"]["roles"]) - set(responses) == {answers.stem}
+
+
 def test_a_run_s_tokens_and_turns_are_the_result_s(results: Results, parts: dict[str, Any]) -> None:
     part, result = parts["drift/default/talk"], load_run(results.run("talk") / "result.npz").result
     assert not isinstance(result, str)
@@ -164,7 +174,7 @@ def test_many_features_have_two_digits_and_the_score_follows(
     results: Results, parts: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("personascope.explorer.features.MANY", 10)
-    small = {name: content for name, content in Bundle(results.folder, SETTINGS).parts()}
+    small = dict(Bundle(results.folder, SETTINGS).parts())
     part, exact = small["features"], parts["features"]
     for name in ("stability", "sd", "density", "axis_weight"):
         np.testing.assert_allclose(part[name], exact[name], rtol=2**-7)
@@ -280,3 +290,27 @@ def test_a_damaged_result_is_left_out_with_its_reason(results: Results, tmp_path
 def test_settings_come_from_a_rule_s_parameters() -> None:
     values = {"experiment": "e", "model": "m", "sae": "s", "mode": "general", "analyses": ["a"], "inline_mb": 1}
     assert Settings.of(values).analyses == ("a",)
+
+
+def test_names_come_from_a_cache_where_features_are_not_described(results: Results, tmp_path: Path) -> None:
+    """In any of its layouts; also of a feature that no role has."""
+    cache, ids = tmp_path / "cache.json", np.array([4, 7])
+    cache.write_text(json.dumps([{"feature_id": 7, "description": "seven"}, {"feature_id": 50, "description": "far"}]))
+    part = features_part(
+        results.folder / f"atlas/{CELL}/layout.npz",
+        results.folder / f"aggregated/{CELL}",
+        tmp_path / "none",
+        tmp_path / "none.npz",
+        10,
+        [str(cache)],
+    )
+    named = dict(zip(part["id"].tolist(), part["description"], strict=True))
+    assert [named[feature] for feature in ids.tolist()] == ["", "seven"]
+    known = {*part["id"].tolist(), *part["elsewhere"]["id"].tolist()}
+    assert 50 in known and part["elsewhere"]["label"] in ([], ["far"])
+
+
+def test_features_that_no_role_has_keep_their_names(parts: dict[str, Any]) -> None:
+    part = parts["features"]
+    assert sorted([*part["id"].tolist(), *part["elsewhere"]["id"].tolist()]) == list(range(WIDTH))
+    assert [text.split()[1] for text in part["elsewhere"]["label"]] == [str(i) for i in part["elsewhere"]["id"]]

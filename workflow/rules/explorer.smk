@@ -7,6 +7,7 @@ rule explorer:
         *(E.responses, E.features, E.role_matrix, E.axis_tables),
         *(E.tokens, E.null_reports, E.drift, E.drift_results, E.summary),
         *(E.trait_results, E.traces, E.steering, E.causal, E.explained),
+        descriptions=E.descriptions,
     output:
         page=report(
             "<out>/explorer/index.html",

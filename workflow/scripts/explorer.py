@@ -5,4 +5,5 @@ from personascope.runs.job import job
 
 with job(snakemake):
     page = snakemake.output.page
-    write_explorer(Path(page).parents[1], page, Settings.of(snakemake.params.settings))
+    given = snakemake.params.settings | {"descriptions": list(snakemake.input.descriptions)}
+    write_explorer(Path(page).parents[1], page, Settings.of(given), list(snakemake.input))

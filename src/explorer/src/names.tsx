@@ -11,10 +11,19 @@ export function placeOf(features: Features, id: number): number | undefined {
   return known.get(id);
 }
 
+const others = new WeakMap<Features, Map<number, string>>();
+/** Names of features that no role has: conversations may have them. */
+function elsewhere(features: Features): Map<number, string> {
+  let known = others.get(features);
+  if (!known) others.set(features, (known = new Map(Array.from(features.elsewhere?.id ?? [], (id, i) => [id, features.elsewhere!.label[i]!]))));
+  return known;
+}
+
 /** Its description, else its label, else "". */
 export function labelOf(features: Features | undefined, id: number): string {
   const place = features && placeOf(features, id);
-  if (!features || place === undefined) return "";
+  if (!features) return "";
+  if (place === undefined) return elsewhere(features).get(id) ?? "";
   return features.description?.[place] || features.label?.[place] || "";
 }
 

@@ -36,6 +36,8 @@ export interface Features extends Mapped {
   label?: string[]; description?: string[]; url?: string[]; source?: string[]; promoted?: string[][]; suppressed?: string[][];
   /** Places of those whose promoted and suppressed tokens are on the page; all where it is not there. */
   lens?: Int32Array;
+  /** What features are called that are not alive in any role. */
+  elsewhere?: { id: Int32Array; label: string[] };
 }
 /** The same features on the centered map; missing: places of those that are not on it. */
 export interface Centered extends Mapped { missing: Int32Array }

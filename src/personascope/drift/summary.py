@@ -125,9 +125,9 @@ def summary_table(summaries: Sequence[Mapping[str, Any]], known: Descriptions | 
     """One row a summary.json ({"conversation", "analysis", "content"}), ranked within each analysis: alarms first, then
     the smaller p_value, then the deeper fall; failed ones last.
 
-    away_features: as text, each with what it is called where `known` says it; causal, causal_reason: verdict of the causal test and why, where there was one; a reason without a verdict: it could
-    not be made. q_value: Benjamini and Hochberg ("Controlling the false discovery rate", 1995) over an analysis's
-    conversations.
+    away_features: as text, each with what it is called where `known` says it; causal, causal_reason: verdict of the
+    causal test and why, where there was one; a reason without a verdict: it could not be made. q_value: Benjamini and
+    Hochberg ("Controlling the false discovery rate", 1995) over an analysis's conversations.
     """
     rows = []
     for item in summaries:

@@ -18,7 +18,8 @@ traits, steering, causal   evaluations, sweeps and tests
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ class Settings:
     """Whose results, and how much of them. model, sae, mode: as in paths; transform: of the axis; analyses: in order;
     token_features, responses: how many are kept of each token and role; contexts: features of which all is kept;
     inline_mb: size up to which the data stand in the page; sensitive: conversations shown only when asked for;
-    config: of the experiment, which the page shows."""
+    config: of the experiment, which the page shows; descriptions: the file of what features are called, or none."""
 
     experiment: str
     model: str
@@ -60,6 +61,7 @@ class Settings:
     inline_mb: float = 20
     sensitive: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
+    descriptions: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Settings":
@@ -70,10 +72,12 @@ class Settings:
 
 @dataclass
 class Bundle:
-    """The parts of an experiment. results: its folder; absent: what there is not, and why."""
+    """The parts of an experiment. results: its folder; made: its files, without those that a configuration before this
+    one has left in the folder (None: all that are there); absent: what there is not, and why."""
 
     results: Path
     settings: Settings
+    made: frozenset[str] | None = None
     absent: list[dict[str, str]] = field(default_factory=list)
     _listed: dict[str, dict[str, Any]] = field(default_factory=dict)  # runs that have features, for `where`
     _counts: dict[str, int] = field(default_factory=dict)  # of what is on the page, for the first view
@@ -83,6 +87,10 @@ class Bundle:
         settings = self.settings
         return self.results / stage / settings.mode / f"{settings.model}_{settings.sae}"
 
+    def files(self, folder: Path, pattern: str) -> list[Path]:
+        """The experiment's files below a folder."""
+        return [path for path in sorted(folder.glob(pattern)) if self.made is None or str(path) in self.made]
+
     def parts(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """(name, content) of all that there are; a part that cannot be read is absent, with the reason."""
         axis, aggregated = self.folder("axis"), self.folder("aggregated")
@@ -90,7 +98,7 @@ class Bundle:
         transform = self.settings.transform
         yield from self._part("roles", lambda: roles.roles_part(axis, aggregated, transform), axis)
         answers = self.results / "responses" / self.settings.mode / self.settings.model
-        names = sorted(path.stem for path in answers.glob("*.jsonl"))
+        names = [path.stem for path in self.files(answers, "*.jsonl")]
         most = self.settings.responses
         for name, content in self._part("responses", lambda: roles.responses_part(answers, names, most), answers):
             said = content["roles"].values()
@@ -100,10 +108,12 @@ class Bundle:
         if self._listed:
             yield "where", runs.where_part(self._listed)
         traits, steering = self.results / "traits" / self.settings.model, self.folder("steering")
-        yield from self._part("traits", lambda: directions.traits_part(traits), traits)
-        yield from self._part("steering", lambda: directions.steering_part(steering), steering)
+        evaluations, compared = self.files(traits, "*/evaluation.json"), self.files(traits, "traits.csv")
+        yield from self._part("traits", lambda: directions.traits_part(evaluations, compared), traits)
+        sweeps, capped = self.files(steering, "*/dose_response.csv"), self.files(steering, "*/capping.csv")
+        yield from self._part("steering", lambda: directions.steering_part(sweeps, capped), steering)
         causal = self.folder("causal")
-        yield from self._part("causal", lambda: causal_part(causal), causal)
+        yield from self._part("causal", lambda: causal_part(self.files(causal, "*/*.json")), causal)
         yield from self._part("core", lambda: core_part(self), self.folder("features"))
 
     def _features(self, aggregated: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -112,12 +122,15 @@ class Bundle:
         if not layout.is_file() and centered.is_file():  # the only map
             layout, centered = centered, layout
         self._missing("the map of features", layout)
-        self._missing("labels of features", described)
+        if not self.settings.descriptions:
+            self._missing("labels of features", described)
         self._missing("contexts of features", contexts)
         responses, axis, most = self.folder("features"), self.folder("axis") / "axis.npz", self.settings.contexts
         made = list(
             self._part(
-                "features", lambda: features.features_part(layout, aggregated, described, axis, most), aggregated
+                "features",
+                lambda: features.features_part(layout, aggregated, described, axis, most, self.settings.descriptions),
+                aggregated,
             )
         )
         yield from made
@@ -141,7 +154,7 @@ class Bundle:
         for analysis in self.settings.analyses:
             folder = self.folder("drift") / analysis
             self._missing(f"drift runs of the analysis {analysis}", folder)
-            for run in sorted(path.parent for path in folder.glob("*/result.npz")):
+            for run in (path.parent for path in self.files(folder, "*/result.npz")):
                 file = tokens / f"{run.name}.parquet"
                 made = self._part(
                     f"drift/{analysis}/{run.name}", lambda run=run, file=file: runs.run_part(run, file, most), run
@@ -152,7 +165,7 @@ class Bundle:
                     yield name, content
         traces = self.folder("traces")
         self._missing("traces along directions", traces)
-        for path in sorted(traces.glob("*.parquet")):
+        for path in self.files(traces, "*.parquet"):
             yield from self._part(
                 f"traces/{path.stem}", lambda path=path: runs.trace_part(path, self.settings.sensitive), path
             )
@@ -185,9 +198,12 @@ def core_part(bundle: Bundle) -> dict[str, Any]:
     part["agreement"] = roles.table_rows(axis / "agreement.csv") if len(agreement) else []
     spectrum = axis / "pca_spectrum.csv"
     part["spectrum"] = roles.table_rows(spectrum) if spectrum.is_file() else []
-    nulls = {path.stem: read_json(path) for path in sorted(bundle.folder("null").glob("*.json"))}
+    nulls = {path.stem: read_json(path) for path in bundle.files(bundle.folder("null"), "*.json")}
     part["nulls"] = nulls
-    part["scales"] = {name: token_scales(bundle.folder("drift") / name) for name in bundle.settings.analyses}
+    part["scales"] = {
+        name: token_scales(bundle.files(bundle.folder("drift") / name, "*/result.npz"))
+        for name in bundle.settings.analyses
+    }
     if not summary.is_file():
         bundle.absent.append({"what": "the ranking of conversations", "why": f"{summary} has not been made"})
         return part
@@ -217,7 +233,7 @@ def provenance(bundle: Bundle) -> dict[str, Any]:
     settings = bundle.settings
     known: dict[str, Any] = {"experiment": settings.experiment, "question_mode": settings.mode}
     known |= {"transform": settings.transform}
-    for path in sorted(bundle.folder("features").glob("*.parquet")):
+    for path in bundle.files(bundle.folder("features"), "*.parquet"):
         metadata = open_parquet(path)[1]
         known |= {name: metadata[name] for name in PROVENANCE if name in metadata}
         break
@@ -227,11 +243,11 @@ def provenance(bundle: Bundle) -> dict[str, Any]:
     return known | {"explorer_version": __version__, "config": config}
 
 
-def token_scales(folder: Path) -> dict[str, float]:
+def token_scales(results: Sequence[Path]) -> dict[str, float]:
     """Weights at which the color of a token is full, the same for all runs of an analysis: `w` of those in a score,
-    `change` of those in a transition."""
+    `change` of those in a transition. results: result.npz of the runs."""
     found: dict[str, list[np.ndarray]] = {"w": [], "change": []}
-    for path in sorted(folder.glob("*/result.npz")):
+    for path in results:
         try:
             arrays = load_all_npz(path)
         except UserError:  # the run is left out, with this reason
@@ -242,19 +258,22 @@ def token_scales(folder: Path) -> dict[str, float]:
     return {name: heat_limit(np.concatenate(values)) for name, values in found.items() if values}
 
 
-def causal_part(folder: Path) -> dict[str, Any]:
-    """{analysis/conversation: the test, and the texts of its arms}."""
+def causal_part(reports: Sequence[Path]) -> dict[str, Any]:
+    """{analysis/conversation: the test, and the texts of its arms}. reports: ANALYSIS/CONVERSATION.json."""
     tests = {}
-    for path in sorted(folder.glob("*/*.json")):
+    for path in reports:
         samples = path.with_name(f"{path.stem}.samples.jsonl")
         texts = list(iter_jsonl(samples)) if samples.is_file() else []
         tests[f"{path.parent.name}/{path.stem}"] = {"test": read_json(path), "samples": texts}
     return {"tests": tests}
 
 
-def write_explorer(results: str | Path, page: str | Path, settings: Settings) -> int:
-    """Write the page of an experiment's results (and data-*.js beside it above `inline_mb`); returns its bytes."""
-    bundle = Bundle(Path(results), settings)
+def write_explorer(
+    results: str | Path, page: str | Path, settings: Settings, made: Iterable[str | Path] | None = None
+) -> int:
+    """Write the page of an experiment's results (and data-*.js beside it above `inline_mb`); returns its bytes.
+    made: the experiment's files, below `results`; None: all that are there."""
+    bundle = Bundle(Path(results), settings, None if made is None else frozenset(os.path.normpath(path) for path in made))
     parts = list(bundle.parts())
     title = f"{settings.experiment}: {settings.model}"
     head = {"experiment": settings.experiment, "title": title, "made_by": __version__, "absent": bundle.absent}

@@ -1,5 +1,6 @@
 """The part of traits and steering: what directions are worth, and what adding them did."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +10,20 @@ from personascope.formats.files import iter_jsonl, read_json
 SAMPLES = 3  # texts shown of each point of a sweep
 
 
-def traits_part(folder: Path) -> dict[str, Any]:
-    """{trait: evaluation, layers}, their comparison with axis and roles. folder: traits/MODEL."""
+def traits_part(evaluations: Sequence[Path], compared: Sequence[Path]) -> dict[str, Any]:
+    """{trait: evaluation, layers}, their comparison with axis and roles. evaluations: TRAIT/evaluation.json; compared:
+    traits.csv or nothing."""
     traits = {}
-    for path in sorted(folder.glob("*/evaluation.json")):
+    for path in evaluations:
         traits[path.parent.name] = {"evaluation": read_json(path), "layers": table_rows(path.parent / "layers.csv")}
-    compared = folder / "traits.csv"
-    return {"traits": traits, "compared": table_rows(compared) if compared.is_file() else []}
+    return {"traits": traits, "compared": [row for path in compared for row in table_rows(path)]}
 
 
-def steering_part(folder: Path) -> dict[str, Any]:
+def steering_part(responses: Sequence[Path], cappings: Sequence[Path]) -> dict[str, Any]:
     """{sweep: dose response, the same compared at equal distance, some texts of each point}, and {sweep: what capping
-    did by turn, its floors}. folder: of the cell."""
+    did by turn, its floors}. responses: SWEEP/dose_response.csv; cappings: SWEEP/capping.csv."""
     sweeps = {}
-    for path in sorted(folder.glob("*/dose_response.csv")):
+    for path in responses:
         sweep = path.parent
         equal = sweep / "equal_kl.csv"
         sweeps[sweep.name] = {
@@ -33,7 +34,7 @@ def steering_part(folder: Path) -> dict[str, Any]:
         }
     capping = {
         path.parent.name: {"table": table_rows(path), "floors": read_json(path.with_name("floors.json"))}
-        for path in sorted(folder.glob("*/capping.csv"))
+        for path in cappings
     }
     return {"sweeps": sweeps, "capping": capping}
 

@@ -1,6 +1,7 @@
 """Parts of features: the map of all that are alive, what is known of each, and where each is active."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,12 @@ import numpy as np
 
 from personascope.display.text import visible
 from personascope.errors import UserError
-from personascope.formats.files import read_json
+from personascope.formats.descriptions import described as read_caches
 from personascope.formats.role_matrix import load_role_matrix
 from personascope.formats.tables import load_all_npz, open_parquet
 
+DESCRIBED = ("label", "description", "url", "source", "promoted", "suppressed")
+MEASURED = ("density", "mean_active", "max")
 METRICS = ("score", "stability", "sd", "mu")
 SHARD = 1000  # features whose contexts are one part
 # Contexts of a feature: the largest in responses and in conversations, and those of each lower quantile.
@@ -23,12 +26,15 @@ DIGITS = 6  # binary ones of a measure: two decimal ones
 WITHOUT = ("score", "mu", "mean_active", "max", "neighbors", "similarities", "k")  # score is stability * sd
 
 
-def features_part(layout: Path, aggregated: Path, described: Path, axis: Path, most: int) -> dict[str, Any]:
+def features_part(
+    layout: Path, aggregated: Path, described: Path, axis: Path, most: int, caches: Sequence[str] = ()
+) -> dict[str, Any]:
     """A column a key, a value an alive feature. Without a layout: all features with a mean over 0 in the role matrix,
     and no coordinates. described: folder of the descriptions, axis: axis.npz, which may be absent; most: of many
-    features, those of the highest scores whose promoted and suppressed tokens are kept."""
+    features, those of the highest scores whose promoted and suppressed tokens are kept; caches: the file of what
+    features are called, or none, which says it where the folder is absent."""
     part = _laid_out(layout) if layout.is_file() else _unplaced(aggregated)
-    part |= _described(described, part["id"])
+    part |= _described(described, part["id"], caches)
     weights = load_all_npz(axis).get("diff_sae") if axis.is_file() else None
     if weights is not None and len(weights) > part["id"].max(initial=-1):
         part["axis_weight"] = weights[part["id"]].astype(np.float32)
@@ -128,35 +134,34 @@ def _unplaced(aggregated: Path) -> dict[str, Any]:
     return part | {"preferred_role": x[:, alive].argmax(0).astype(np.int16)}
 
 
-def _described(folder: Path, ids: np.ndarray) -> dict[str, Any]:
-    """Labels, descriptions, links, densities and logit lens of the features `ids`; labels alone from a cache."""
-    table, cache = folder / "features.parquet", folder / "descriptions.json"
-    if table.is_file():
-        read = open_parquet(table)[0].read()
-        columns = {name: read.column(name) for name in read.column_names}
-        place = {int(feature): row for row, feature in enumerate(columns["feature"].to_pylist())}
-        rows = [place[int(feature)] for feature in ids if int(feature) in place]
-        if len(rows) < len(ids):
-            raise UserError(f"{table}: lacks {len(ids) - len(rows)} of the features of the map; make it again")
-        texts = {
-            name: columns[name].take(rows).to_pylist()
-            for name in ("label", "description", "url", "source", "promoted", "suppressed")
-            if name in columns
-        }
-        numbers = {
-            name: np.asarray(columns[name].take(rows), np.float32)
-            for name in ("density", "mean_active", "max")
-            if name in columns
-        }
-        return texts | numbers
-    if cache.is_file():
-        known = read_json(cache)
-        entries = [known.get(str(feature)) or {} for feature in ids.tolist()]
-        return {
-            "label": [entry.get("description") or "" for entry in entries],
-            "url": [entry.get("url") or "" for entry in entries],
-        }
-    return {}
+def _described(folder: Path, ids: np.ndarray, caches: Sequence[str]) -> dict[str, Any]:
+    """Labels, descriptions, links, densities and logit lens of the features `ids`, and the names of all others that
+    have one: a conversation may have features that no role has. Without a table, what descriptions caches say."""
+    if (table := folder / "features.parquet").is_file():
+        columns = open_parquet(table)[0].read()
+        place = {feature: row for row, feature in enumerate(columns.column("feature").to_pylist())}
+        if lacking := [feature for feature in ids.tolist() if feature not in place]:
+            raise UserError(f"{table}: lacks {len(lacking)} of the features of the map; make it again")
+        own = columns.take([place[feature] for feature in ids.tolist()])
+        names = set(columns.column_names)
+        texts = {name: own.column(name).to_pylist() for name in DESCRIBED if name in names}
+        numbers = {name: np.asarray(own.column(name), np.float32) for name in MEASURED if name in names}
+        rows = columns.select([name for name in ("feature", "label", "description") if name in names]).to_pylist()
+        said = {row["feature"]: row.get("description") or row.get("label") or "" for row in rows}
+        return texts | numbers | _elsewhere(said, ids)
+    known = read_caches(caches)
+    if not known:
+        return {}
+    entries = [known.get(feature, {}) for feature in ids.tolist()]
+    part = {"description": [entry.get("description") or "" for entry in entries]}
+    part |= {"url": [entry.get("url") or "" for entry in entries], "source": ["cache"] * len(entries)}
+    return part | _elsewhere({feature: entry.get("description") or "" for feature, entry in known.items()}, ids)
+
+
+def _elsewhere(said: Mapping[int, str], ids: np.ndarray) -> dict[str, Any]:
+    """Names of features that are not among `ids`."""
+    others = sorted({feature for feature, text in said.items() if text} - set(ids.tolist()))
+    return {"elsewhere": {"id": np.array(others, np.int32), "label": [said[feature] for feature in others]}}
 
 
 def context_parts(path: Path, ids: np.ndarray, many: bool) -> dict[str, dict[str, Any]]:
@@ -164,9 +169,9 @@ def context_parts(path: Path, ids: np.ndarray, many: bool) -> dict[str, dict[str
     ascending; many: whether fewer are kept of each. A part is named by its first feature.
 
     A value a context: feature, quantile, rank, value, at; source, name and question, places in sources, names and
-    questions; size, its length in UTF-16 units in `text`, and active, the tokens on which the feature is active. Of these,
-    [sum of active], `skip` are the units of text since the one before (or the beginning), `length` their own, and
-    `activation` the value; `peak` is the place of the largest among them.
+    questions; size, its length in UTF-16 units in `text`, and active, the tokens on which the feature is active. Of
+    these, [sum of active], `skip` are the units of text since the one before (or the beginning), `length` their own,
+    and `activation` the value; `peak` is the place of the largest among them.
     """
     place = {feature: row for row, feature in enumerate(ids.tolist())}
     top, talks, lower = KEPT[many]

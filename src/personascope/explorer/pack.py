@@ -5,8 +5,8 @@ the other, each at a multiple of 8, little-endian. In the JSON an array is {"@":
 a key of KINDS, offset counts bytes from the end of the JSON's padding, length counts numbers. order is what makes it
 smaller under gzip: 0 as it is; 1 first bytes of all numbers, then their second ones, and so on; 2 the same of the
 differences of successive integers, modulo their size. Integers of which few differ may be {"@of": [values, index]}, two
-such arrays; many texts may be {"@text": [words, index, counts]}: text i is counts[i] words, one behind the other. Arrays of
-more dimensions are flat, row by row. Texts have a visible sign where they have a hidden or
+such arrays; many texts may be {"@text": [words, index, counts]}: text i is counts[i] words, one behind the other.
+Arrays of more dimensions are flat, row by row. Texts have a visible sign where they have a hidden or
 reordering character. A part stands in the page as text of its gzip (`encoded`).
 """
 

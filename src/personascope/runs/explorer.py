@@ -34,8 +34,8 @@ class ExplorerFiles(AtlasFiles):
     def explorer_params(self) -> dict[str, Any]:
         """What defines the page, beside the results."""
         block = self.config["explorer"] | {"sensitive": self.config["drift"]["sensitive"]}
-        named = {"experiment": self.name, "model": self.model, "sae": self.sae, "mode": self.mode}
-        named["config"] = told(self.config)
+        named: dict[str, Any] = {"experiment": self.name, "model": self.model, "sae": self.sae, "mode": self.mode}
+        named |= {"config": told(self.config)}
         return named | {"transform": self.config["axis"]["transform"], "analyses": self.analyses} | block
 
 

@@ -32,7 +32,10 @@ export function Transitions({ run, turn, feature, features }: { run: Run; turn: 
   if (!step) return <Section title="Into this turn"><Notice>{run.transitions.length ? "No transition leads into this turn: it is the first with tokens, or empty." : "The conversation has fewer than two turns with tokens."}</Notice></Section>;
   const change = which === "activated" || which === "deactivated", sampled = rows.some((row) => !isNaN(row.low));
   const selected = run.selected === null ? undefined : run.transitions[run.selected];
-  const delta: Column<Entry> = { key: "delta_x", label: "Δ active", value: (r) => r.delta, show: (r) => signed(r.delta, 2), title: "change of its activation in role space" };
+  const delta: Column<Entry> = {
+    key: "delta_x", label: "Δ × axis", value: (r) => r.delta, title: "change of its activation in role space, and its weight on the axis (above 0: like the assistant), whose product is the part",
+    show: (r) => <>{signed(r.delta, 2)}<span class="soft under">× {signed(r.weight, 2)}</span></>,
+  };
   const columns: Column<Entry>[] = [
     { key: "feature", label: "feature", text: true, value: (r) => r.id, show: (r) => <FeatureName id={r.id} features={features} /> },
     { key: "description", label: "description", text: true, hidden: true, value: (r) => labelOf(features, r.id) },
@@ -41,7 +44,7 @@ export function Transitions({ run, turn, feature, features }: { run: Run; turn: 
     { key: "share", label: "share", value: (r) => r.share, title: "of all that moves away, or, of a part above 0, of all that moves toward the assistant", show: (r) => percent(r.share) },
     { key: "stability", label: "stable", hidden: !sampled, value: (r) => r.chosen, title: "how often it is among the largest when the transition's tokens are resampled", show: (r) => percent(r.chosen) },
     ...(change ? [] : [delta]),
-    { key: "axis_weight", label: "on axis", value: (r) => r.weight, show: (r) => signed(r.weight, 2), title: "its weight on the axis; above 0: like the assistant" },
+    { key: "axis_weight", label: "on axis", hidden: true, value: (r) => r.weight },
     { key: "contrib_low", label: "low", hidden: true, value: (r) => r.low }, { key: "contrib_high", label: "high", hidden: true, value: (r) => r.high },
   ];
   return (

@@ -72,9 +72,10 @@ function Picker({ other, wanted }: { other: Other | null; wanted: string }) {
 function TwoRuns({ sides }: { sides: Side[] }) {
   const state = useAddress();
   const find = (key: string, or: Side | undefined) => sides.find((side) => keyOf(side) === key) ?? or;
-  const a = find(state.get("a"), sides[0]);
-  // Without a choice: the same conversation in the other experiment, else the second run.
-  const b = find(state.get("b"), sides.find((side) => a && side.other !== a.other && runKey(side.row) === runKey(a.row)) ?? sides.find((side) => side !== a));
+  // Without a choice: runs that can be shown, the same conversation of the other experiment first.
+  const shown = sides.filter(({ row }) => row.status === "ok" && !row.sensitive), offered = [...shown, ...sides];
+  const a = find(state.get("a"), offered[0]);
+  const b = find(state.get("b"), shown.find((side) => a && side.other !== a.other && runKey(side.row) === runKey(a.row)) ?? offered.find((side) => side !== a));
   const secret = [a, b].find((side) => side?.row.sensitive && state.get("sensitive") !== "shown");
   const first = useFrom<Run>(a?.other ?? null, a && !secret ? `drift/${runKey(a.row)}` : null);
   const second = useFrom<Run>(b?.other ?? null, b && !secret ? `drift/${runKey(b.row)}` : null);

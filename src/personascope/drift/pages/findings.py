@@ -110,8 +110,8 @@ def _feature_lines(flagged: pd.DataFrame) -> list[str]:
     """A sentence a flagged conversation: which features carry most of its selected transition."""
     rows = [row for row in _records(flagged) if text_of(row.get("away_features"))][:MOST_NAMED]
     return [
-        f"{row['analysis']}: {row['conversation']}: the features that carry most of its selected transition away from the"
-        f" assistant are {text_of(row['away_features'])}."
+        f"{row['analysis']}: {row['conversation']}: the features that carry most of its selected transition away from "
+        f"the assistant are {text_of(row['away_features'])}."
         for row in rows
     ]
 

@@ -69,7 +69,7 @@ LINKS = {
 STYLE = f"""body {{ max-width: none; }}
 p {{ max-width: 60rem; }}
 {TABLE_STYLE}td.t:nth-child(2) {{ min-width: 14rem; }}
-td.look {{ min-width: 20rem; }}
+td.look, td.named {{ min-width: 20rem; }}
 h1 {{ font-size: 1.7rem; }}
 h2 {{ margin-top: 2rem; font-size: 1.3rem; }}
 td.t:last-child {{ min-width: 22rem; }}
@@ -283,7 +283,9 @@ def _row(rank: int, row: dict[Any, Any], look: list[str], columns: Sequence[str]
     for column in columns:
         value = row.get(column)
         if column in TEXTS:
-            cells += [] if column == "conversation" else [cell(text_of(value), text=True)]
+            made = cell(text_of(value), text=True)
+            made = made.replace('class="t"', 'class="t named"', 1) if column == "away_features" else made
+            cells += [] if column == "conversation" else [made]
         else:
             number = _number(value)
             cells.append(cell(figure_of(number, column in WHOLE), value=number))
