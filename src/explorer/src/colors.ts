@@ -16,8 +16,8 @@ export const mark = () => isDark()
   ? { away: "#fdae61", toward: "#b39ddb", ink: "#e8e8ea", soft: "#9a9aa3", faint: "#45454d", band: "#3a3a42", accent: "#8ab4f8" }
   : { away: "#b35806", toward: "#542788", ink: "#1c1c1e", soft: "#66666d", faint: "#d4d4d8", band: "#e7e7ea", accent: "#1a5fb4" };
 
-/** Distinct colors of up to twelve groups (Okabe and Ito's, then darker ones); more share the last. */
-const GROUPS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f", "#843c39", "#31688e", "#5c8a3a", "#b07aa1"];
+/** Distinct colors of up to twelve groups (Okabe and Ito's, then darker ones); more share the last, gray. */
+const GROUPS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#5e3c99", "#843c39", "#2f4b7c", "#5c8a3a", "#a9a9b0"];
 export const group = (index: number): string => GROUPS[Math.min(index, GROUPS.length - 1)]!;
 /** A group's color as text: lighter on the dark ground, darker on the light one. */
 export function legible(color: string): string {

@@ -93,8 +93,7 @@ export function drawDots(canvas: HTMLCanvasElement, laid: Laid, colors: Uint32Ar
       const x = Math.floor(xy[2 * i]! * k + dx), y = Math.floor(xy[2 * i + 1]! * k + dy);
       if (!(x >= 0 && y >= 0 && x <= right && y <= bottom)) continue;
       const color = wanted ? colors[i]! : faint;
-      if (size === 2) { const p = y * w + x; pixels[p] = pixels[p + 1] = pixels[p + w] = pixels[p + w + 1] = color; continue; }
-      for (let r = 0, p = y * w + x; r < size; r++, p += w) pixels.fill(color, p + cut[r]!, p + size - cut[r]!);
+      for (let r = 0, from = y * w + x; r < size; r++, from += w) for (let p = from + cut[r]!, to = from + size - cut[r]!; p < to; p++) pixels[p] = color;
     }
   }
   g.putImageData(image, 0, 0);
@@ -110,18 +109,22 @@ export function contoursOf(laid: Laid): string {
   return rings.map((ring) => path(ring) ?? "").join("");
 }
 
-export function drawContours(g: CanvasRenderingContext2D, contours: Path2D, frame: Frame): void {
+export function drawContours(g: CanvasRenderingContext2D, contours: Path2D, frame: Frame, crowded: boolean): void {
   const unit = frame.scale / GRID;
   g.save();
   g.translate(frame.left, frame.top); g.scale(unit, unit);
-  g.lineWidth = 1 / unit; g.strokeStyle = mark().soft; g.globalAlpha = 0.35;
+  if (crowded) { // a light line below the dark one, which would not be seen over so many points
+    g.lineWidth = 2.5 / unit; g.strokeStyle = isDark() ? "#17171a" : "#ffffff"; g.globalAlpha = 0.55;
+    g.stroke(contours);
+  }
+  g.lineWidth = 1 / unit; g.strokeStyle = mark().soft; g.globalAlpha = crowded ? 0.7 : 0.4;
   g.stroke(contours);
   g.restore();
 }
 
 export interface Label { place: number; text: string; x: number; y: number; width: number }
 const widths = new Map<string, number>();
-const FONT = "12px system-ui, sans-serif", HEIGHT = 16;
+const FONT = "12px system-ui, sans-serif", HEIGHT = 16, LETTER = 6.2;
 
 /** Labels of the highest-ranked shown points that do not cover each other; the closer one looks, the more. ranked: places, the highest first. */
 export function labelsOf(g: CanvasRenderingContext2D, laid: Laid, ranked: Int32Array, shown: Uint8Array, label: (place: number) => string, frame: Frame): Label[] {
@@ -137,9 +140,11 @@ export function labelsOf(g: CanvasRenderingContext2D, laid: Laid, ranked: Int32A
     if (!known) continue;
     tries++;
     const text = known.length > 26 ? `${known.slice(0, 25)}…` : known;
+    // Most are refused, so that only those that seem to fit are measured.
+    const about = LETTER * text.length;
+    if (x + about > frame.width - 3 || found.some((other) => Math.abs(other.y - y) < HEIGHT && x < other.x + other.width + 12 && other.x < x + about + 12)) continue;
     let width = widths.get(text);
     if (width === undefined) widths.set(text, (width = g.measureText(text).width));
-    if (x + width > frame.width - 3 || found.some((other) => Math.abs(other.y - y) < HEIGHT && x < other.x + other.width + 12 && other.x < x + width! + 12)) continue;
     found.push({ place, text, x, y, width });
   }
   return found;

@@ -41,16 +41,16 @@ export const FeatureMap = memo((props: Props) => {
     return () => clearTimeout(later);
   }, [laid]);
 
-  const paint = () => {
-    asked.current = 0;
-    if (!width || !dots.current || !over.current) return;
+  const drawn = useRef("");
+  const under = () => { if (width && dots.current) { drawDots(dots.current, laid, props.colors, shown, frame()); drawn.current = round(view.current); } };
+  const above = () => {
+    if (!width || !over.current) return;
     const f = frame(), canvas = over.current, ratio = devicePixelRatio || 1, c = mark();
-    drawDots(dots.current, laid, props.colors, shown, f);
     if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) { canvas.width = Math.round(width * ratio); canvas.height = Math.round(height * ratio); }
     const g = canvas.getContext("2d")!;
     g.setTransform(ratio, 0, 0, ratio, 0, 0);
     g.clearRect(0, 0, width, height);
-    if (contours && f.k < 12) drawContours(g, contours, f);
+    if (contours && f.k < 12) drawContours(g, contours, f, laid.n > 20_000);
     const polygon = drawing.length ? drawing : props.lasso, X = (x: number) => x * f.scale + f.left, Y = (y: number) => y * f.scale + f.top;
     if (polygon.length > 1) {
       g.beginPath(); polygon.forEach(([x, y], i) => (i ? g.lineTo(X(x), Y(y)) : g.moveTo(X(x), Y(y)))); g.closePath();
@@ -63,9 +63,11 @@ export const FeatureMap = memo((props: Props) => {
     }
   };
   // A drawing is asked for once a frame, and always draws what holds by then.
-  const painter = useRef(paint);
-  painter.current = paint;
-  useLayoutEffect(() => { painter.current(); }, [width, height, laid, contours, drawing, props.lasso, props.colors, shown, near, chosen, round(props.zoom), scheme, label, props.ranked]);
+  const painter = useRef<() => void>(under);
+  painter.current = () => { asked.current = 0; if (drawn.current !== round(view.current)) { under(); above(); } };
+  const viewed = round(view.current);
+  useLayoutEffect(under, [width, height, laid, props.colors, shown, viewed, scheme]);
+  useLayoutEffect(above, [width, height, laid, contours, drawing, props.lasso, shown, near, chosen, viewed, scheme, label, props.ranked]);
   const move = (zoom: Zoom) => {
     view.current = zoom;
     if (!asked.current) asked.current = requestAnimationFrame(() => painter.current());

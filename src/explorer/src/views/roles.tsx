@@ -20,7 +20,7 @@ export function Roles({ core }: ViewProps) {
 }
 
 function OneSpace({ spaces, space, good }: { spaces: Space[]; space: Space; good: Row | undefined }) {
-  const state = useAddress(), role = space.roles.includes(state.get("role")) ? state.get("role") : "";
+  const state = useAddress(), role = space.roles.includes(state.get("role")) ? state.get("role") : "", long = space.roles.length > 12;
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
       const typing = event.target instanceof HTMLElement && /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName);
@@ -42,10 +42,13 @@ function OneSpace({ spaces, space, good }: { spaces: Space[]; space: Space; good
         {good && (good.interpretable ? <span class="soft small">The axis may be interpreted in this space: split-half {num(good.split_half, 2)}, AUC {num(good.auc, 2)}.</span> : <span class="small"><b class="alarm">Not to be interpreted</b>: in this space the axis is not good enough ({String(good.reason)}).</span>)}
       </div>
       <div class="columns">
-        <HeatMap space={space} role={role} />
+        <div>
+          <HeatMap space={space} role={role} />
+          {long && <Components space={space} role={role} />}
+        </div>
         <div>
           <Projections space={space} role={role} />
-          <Components space={space} role={role} />
+          {!long && <Components space={space} role={role} />}
         </div>
       </div>
       {role ? <OneRole role={role} space={space} /> : <Notice>Choose a role to see the roles nearest to it, the features that set it apart, and its responses.</Notice>}
