@@ -96,6 +96,7 @@ def test_feature_tables_are_exported_as_they_are(page: Opened, run: dict[str, An
         page.go(f"{TALK}&turn={step['turn']}&table={table}")
         rows, held = page.rows(f"Features {table}, the largest first", tmp_path), step["tables"][table]
         assert [int(row["feature"]) for row in rows] == held["feature"].tolist()
+        held = held | {"contrib": held["delta_x"] * held["axis_weight"]}
         names = ("delta_x", "axis_weight", "contrib")
         assert all(same(row[name], held[name][i]) for i, row in enumerate(rows) for name in names)
         trust = {"contrib_low": "contrib_low", "contrib_high": "contrib_high", "stability": "chosen_share"}
