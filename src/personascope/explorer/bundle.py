@@ -273,7 +273,9 @@ def write_explorer(
 ) -> int:
     """Write the page of an experiment's results (and data-*.js beside it above `inline_mb`); returns its bytes.
     made: the experiment's files, below `results`; None: all that are there."""
-    bundle = Bundle(Path(results), settings, None if made is None else frozenset(os.path.normpath(path) for path in made))
+    bundle = Bundle(
+        Path(results), settings, None if made is None else frozenset(os.path.normpath(path) for path in made)
+    )
     parts = list(bundle.parts())
     title = f"{settings.experiment}: {settings.model}"
     head = {"experiment": settings.experiment, "title": title, "made_by": __version__, "absent": bundle.absent}
