@@ -109,11 +109,21 @@ def test_parts_beside_the_page_are_read_and_missed(opened: Opened, results: Resu
     assert tab.locator(".runs a").count() == 4 and opened.go("#/roles").locator(".notice.strong").count() == 0
 
 
-def test_a_file_of_another_page_is_refused(opened: Opened, results: Results, tmp_path: Path) -> None:
-    """It has the same name and part, and other data."""
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text, other: text.replace('");', f'{"A" * 8}");'), "the file is of another page"),
+        (lambda text, other: text[: len(text) // 2], "does not hand over its part"),
+        (lambda text, other: other, "does not hand over its part: it is of another page, or cut off"),
+    ],
+    ids=["longer", "cut off", "of another run"],
+)
+def test_a_file_beside_the_page_that_is_not_its_own_is_refused(
+    opened: Opened, results: Results, tmp_path: Path, change: Any, said: str
+) -> None:
     write_explorer(results.folder, tmp_path / "index.html", OUTSIDE)
-    name = entry_of((tmp_path / "index.html").read_text(), "drift/default/talk")["file"]
-    write_explorer(results.folder, tmp_path / "other/index.html", replace(OUTSIDE, token_features=2))
-    shutil.copy(tmp_path / "other" / name, tmp_path / name)
-    opened.go("#/drift?run=default/talk").wait_for_selector("text=characters: ")
+    text = (tmp_path / "index.html").read_text()
+    own, other = (tmp_path / entry_of(text, f"drift/default/{name}")["file"] for name in ("talk", "whisper"))
+    own.write_text(change(own.read_text(), other.read_text()))
+    opened.go("#/drift?run=default/talk").wait_for_selector(f"text={said}")
     assert "drift/default/talk" in opened.tab.locator(".notice.strong").inner_text()

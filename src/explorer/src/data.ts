@@ -40,7 +40,7 @@ async function textOf(entry: PartEntry): Promise<string> {
     document.head.append(script);
   });
   const text = handedOver.get(entry.name);
-  if (text === undefined) throw new Error(`${entry.file} holds another part: it is of another page`);
+  if (text === undefined) throw new Error(`${entry.file} does not hand over its part: it is of another page, or cut off`);
   handedOver.delete(entry.name);
   return text;
 }
