@@ -112,13 +112,16 @@ function useSensitive(): Set<string> {
   return useMemo(() => new Set(shown || !core ? [] : core.runs.filter((run) => run.sensitive).map((run) => run.conversation)), [core, shown]);
 }
 
+/** A passage in one line: a break is a sign. */
+const flat = (text: string): string => text.replaceAll(/[ \t]*\n\s*/g, " ↵ ");
+
 /** A text with the feature's activation behind each token, full at the largest of all its contexts; the token of the peak is marked. */
 function OneContext({ row, most }: { row: Context; most: number }) {
   return (
     <div class="context">
       <span class="piece" dir="auto">{row.pieces.map(({ text, value, peak }, i) => (
-        peak ? <mark key={i} class="at" style={{ backgroundColor: heat(value, most) }} title={num(value)}>{text}</mark>
-          : value ? <span key={i} style={{ backgroundColor: heat(value, most) }} title={num(value)}>{text}</span> : text
+        peak ? <mark key={i} class="at" style={{ backgroundColor: heat(value, most) }} title={num(value)}>{flat(text)}</mark>
+          : value ? <span key={i} style={{ backgroundColor: heat(value, most) }} title={num(value)}>{flat(text)}</span> : flat(text)
       ))}</span>
       <div class="soft small from" dir="auto" title={row.question || undefined}><b>{num(row.value)}</b> · {row.source === "response" ? <><a href={link("roles", { role: row.name })}>{row.name}</a>{row.question ? `: ${row.question}` : ""}</> : words(row.name)}</div>
     </div>
