@@ -48,7 +48,7 @@ def test_a_clone_has_everything_left(clone: Workspace):
     assert jobs["generate"] == (3, 3, 2) and jobs["extract"] == (3, 3, 1)
     assert jobs["extract_conversation"] == (8, 8, 8)  # four of them are references
     assert jobs["simulate"] == (1, 1, 1) and "all" not in jobs
-    assert result["model_loads"] == 2 + 1 + 8 + 1
+    assert result["model_loads"] == 2 + 1 + 8 + 1 + 1  # the last for the logit lens
     assert result["tokens"]["responses"] == {"all": 6, "left": 6}
     assert result["tokens"]["output"]["left"] == 6 * 8 + 2 * 8  # and two answers of the simulation
     assert "at most" in result["notes"]["output"] and "characters a token" in result["notes"]["prompt"]

@@ -41,6 +41,9 @@ log = logging.getLogger(__name__)
 PROVENANCE = ("model", "weights", "dtype", "sae", "sae_id", "sae_release", "sae_weights", "sae_layer", "hook_name")
 PROVENANCE += ("layer_convention", "template", "residual_layers", "token_selection", "version", "d_sae")
 
+# Keys of the configuration that say where and how fast, not what; an address may hold a password.
+UNTOLD = {"pathvars", "store", "device", "device_map", "gpus", "batch_tokens", "backend_options", "base_url"}
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -241,6 +244,12 @@ def provenance(bundle: Bundle) -> dict[str, Any]:
     if config.get("model", {}).get("revision"):
         known["revision"] = config["model"]["revision"]
     return known | {"explorer_version": __version__, "config": config}
+
+
+def told(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a configuration that the page shows."""
+    kept = {name: value for name, value in config.items() if name not in UNTOLD}
+    return {name: told(value) if isinstance(value, dict) else value for name, value in kept.items()}
 
 
 def token_scales(results: Sequence[Path]) -> dict[str, float]:

@@ -8,8 +8,6 @@ from personascope.formats.files import file_digest
 from personascope.runs.atlas import AtlasFiles
 
 PAGE = "explorer/index.html"  # below the experiment's results
-# Keys of the configuration that say where and how fast, not what; an address may hold a password.
-UNTOLD = {"pathvars", "store", "device", "device_map", "gpus", "batch_tokens", "backend_options", "base_url"}
 TEMPLATE = Path(__file__).parents[1] / "explorer" / "template.html"
 
 
@@ -34,12 +32,5 @@ class ExplorerFiles(AtlasFiles):
     def explorer_params(self) -> dict[str, Any]:
         """What defines the page, beside the results."""
         block = self.config["explorer"] | {"sensitive": self.config["drift"]["sensitive"]}
-        named: dict[str, Any] = {"experiment": self.name, "model": self.model, "sae": self.sae, "mode": self.mode}
-        named |= {"config": told(self.config)}
+        named = {"experiment": self.name, "model": self.model, "sae": self.sae, "mode": self.mode}
         return named | {"transform": self.config["axis"]["transform"], "analyses": self.analyses} | block
-
-
-def told(config: dict[str, Any]) -> dict[str, Any]:
-    """The part of a configuration that the page shows."""
-    kept = {name: value for name, value in config.items() if name not in UNTOLD}
-    return {name: told(value) if isinstance(value, dict) else value for name, value in kept.items()}
