@@ -227,7 +227,7 @@ def test_many_features_keep_the_profiles_that_rank_first(results: Results, monke
 
 def test_clustered_puts_like_beside_like() -> None:
     angle = np.array([0, 90, 5, 95, 180]) * np.pi / 180
-    order = roles.clustered(np.cos(angle[:, None] - angle[None]))
+    order = roles.cluster_order(np.cos(angle[:, None] - angle[None]))
     places = {role: place for place, role in enumerate(order)}
     assert abs(places[0] - places[2]) == 1 and abs(places[1] - places[3]) == 1
 

@@ -83,7 +83,7 @@ class Bundle:
     made: frozenset[str] | None = None
     absent: list[dict[str, str]] = field(default_factory=list)
     _listed: dict[str, dict[str, Any]] = field(default_factory=dict)  # runs that have features, for `where`
-    _counts: dict[str, int] = field(default_factory=dict)  # of what is on the page, for the first view
+    counts: dict[str, int] = field(default_factory=dict)  # of what is on the page, for the first view
 
     def folder(self, stage: str) -> Path:
         """The cell's folder of a stage."""
@@ -105,7 +105,7 @@ class Bundle:
         most = self.settings.responses
         for name, content in self._part("responses", lambda: roles.responses_part(answers, names, most), answers):
             said = content["roles"].values()
-            self._counts |= {"roles": len(said), "responses": sum(one["n"] for one in said)}
+            self.counts |= {"roles": len(said), "responses": sum(one["n"] for one in said)}
             yield name, content
         yield from self._conversations()
         if self._listed:
@@ -145,10 +145,10 @@ class Bundle:
         if layout.is_file() and centered.is_file():
             yield from self._part("centered", lambda: features.centered_part(centered, ids), centered)
         yield from self._part("profiles", lambda: roles.profiles_part(aggregated, responses, ids, places), aggregated)
-        self._counts |= {"features": len(ids), "labels": sum(map(bool, part.get("label", [])))}
+        self.counts |= {"features": len(ids), "labels": sum(map(bool, part.get("label", [])))}
         if contexts.is_file():
             shards = features.context_parts(contexts, ids[places], len(ids) > features.MANY)
-            self._counts["contexts"] = sum(len(np.unique(shard["feature"])) for shard in shards.values())
+            self.counts["contexts"] = sum(len(np.unique(shard["feature"])) for shard in shards.values())
             yield from shards.items()
 
     def _conversations(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -196,7 +196,7 @@ def core_part(bundle: Bundle) -> dict[str, Any]:
     """What the first view shows."""
     axis, summary = bundle.folder("axis"), bundle.folder("summary") / "drift_summary.parquet"
     part: dict[str, Any] = {"provenance": provenance(bundle), "findings": [], "agreement": [], "runs": []}
-    part["counts"] = bundle._counts
+    part["counts"] = bundle.counts
     agreement = read_csv(axis / "agreement.csv") if (axis / "agreement.csv").is_file() else pd.DataFrame()
     part["agreement"] = roles.table_rows(axis / "agreement.csv") if len(agreement) else []
     spectrum = axis / "pca_spectrum.csv"

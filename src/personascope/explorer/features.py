@@ -9,6 +9,7 @@ import numpy as np
 
 from personascope.display.text import visible
 from personascope.errors import UserError
+from personascope.explorer.selection import role_space
 from personascope.formats.descriptions import described as read_caches
 from personascope.formats.role_matrix import load_role_matrix
 from personascope.formats.tables import load_all_npz, open_parquet
@@ -126,8 +127,8 @@ def _laid_out(layout: Path) -> dict[str, Any]:
 def _unplaced(aggregated: Path) -> dict[str, Any]:
     """From the role matrix alone: mu and sd over roles of log1p of the means (as the atlas has them)."""
     matrix = load_role_matrix(aggregated / "mean" / "per_role.npz")
-    x = np.sign(matrix.features) * np.log1p(np.abs(matrix.features))
-    mu, sd = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
+    x = role_space(matrix.features, centered=False)
+    mu, sd = x.mean(0), x.std(0)
     alive = np.flatnonzero(mu > 0)
     part: dict[str, Any] = {"id": alive.astype(np.int32), "maps": {}, "roles": matrix.role_names}
     part |= {"mu": mu[alive].astype(np.float32), "sd": sd[alive].astype(np.float32)}

@@ -3,6 +3,7 @@
 import numpy as np
 
 from personascope.errors import UserError
+from personascope.explorer.selection import role_space
 from personascope.formats.descriptions import read_feature_table
 from personascope.formats.role_matrix import load_role_matrix
 from personascope.formats.tables import load_all_npz
@@ -13,8 +14,7 @@ def relevant_features(labels: str, axes: str, matrix: str, n: int) -> list[int]:
     log1p(mean activation) over roles, in turns; features that are never active are left out."""
     table, _ = read_feature_table(labels)
     alive = table["density"].to_numpy() > 0
-    means = np.log1p(load_role_matrix(matrix).features)
-    orders = [means.std(0)]
+    orders = [role_space(load_role_matrix(matrix).features, centered=False).std(0)]
     if (axis := load_all_npz(axes).get("diff_sae")) is not None:
         orders.insert(0, np.abs(axis))
     if wrong := [len(values) for values in orders if len(values) != len(alive)]:

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 
 from personascope.directions.axis import TRANSFORMS
+from personascope.directions.figures.order import cluster_order
+from personascope.directions.persona_vectors import principal_axes
 from personascope.explorer.features import DIGITS, rounded
 from personascope.formats.features import iter_features
 from personascope.formats.files import iter_jsonl
@@ -32,7 +34,7 @@ def roles_part(axis: Path, aggregated: Path, transform: str) -> dict[str, Any]:
         similar = group[names].to_numpy(np.float32)
         key = str(space).replace(" ", "_")
         content: dict[str, Any] = {"space": str(space), "roles": names, "similarity": similar}
-        content |= {"order": clustered(similar)}
+        content |= {"order": cluster_order(similar)}
         projections = tables["role_projections"]
         own = pd.DataFrame(projections[projections["space"] == space])
         content["projections"] = plain(own.to_dict("records"))
@@ -59,30 +61,15 @@ def principal(vectors: np.ndarray, names: Sequence[str], axis: np.ndarray) -> di
     """Coordinates of the roles [R, k] on their first components, shares of the variance, and the unit axis on the same
     components [k]; signs so that the axis points to the right and up."""
     centered = (vectors - vectors.mean(0)).astype(np.float64)
-    u, s, rows = np.linalg.svd(centered, full_matrices=False)
-    k = min(COMPONENTS, len(names) - 1)
-    along = rows[:k] @ axis.astype(np.float64)
+    components, shares = (part[:COMPONENTS] for part in principal_axes(centered))
+    along = components @ axis.astype(np.float64)
     signs = np.where(along < 0, -1.0, 1.0)
-    shares = s[:k] ** 2 / max(float((s**2).sum()), 1e-12)
-    coordinates = u[:, :k] * s[:k] * signs
     return {
         "roles": list(names),
-        "coordinates": coordinates,
+        "coordinates": centered @ components.T * signs,
         "shares": shares.tolist(),
         "axis": (along * signs).tolist(),
     }
-
-
-def clustered(similarity: np.ndarray) -> list[int]:
-    """The roles' order by average linkage of 1 - similarity, neighbors as alike as the tree allows."""
-    from scipy.cluster.hierarchy import leaves_list, linkage
-    from scipy.spatial.distance import squareform
-
-    if len(similarity) < 3:
-        return list(range(len(similarity)))
-    distance = np.clip(1 - (similarity + similarity.T) / 2, 0, None)
-    np.fill_diagonal(distance, 0)
-    return leaves_list(linkage(squareform(distance, checks=False), "average", optimal_ordering=True)).tolist()
 
 
 def profiles_part(aggregated: Path, features: Path, alive: np.ndarray, best: np.ndarray) -> dict[str, Any]:
