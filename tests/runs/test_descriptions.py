@@ -1,12 +1,13 @@
 """What an experiment asks for where features are described."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from personascope.errors import UserError
-from tests.helpers.experiments import read
+from tests.helpers.experiments import SAE, read, write
 
 LLM = {"model": "m", "backend_options": {"base_url": "http://localhost:1/v1"}}
 
@@ -63,3 +64,25 @@ def test_the_cache_is_believed_first(folder: Path) -> None:
 def test_a_wrong_key_is_named(folder: Path, block: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said.replace(".", r"\.").replace("(", r"\(")):
         read({"descriptions": block})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "config, sae.descriptions: there is no file cache.json"),
+        ("{", "cache.json"),
+        ('{"a": "x"}', "cache.json, feature a: 'a' is no feature"),
+        ('{"64": "x"}', "cache.json: feature 64, but the SAE has 64; is it the cache of this SAE?"),
+        ('{"63": "x"}', ""),
+    ],
+)
+def test_a_cache_is_read_before_anything_is_computed(folder: Path, text: str | None, said: str) -> None:
+    write(f"{SAE}/cfg.json", '{"d_sae": 64}')
+    if text is not None:
+        write("cache.json", text)
+    experiment = read({"sae": {"descriptions": "cache.json"}})
+    if said:
+        with pytest.raises(UserError, match=re.escape(said)):
+            experiment.check_description_file()
+    else:
+        experiment.check_description_file()

@@ -19,6 +19,8 @@ from personascope.runs.traits import LABELED
 with open(workflow.source_path("../schemas/config.schema.yaml")) as schema:
     try:
         E = read_experiment(config, safe_load(schema))
+        if workflow.is_main_process:
+            E.check_description_file()
     except UserError as error:
         raise WorkflowError(str(error))
 config.update(E.config)

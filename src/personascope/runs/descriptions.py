@@ -1,6 +1,7 @@
 """What an experiment asks for where features are described: contexts, labels, and descriptions by others."""
 
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from personascope.errors import UserError
@@ -51,6 +52,20 @@ class DescriptionFiles(SteeringFiles):
         found = {"cache": given} if given else {}
         fetch = {"neuronpedia": wanted["neuronpedia"] and block["neuronpedia"]["features"], "llm": wanted["llm"]}
         return found | {name: f"{FOLDER}/{name}.json" for name, asked in fetch.items() if asked}
+
+    def check_description_file(self) -> None:
+        """UserError where `sae.descriptions` is no cache of this SAE. It may be large, and is read once a run, before
+        anything is computed, not by every job."""
+        from personascope.explorer.describe import check_width
+        from personascope.formats.descriptions import read_descriptions
+
+        if not (path := self.config["sae"]["descriptions"]):
+            return
+        if not Path(path).is_file():
+            raise UserError(f"config, sae.descriptions: there is no file {path}; null where there are no descriptions")
+        known = read_descriptions(path)
+        if self.known_d_sae:
+            check_width(path, known, self.known_d_sae)
 
     @property
     def feature_link(self) -> str:
