@@ -1,12 +1,10 @@
 """Descriptions from a server on this machine that answers as Neuronpedia's API does, and as a bad day has it."""
 
-import json
 import logging
 import select
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import pytest
 
 from personascope.backends.neuronpedia import IN_A_ROW, description_of, write_fetched
 from personascope.formats.descriptions import read_descriptions
-from tests.helpers.endpoint import Reply
+from tests.helpers.endpoint import Reply, answer
 
 NAME = "gemma-2-2b/12-gemmascope-res-16k"
 QUICK: dict[str, Any] = {"backoff_s": 0.01, "max_retries": 2, "timeout_s": 0.4}
@@ -55,13 +53,7 @@ class Site:
                 select.select([self.connection], [], [], reply.delay)
                 with site.lock:
                     site.open -= 1
-                data = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
-                with suppress(OSError):
-                    self.send_response(reply.status)
-                    for name, value in (reply.headers | {"Content-Length": str(len(data))}).items():
-                        self.send_header(name, value)
-                    self.end_headers()
-                    self.wfile.write(data)
+                answer(self, reply)
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass

@@ -22,6 +22,19 @@ class Reply:
     cut: bool = False
 
 
+def answer(handler: BaseHTTPRequestHandler, reply: Reply) -> None:
+    """Send the reply, to a client that may have hung up."""
+    data = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+    length = len(data) + (100 if reply.cut else 0)
+    handler.close_connection |= reply.cut
+    with suppress(OSError):
+        handler.send_response(reply.status)
+        for name, value in (reply.headers | {"Content-Length": str(length)}).items():
+            handler.send_header(name, value)
+        handler.end_headers()
+        handler.wfile.write(data)
+
+
 Behavior = Callable[[int, dict[str, Any]], Reply]
 
 
@@ -50,15 +63,7 @@ class Server:
                 if gone:
                     self.close_connection = True
                     return
-                data = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
-                length = len(data) + (100 if reply.cut else 0)
-                self.close_connection |= reply.cut
-                with suppress(OSError):
-                    self.send_response(reply.status)
-                    for name, value in (reply.headers | {"Content-Length": str(length)}).items():
-                        self.send_header(name, value)
-                    self.end_headers()
-                    self.wfile.write(data)
+                answer(self, reply)
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass
