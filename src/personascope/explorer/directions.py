@@ -1,6 +1,6 @@
 """The part of traits and steering: what directions are worth, and what adding them did."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,13 @@ def steering_part(responses: Sequence[Path], cappings: Sequence[Path]) -> dict[s
     did by turn, its floors}. responses: SWEEP/dose_response.csv; cappings: SWEEP/capping.csv."""
     sweeps = {}
     for path in responses:
-        sweep = path.parent
+        sweep, table = path.parent, table_rows(path)
         equal = sweep / "equal_kl.csv"
         sweeps[sweep.name] = {
             "summary": read_json(sweep / "dose_response.json"),
-            "table": table_rows(path),
+            "table": table,
             "equal_kl": table_rows(equal) if equal.is_file() else [],
-            "texts": _texts(sweep),
+            "texts": _texts(sweep, {(row["arm"], float(row["coefficient"])) for row in table}),
         }
     capping = {
         path.parent.name: {"table": table_rows(path), "floors": read_json(path.with_name("floors.json"))}
@@ -39,9 +39,12 @@ def steering_part(responses: Sequence[Path], cappings: Sequence[Path]) -> dict[s
     return {"sweeps": sweeps, "capping": capping}
 
 
-def _texts(sweep: Path) -> list[dict[str, Any]]:
+def _texts(sweep: Path, points: Collection[tuple[str, float]]) -> list[dict[str, Any]]:
+    """Some texts of the points (arm, coefficient); others may be left from another configuration."""
     rows = []
     for path in sorted(sweep.glob("*/*.jsonl")):
+        if (path.parent.name, float(path.stem)) not in points:
+            continue
         for number, row in enumerate(iter_jsonl(path)):
             if number == SAMPLES:
                 break
