@@ -37,7 +37,7 @@ def test_every_stage_has_one_load_a_group_and_the_results_of_one_machine(
     same_arrays(*(w.path / f"results/main/axis/{CELL}/axis.npz" for w in (ran, here)))
 
     groups = math.ceil(len(ROLES_OF_ALL_STAGES) / GROUP)
-    assert loads(ran) == 2 * groups + 2, "generate and extract; conversations; simulations"
+    assert loads(ran) == 2 * groups + 3, "generate and extract; conversations; simulations; the logit lens"
     used = [job for job in cluster.jobs("all") if job["partition"] == "gpu" and job["folder"] == str(ran.path)]
     assert {job["node"] for job in used} == {"gpu1", "gpu2"} and {job["state"] for job in used} == {"COMPLETED"}
     nothing_left(ran, cluster)
