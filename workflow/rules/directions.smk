@@ -126,6 +126,7 @@ rule plot_axis:
         mem_mb=scaled(1000),
         runtime=scaled(10),
     params:
+        groups=E.role_groups,
         subtitle=E.subtitle,
         code=code_hash("directions.figures.plot"),
     script:
@@ -198,6 +199,7 @@ rule plot_persona_vectors:
         mem_mb=scaled(1000),
         runtime=scaled(10),
     params:
+        groups=E.role_groups,
         subtitle=E.subtitle,
         code=code_hash("directions.figures.personas"),
     script:

@@ -3,5 +3,5 @@ from personascope.runs.job import job
 
 with job(snakemake):
     paths = [*snakemake.output.png, *snakemake.output.svg]
-    order, subtitle = snakemake.output.order, snakemake.params.subtitle
-    draw_axis_figures(snakemake.input.tables, paths, order=order, subtitle=subtitle)
+    order, asked = snakemake.output.order, snakemake.params
+    draw_axis_figures(snakemake.input.tables, paths, order=order, groups=asked.groups, subtitle=asked.subtitle)

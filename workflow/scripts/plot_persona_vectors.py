@@ -3,4 +3,5 @@ from personascope.runs.job import job
 
 with job(snakemake):
     paths = [*snakemake.output.png, *snakemake.output.svg]
-    draw_persona_figures(**dict(snakemake.input.items()), paths=paths, subtitle=snakemake.params.subtitle)
+    tables, asked = dict(snakemake.input.items()), snakemake.params
+    draw_persona_figures(**tables, paths=paths, groups=asked.groups, subtitle=asked.subtitle)

@@ -59,7 +59,8 @@ export interface Space {
   space: string; roles: string[]; similarity: Float64Array; order: number[]; projections: Row[];
   pca?: { roles: string[]; coordinates: Float64Array; shares: number[]; axis: number[] };
 }
-export interface Roles { spaces: Space[] }
+export interface RoleGroup { label: string; roles: string[] }
+export interface Roles { spaces: Space[]; groups?: RoleGroup[] }
 export interface Responses {
   roles: Record<string, { n: number; shown: { prompt_index: number; question: string; system: string; response: string }[] }>;
 }

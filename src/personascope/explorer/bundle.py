@@ -50,7 +50,8 @@ class Settings:
     """Whose results, and how much of them. model, sae, mode: as in paths; transform: of the axis; analyses: in order;
     token_features, responses: how many are kept of each token and role; contexts: features of which all is kept;
     inline_mb: size up to which the data stand in the page; sensitive: conversations shown only when asked for;
-    config: of the experiment, which the page shows; descriptions: the file of what features are called, or none."""
+    config: of the experiment, which the page shows; descriptions: the file of what features are called, or none;
+    groups: {label: roles}, by which many roles are colored and ordered."""
 
     experiment: str
     model: str
@@ -65,6 +66,7 @@ class Settings:
     sensitive: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     descriptions: tuple[str, ...] = ()
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Settings":
@@ -98,8 +100,8 @@ class Bundle:
         """(name, content) of all that there are; a part that cannot be read is absent, with the reason."""
         axis, aggregated = self.folder("axis"), self.folder("aggregated")
         yield from self._features(aggregated)
-        transform = self.settings.transform
-        yield from self._part("roles", lambda: roles.roles_part(axis, aggregated, transform), axis)
+        transform, groups = self.settings.transform, self.settings.groups
+        yield from self._part("roles", lambda: roles.roles_part(axis, aggregated, transform, groups), axis)
         answers = self.results / "responses" / self.settings.mode / self.settings.model
         names = [path.stem for path in self.files(answers, "*.jsonl")]
         most = self.settings.responses

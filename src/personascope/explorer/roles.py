@@ -1,6 +1,6 @@
 """Parts of roles: how alike they are, where the axis lies among them, their features, and what they said."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ COMPONENTS = 3
 EXACT = 500_000  # role x feature values up to which all are on the page
 
 
-def roles_part(axis: Path, aggregated: Path, transform: str) -> dict[str, Any]:
+def roles_part(
+    axis: Path, aggregated: Path, transform: str, groups: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, Any]:
     """What the roles view shows of each space: similarity in clustered order, principal components with the axis in
     them, projections on the axis with their intervals.
 
-    axis, aggregated: folders of the cell; transform: of the role matrix, as the axis has it.
+    axis, aggregated: folders of the cell; transform: of the role matrix, as the axis has it; groups: {label: roles}.
     """
     tables = {name: read_csv(axis / f"{name}.csv") for name in ("role_projections", "role_similarity")}
     axes, matrices = load_all_npz(axis / "axis.npz"), role_matrices(aggregated, transform)
@@ -41,7 +43,7 @@ def roles_part(axis: Path, aggregated: Path, transform: str) -> dict[str, Any]:
         if key in matrices and f"diff_{key}" in axes:
             content["pca"] = principal(*matrices[key], axes[f"diff_{key}"])
         spaces.append(content)
-    return {"spaces": spaces}
+    return {"spaces": spaces, "groups": [{"label": label, "roles": list(own)} for label, own in (groups or {}).items()]}
 
 
 def role_matrices(aggregated: Path, transform: str) -> dict[str, tuple[np.ndarray, list[str]]]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from personascope.formats.files import file_digest
+from personascope.formats.role_groups import read_role_groups
 from personascope.runs.atlas import AtlasFiles
 
 PAGE = "explorer/index.html"  # below the experiment's results
@@ -17,6 +18,14 @@ class ExplorerFiles(AtlasFiles):
     @cached_property
     def explorer(self) -> list[str]:
         return [f"<out>/{PAGE}"]
+
+    @cached_property
+    def role_groups(self) -> dict[str, list[str]]:
+        """Groups by which figures and the page color and order roles: {label: those of the experiment's roles}. A group
+        without any is kept, so that colors are the same in all experiments."""
+        path, there = self.config["roles"]["groups"], set(self.roles)
+        groups = read_role_groups(path) if path else {}
+        return {label: [role for role in roles if role in there] for label, roles in groups.items()}
 
     @property
     def explained(self) -> list[str]:
@@ -33,4 +42,5 @@ class ExplorerFiles(AtlasFiles):
         """What defines the page, beside the results."""
         block = self.config["explorer"] | {"sensitive": self.config["drift"]["sensitive"]}
         named = {"experiment": self.name, "model": self.model, "sae": self.sae, "mode": self.mode}
-        return named | {"transform": self.config["axis"]["transform"], "analyses": self.analyses} | block
+        named |= {"transform": self.config["axis"]["transform"], "analyses": self.analyses, "groups": self.role_groups}
+        return named | block

@@ -6,8 +6,9 @@ import { count, num, signed, words } from "../format";
 import type { ViewProps } from "../main";
 import { FeatureName, labelOf, useFeatures } from "../names";
 import { go, link, now, update, useAddress } from "../state";
-import type { Features, Profiles, Responses, Roles as Data, Row, Space } from "../types";
+import type { Features, Profiles, Responses, RoleGroup, Roles as Data, Row, Space } from "../types";
 import { Choose, Notice, Section, Table, Tabs, Waiting, WithInterval } from "../ui";
+import { GroupLegend, orderOf, useGroups } from "./groups";
 import { HeatMap } from "./similarity";
 import { Components, Projections } from "./space";
 
@@ -16,39 +17,42 @@ export function Roles({ core }: ViewProps) {
   if (!data.data) return <Waiting what="the roles" error={data.error} />;
   const spaces = data.data.spaces, space = spaces.find((one) => one.space === state.get("space")) ?? spaces[0];
   if (!space) return <Notice>The experiment has no roles with an axis.</Notice>;
-  return <OneSpace spaces={spaces} space={space} good={core.agreement.find((row) => row.space === space.space)} />;
+  return <OneSpace spaces={spaces} space={space} grouped={data.data.groups} good={core.agreement.find((row) => row.space === space.space)} />;
 }
 
-function OneSpace({ spaces, space, good }: { spaces: Space[]; space: Space; good: Row | undefined }) {
+function OneSpace({ spaces, space, grouped, good }: { spaces: Space[]; space: Space; grouped: RoleGroup[] | undefined; good: Row | undefined }) {
   const state = useAddress(), role = space.roles.includes(state.get("role")) ? state.get("role") : "", long = space.roles.length > 12;
+  const groups = useGroups(grouped, space), byGroup = state.get("order") === "group", order = useMemo(() => orderOf(space, groups, byGroup), [space, groups, byGroup]);
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
       const typing = event.target instanceof HTMLElement && /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName);
       if (typing || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-      const names = space.order.map((i) => space.roles[i]!), at = names.indexOf(now().get("role"));
+      const names = order.map((i) => space.roles[i]!), at = names.indexOf(now().get("role"));
       const next = event.key === "j" ? names[at + 1] : event.key === "k" ? names[at - 1] : undefined;
       if (next) update({ role: next });
       else if (event.key === "Escape" && now().get("role")) update({ role: null, against: null });
     };
     addEventListener("keydown", onKey);
     return () => removeEventListener("keydown", onKey);
-  }, [space]);
+  }, [space, order]);
   return (
     <>
       {!role && <h1 class="sr">Roles</h1>}
       <div class="bar">
         <Choose label="space" value={space.space} options={spaces.map((one) => [one.space, one.space])} onChange={(value) => update({ space: value })} />
         <Choose label="role" value={role} options={[["", "none chosen"], ...space.roles.map((one) => [one, one] as [string, string])]} onChange={(value) => update({ role: value })} />
+        {groups && <Choose label="order" value={byGroup ? "group" : ""} options={[["", "clustering"], ["group", "groups"]]} onChange={(value) => update({ order: value || null })} />}
         {good && (good.interpretable ? <span class="soft small">The axis may be interpreted in this space: split-half {num(good.split_half, 2)}, AUC {num(good.auc, 2)}.</span> : <span class="small"><b class="alarm">Not to be interpreted</b>: in this space the axis is not good enough ({String(good.reason)}).</span>)}
       </div>
+      {groups && <GroupLegend groups={groups} roles={space.roles} />}
       <div class="columns">
         <div>
-          <HeatMap space={space} role={role} />
-          {long && <Components space={space} role={role} />}
+          <HeatMap space={space} role={role} order={order} groups={groups} />
+          {long && <Components space={space} role={role} groups={groups} />}
         </div>
         <div>
-          <Projections space={space} role={role} />
-          {!long && <Components space={space} role={role} />}
+          <Projections space={space} role={role} groups={groups} />
+          {!long && <Components space={space} role={role} groups={groups} />}
         </div>
       </div>
       {role ? <OneRole role={role} space={space} /> : <Notice>Choose a role to see the roles nearest to it, the features that set it apart, and its responses.</Notice>}

@@ -7,18 +7,19 @@ import { useScheme, useWidth } from "../plot";
 import { update } from "../state";
 import type { Space } from "../types";
 import { Table } from "../ui";
+import type { Groups } from "./groups";
 
 const MOST = 640; // pixels that the map is wide at most
 export const short = (name: string) => (name.length > 15 ? `${name.slice(0, 14)}…` : name);
 const escaped = (text: string): string => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll('"', "&quot;");
 
-export function HeatMap({ space, role }: { space: Space; role: string }) {
+export function HeatMap({ space, role, order, groups }: { space: Space; role: string; order: number[]; groups: Groups | null }) {
   const [box, width] = useWidth<HTMLDivElement>();
   const canvas = useRef<HTMLCanvasElement>(null), scheme = useScheme();
   const [here, setHere] = useState<[number, number] | null>(null);
-  const n = space.roles.length, names = space.order.map((i) => space.roles[i]!), longest = Math.max(...names.map((name) => short(name).length));
-  const at = (row: number, column: number) => space.similarity[space.order[row]! * n + space.order[column]!]!;
-  const named = (Math.min(width, MOST) - 60) / n >= 8, left = named ? Math.min(14 + 6.4 * longest, width * 0.3) : 4, top = named ? left * 0.8 : 4;
+  const n = space.roles.length, names = order.map((i) => space.roles[i]!), longest = Math.max(...names.map((name) => short(name).length));
+  const at = (row: number, column: number) => space.similarity[order[row]! * n + order[column]!]!;
+  const named = (Math.min(width, MOST) - 60) / n >= 8, strip = groups ? 8 : 0, left = (named ? Math.min(14 + 6.4 * longest, width * 0.3) : 4) + strip, top = named ? left * 0.8 : 4 + strip;
   const cell = Math.max(1, Math.floor((Math.min(width, MOST) - left - (named ? 14 : 0)) / n)), size = cell * n, font = Math.min(12, Math.max(8, cell - 1));
   const chosen = names.indexOf(role);
   useEffect(() => {
@@ -29,10 +30,14 @@ export function HeatMap({ space, role }: { space: Space; role: string }) {
     g.font = `${font}px system-ui, sans-serif`; g.textBaseline = "middle";
     for (let i = 0; i < n; i++) {
       for (let j = 0; j < n; j++) { g.fillStyle = diverging(at(i, j)); g.fillRect(left + j * cell, top + i * cell, cell, cell); }
+      if (groups) {
+        g.fillStyle = groups.color(names[i]!); g.globalAlpha = groups.chosen < 0 || groups.chosen === groups.index(names[i]!) ? 1 : 0.15;
+        g.fillRect(left - strip, top + i * cell, strip - 2, cell); g.fillRect(left + i * cell, top - strip, cell, strip - 2); g.globalAlpha = 1;
+      }
       if (!named) continue;
       g.fillStyle = i === chosen ? c.accent : c.ink;
-      g.textAlign = "right"; g.fillText(short(names[i]!), left - 5, top + (i + 0.5) * cell);
-      g.save(); g.translate(left + (i + 0.5) * cell, top - 5); g.rotate(-Math.PI / 3); g.textAlign = "left"; g.fillText(short(names[i]!), 0, 0); g.restore();
+      g.textAlign = "right"; g.fillText(short(names[i]!), left - 5 - strip, top + (i + 0.5) * cell);
+      g.save(); g.translate(left + (i + 0.5) * cell, top - 5 - strip); g.rotate(-Math.PI / 3); g.textAlign = "left"; g.fillText(short(names[i]!), 0, 0); g.restore();
     }
     g.textAlign = "center";
     if (cell >= 40) for (let i = 0; i < n; i++) for (let j = 0; j < n; j++) { g.fillStyle = at(i, j) > 0.6 ? "#fff" : c.ink; g.fillText(at(i, j).toFixed(2).replace("-", "−"), left + (j + 0.5) * cell, top + (i + 0.5) * cell); }
@@ -40,7 +45,7 @@ export function HeatMap({ space, role }: { space: Space; role: string }) {
     if (chosen >= 0) { g.strokeRect(left, top + chosen * cell, size, cell); g.strokeRect(left + chosen * cell, top, cell, size); }
     g.strokeStyle = c.ink;
     if (here) g.strokeRect(left + here[1] * cell, top + here[0] * cell, cell, cell);
-  }, [space, role, width, scheme, here]);
+  }, [space, role, order, groups, width, scheme, here]);
   const cellAt = (e: MouseEvent): [number, number] | null => {
     const i = Math.floor((e.offsetY - 1 - top) / cell), j = Math.floor((e.offsetX - 1 - left) / cell);
     return i >= 0 && i < n && j < n && e.offsetX < left + size ? [i, Math.max(-1, j)] : null;
@@ -60,14 +65,15 @@ export function HeatMap({ space, role }: { space: Space; role: string }) {
   const svg = () => {
     const c = mark(), text = (x: number, y: number, anchor: string, name: string, turn = "") => `<text x="${x}" y="${y}" text-anchor="${anchor}" dominant-baseline="central" fill="${c.ink}"${turn}>${escaped(short(name))}</text>`;
     const cells = names.flatMap((_, i) => names.map((_, j) => `<rect x="${left + j * cell}" y="${top + i * cell}" width="${cell}" height="${cell}" fill="${diverging(at(i, j))}"/>`));
-    const labels = named ? names.flatMap((name, i) => [text(left - 5, top + (i + 0.5) * cell, "end", name), text(0, 0, "start", name, ` transform="translate(${left + (i + 0.5) * cell},${top - 5}) rotate(-60)"`)]) : [];
-    save("role_similarity.svg", new Blob([`<svg xmlns="http://www.w3.org/2000/svg" width="${left + size + 14}" height="${top + size + 2}" font-family="system-ui, sans-serif" font-size="${font}">${cells.join("")}${labels.join("")}</svg>\n`], { type: "image/svg+xml" }));
+    const strips = groups ? names.flatMap((name, i) => [`<rect x="${left - strip}" y="${top + i * cell}" width="${strip - 2}" height="${cell}" fill="${groups.color(name)}"/>`, `<rect x="${left + i * cell}" y="${top - strip}" width="${cell}" height="${strip - 2}" fill="${groups.color(name)}"/>`]) : [];
+    const labels = named ? names.flatMap((name, i) => [text(left - 5 - strip, top + (i + 0.5) * cell, "end", name), text(0, 0, "start", name, ` transform="translate(${left + (i + 0.5) * cell},${top - 5 - strip}) rotate(-60)"`)]) : [];
+    save("role_similarity.svg", new Blob([`<svg xmlns="http://www.w3.org/2000/svg" width="${left + size + 14}" height="${top + size + 2}" font-family="system-ui, sans-serif" font-size="${font}">${cells.join("")}${strips.join("")}${labels.join("")}</svg>\n`], { type: "image/svg+xml" }));
   };
-  const told = here && `${names[here[0]]} and ${names[here[1]]}: ${num(at(...here))}`;
+  const said = (name: string) => (groups ? `${name} (${groups.label(name)})` : name), told = here && `${said(names[here[0]]!)} and ${said(names[here[1]]!)}: ${num(at(...here))}`;
   const rows = names.map((name, i) => ({ name, values: names.map((_, j) => at(i, j)) }));
   return (
     <figure class="chart heatmap">
-      <figcaption><strong>How alike roles are</strong> <span class="soft">Cosine of role vectors minus the mean role, in the order of clustering (average linkage). A click opens the row's role.</span></figcaption>
+      <figcaption><strong>How alike roles are</strong> <span class="soft">Cosine of role vectors minus the mean role, {order === space.order ? "in the order of clustering (average linkage)" : "the groups one after the other, each in the order of clustering"}. A click opens the row's role.</span></figcaption>
       <div class="legend">−1 opposite <i style={{ width: "8rem", background: `linear-gradient(90deg, ${[-1, -0.5, 0, 0.5, 1].map(diverging).join(",")})` }} /> alike 1</div>
       <div ref={box} class="mapbox">
         <canvas ref={canvas} tabIndex={0} role="img" style={{ width: `${left + size + 14}px`, height: `${top + size + 2}px`, cursor: "pointer", maxWidth: "100%" }}
@@ -83,7 +89,7 @@ export function HeatMap({ space, role }: { space: Space; role: string }) {
       </p>
       <details><summary class="small">numbers</summary>
         <Table name="role_similarity" caption="Similarity of roles" quiet rows={rows} limit={300}
-          columns={[{ key: "role", label: "role", text: true, value: (r: (typeof rows)[0]) => r.name }, ...names.map((name, j) => ({ key: name, label: name, value: (r: (typeof rows)[0]) => r.values[j]! }))]} />
+          columns={[{ key: "role", label: "role", text: true, value: (r: (typeof rows)[0]) => r.name }, ...(groups ? [{ key: "group", label: "group", text: true, value: (r: (typeof rows)[0]) => groups.label(r.name) }] : []), ...names.map((name, j) => ({ key: name, label: name, value: (r: (typeof rows)[0]) => r.values[j]! }))]} />
       </details>
     </figure>
   );

@@ -7,6 +7,7 @@ import { Chart } from "../plot";
 import { update } from "../state";
 import type { Row, Space } from "../types";
 import { Notice } from "../ui";
+import type { Groups } from "./groups";
 import { short } from "./similarity";
 
 const margin = (names: string[]): number => Math.min(110, 24 + 7 * Math.max(...names.map((name) => short(name).length)));
@@ -24,13 +25,14 @@ function named(points: Point[], width: number, role: string): Point[] {
   return kept;
 }
 
-export function Projections({ space, role }: { space: Space; role: string }) {
-  const rows = useMemo(() => [...space.projections].sort((a, b) => Number(b.crossfit ?? b.diff) - Number(a.crossfit ?? a.diff)), [space]);
+export function Projections({ space, role, groups }: { space: Space; role: string; groups: Groups | null }) {
+  const within = (name: string) => !groups || groups.chosen < 0 || groups.index(name) === groups.chosen;
+  const rows = useMemo(() => space.projections.filter((row) => within(String(row.role))).sort((a, b) => Number(b.crossfit ?? b.diff) - Number(a.crossfit ?? a.diff)), [space, groups]);
   const shown = rows.length > 40 ? [...rows.slice(0, 18), ...rows.slice(-18)] : rows, c = mark();
   return (
-    <Chart name="role_projections" title="Where each role stands on the axis" note={`Cross-fitted: scored on questions that the axis has not seen; 95 % intervals; squares: the anchor. A click opens the role.${shown.length < rows.length ? " The 18 highest and 18 lowest." : ""}`}
-      label={`Projections of ${rows.length} roles, highest ${rows[0]?.role}, lowest ${rows.at(-1)?.role}`} deps={[space, role]}
-      table={{ heads: ["role", "kind", "crossfit", "low", "high", "in sample", "responses"], rows: rows.map((r) => [r.role, r.kind, r.crossfit, r.crossfit_low, r.crossfit_high, r.in_sample, r.n_responses] as (string | number)[]) }}
+    <Chart name="role_projections" title="Where each role stands on the axis" note={`Cross-fitted: scored on questions that the axis has not seen; 95 % intervals; squares: the anchor. A click opens the role.${shown.length < rows.length ? " The 18 highest and 18 lowest." : ""}${groups && groups.chosen >= 0 ? ` Only ${groups.labels[groups.chosen]}.` : ""}`}
+      label={`Projections of ${rows.length} roles, highest ${rows[0]?.role}, lowest ${rows.at(-1)?.role}`} deps={[space, role, groups]}
+      table={{ heads: ["role", "kind", "crossfit", "low", "high", "in sample", "responses", ...(groups ? ["group"] : [])], rows: rows.map((r) => [r.role, r.kind, r.crossfit, r.crossfit_low, r.crossfit_high, r.in_sample, r.n_responses, ...(groups ? [groups.label(String(r.role))] : [])] as (string | number)[]) }}
       onPoint={(plot, _x, y) => { const scale = plot.scale("y") as any; const name = [...scale.domain].sort((a, b) => Math.abs(scale.apply(a) - y) - Math.abs(scale.apply(b) - y))[0]; if (name) update({ role: name }); }}
       options={() => ({
         height: 34 + 17 * shown.length, marginLeft: margin(shown.map((r) => String(r.role))), marginTop: 4, marginBottom: 26, marginRight: 14,
@@ -40,13 +42,13 @@ export function Projections({ space, role }: { space: Space; role: string }) {
           Plot.ruleX([0], { stroke: c.faint }),
           role ? Plot.tickY([role], { y: (d: string) => d, stroke: c.accent, strokeWidth: 15, strokeOpacity: 0.16 }) : null,
           Plot.ruleY(shown, { y: "role", x1: "crossfit_low", x2: "crossfit_high", stroke: c.soft }),
-          Plot.dot(shown, { y: "role", x: "crossfit", r: 4, symbol: (d: Row) => (d.kind === "anchor" ? "square" : "circle"), fill: (d: Row) => (d.kind === "anchor" ? c.toward : c.ink), title: (d: Row) => `${d.role} (${d.kind}): ${num(d.crossfit)} [${num(d.crossfit_low)}, ${num(d.crossfit_high)}], ${d.n_responses} responses` }),
+          Plot.dot(shown, { y: "role", x: "crossfit", r: 4, symbol: (d: Row) => (d.kind === "anchor" ? "square" : "circle"), fill: (d: Row) => (d.kind === "anchor" ? c.toward : groups ? groups.color(String(d.role)) : c.ink), title: (d: Row) => `${d.role} (${groups ? `${groups.label(String(d.role))}, ${d.kind}` : d.kind}): ${num(d.crossfit)} [${num(d.crossfit_low)}, ${num(d.crossfit_high)}], ${d.n_responses} responses` }),
         ],
       })} />
   );
 }
 
-export function Components({ space, role }: { space: Space; role: string }) {
+export function Components({ space, role, groups }: { space: Space; role: string; groups: Groups | null }) {
   if (!space.pca || space.pca.shares.length < 2) return <Notice>There are too few roles for principal components.</Notice>;
   const { roles, coordinates, shares, axis } = space.pca, k = shares.length;
   const kinds = new Map(space.projections.map((row) => [row.role, row.kind]));
@@ -55,20 +57,20 @@ export function Components({ space, role }: { space: Space; role: string }) {
   const end = { x: (axis[0]! / length) * reach, y: (axis[1]! / length) * reach }, c = mark();
   return (
     <Chart name="role_pca" title="Principal components" note={`The arrow is the axis, toward the assistant (squares: the anchor); ${percent(length ** 2)} of it lies in this plane. A click opens a role.`}
-      label={`${roles.length} roles on two components with ${percent(shares[0])} and ${percent(shares[1])} of the variance`} deps={[space, role]}
+      label={`${roles.length} roles on two components with ${percent(shares[0])} and ${percent(shares[1])} of the variance`} deps={[space, role, groups]}
       onPoint={(plot, x, y) => {
         const [sx, sy] = [plot.scale("x") as any, plot.scale("y") as any], far = (p: Point) => Math.hypot(sx.apply(p.x) - x, sy.apply(p.y) - y), near = [...points].sort((a, b) => far(a) - far(b))[0];
         if (near && far(near) < 24) update({ role: near.name });
       }}
-      table={{ heads: ["role", ...shares.map((_, j) => `PC${j + 1}`)], rows: roles.map((name, i) => [name, ...shares.map((_, j) => coordinates[i * k + j]!)]) }}
+      table={{ heads: ["role", ...shares.map((_, j) => `PC${j + 1}`), ...(groups ? ["group"] : [])], rows: roles.map((name, i) => [name, ...shares.map((_, j) => coordinates[i * k + j]!), ...(groups ? [groups.label(name)] : [])]) }}
       options={(width) => ({
         aspectRatio: 1, marginLeft: 46, marginBottom: 40, inset: Math.min(40, width / 10),
         x: { label: `PC1, ${percent(shares[0])} of the variance`, ticks: 5, labelAnchor: "center", labelArrow: "none", labelOffset: 36 }, y: { label: `PC2, ${percent(shares[1])}`, ticks: 5, labelArrow: "none" }, color: { type: "identity" }, symbol: { type: "identity" } as any,
         marks: [
           Plot.ruleX([0], { stroke: c.faint }), Plot.ruleY([0], { stroke: c.faint }),
           Plot.arrow([end], { x1: -end.x, y1: -end.y, x2: "x", y2: "y", stroke: c.toward, strokeOpacity: 0.6, strokeWidth: 2 }),
-          Plot.dot(points, { x: "x", y: "y", r: (d: any) => (d.name === role ? 7 : 4.5), symbol: (d: any) => (d.anchor ? "square" : "circle"), fill: (d: any) => (d.name === role ? c.accent : d.anchor ? c.toward : c.ink), title: (d: any) => `${d.name}: PC1 ${num(d.x)}, PC2 ${num(d.y)}` }),
-          Plot.text(named(points, width, role), { x: "x", y: "y", text: "name", dy: -11, fill: c.ink, stroke: "var(--ground)", strokeWidth: 3 }),
+          Plot.dot(points, { x: "x", y: "y", r: (d: any) => (d.name === role ? 7 : 4.5), symbol: (d: any) => (d.anchor ? "square" : "circle"), fill: (d: any) => (d.name === role ? c.accent : d.anchor ? c.toward : groups ? groups.color(d.name) : c.ink), fillOpacity: (d: any) => (!groups || groups.chosen < 0 || groups.index(d.name) === groups.chosen || d.name === role ? 1 : 0.15), title: (d: any) => `${d.name}${groups ? ` (${groups.label(d.name)})` : ""}: PC1 ${num(d.x)}, PC2 ${num(d.y)}` }),
+          Plot.text(named(groups && groups.chosen >= 0 ? points.filter((p) => p.name === role || groups.index(p.name) === groups.chosen) : points, width, role), { x: "x", y: "y", text: "name", dy: -11, fill: c.ink, stroke: "var(--ground)", strokeWidth: 3 }),
         ],
         r: { type: "identity" },
       })} />

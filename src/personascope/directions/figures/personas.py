@@ -12,6 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from personascope.directions.figures.groups import LEGEND_COLUMNS, Groups, group_handles, role_colors
 from personascope.directions.figures.order import cluster_order, cosines_of
 from personascope.directions.figures.parts import spaces_of, spread
 from personascope.directions.figures.similarity import COLORS
@@ -39,13 +40,20 @@ UNRELIABLE = 0.5  # split-half: below it, halves of the responses do not agree o
 
 
 def draw_persona_figures(
-    cosine: str | Path, pca: str | Path, roles: str | Path, paths: Sequence[str | Path], *, subtitle: str = ""
+    cosine: str | Path,
+    pca: str | Path,
+    roles: str | Path,
+    paths: Sequence[str | Path],
+    *,
+    groups: Groups | None = None,
+    subtitle: str = "",
 ) -> None:
-    """Draw `cosine` and `pca` from their tables, each to all paths that have its name."""
+    """Draw `cosine` and `pca` from their tables, each to all paths that have its name. groups: {label: roles}, by which
+    many roles are colored."""
     table = read_csv(roles)
     figures = {
         "cosine": lambda: persona_cosines(read_csv(cosine), subtitle=subtitle),
-        "pca": lambda: persona_components(read_csv(pca), table, subtitle=subtitle),
+        "pca": lambda: persona_components(read_csv(pca), table, groups=groups, subtitle=subtitle),
     }
     for stem in dict.fromkeys(Path(path).stem for path in paths):
         save_figure(figures[stem](), *(path for path in paths if Path(path).stem == stem), dpi=PAPER_DPI)
@@ -117,8 +125,11 @@ def _name_rows(ax: Axes, names: list[str], size: float, named: bool) -> None:
 
 
 @paper_style
-def persona_components(table: pd.DataFrame, roles: pd.DataFrame, *, subtitle: str = "") -> Figure:
-    """A row a layer: the roles on the first two components, with parts of their responses, and shares of variance."""
+def persona_components(
+    table: pd.DataFrame, roles: pd.DataFrame, *, groups: Groups | None = None, subtitle: str = ""
+) -> Figure:
+    """A row a layer: the roles on the first two components, with parts of their responses, and shares of variance.
+    groups: {label: roles}, which color more than MOST_NAMED roles."""
     every = [int(layer) for layer in dict.fromkeys(table["layer"])]
     layers = [int(space) for space in spread([str(layer) for layer in every], MOST_LAYERS)]
     parts = sum(name.startswith("part_") for name in table.columns)
@@ -129,9 +140,12 @@ def persona_components(table: pd.DataFrame, roles: pd.DataFrame, *, subtitle: st
     ]
     if len(layers) < len(every):
         notes.append(f"{len(layers)} of {len(every)} layers; all are in pca.csv.")
-    figure = paper_figure(
-        WIDE + SHARES + 0.4, (HEIGHT + 0.75) * len(layers), "Principal components of persona vectors", subtitle, notes
-    )
+    names = [str(role) for role in dict.fromkeys(table["role"])]
+    handles = group_handles(names, groups) if groups and len(names) > MOST_NAMED else []
+    below = 0.15 * -(-len(handles) // LEGEND_COLUMNS)
+    height = (HEIGHT + 0.75) * len(layers) + below
+    title = "Principal components of persona vectors"
+    figure = paper_figure(WIDE + SHARES + 0.4, height, title, subtitle, notes)
     grid = figure.add_gridspec(len(layers), 2, width_ratios=[WIDE, SHARES])
     for row, layer in enumerate(layers):
         of_layer = table.loc[table["layer"].astype(int) == layer]
@@ -142,14 +156,16 @@ def persona_components(table: pd.DataFrame, roles: pd.DataFrame, *, subtitle: st
         texts = (f"residual stream, layer {layer}", heading.replace("-0", "\u22120"), warning)
         height = panel_heading_height(WIDE - 0.4, *texts)
         scatter, shares = (paper_axes(figure, grid[row, column]) for column in range(2))
-        _draw_roles(scatter, of_layer)
+        _draw_roles(scatter, of_layer, groups if handles else None)
         panel_heading(scatter, WIDE - 0.4, *texts, height=height)
         _draw_shares(shares, of_layer)
         panel_heading(shares, SHARES, "shares of the variance", height=height)
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=LEGEND_COLUMNS, columnspacing=1.2)
     return finish(figure)
 
 
-def _draw_roles(ax: Axes, table: pd.DataFrame) -> None:
+def _draw_roles(ax: Axes, table: pd.DataFrame, groups: Groups | None) -> None:
     """Roles on components 1 and 2 and lines to their parts; names where there is room."""
     first, second = (table.loc[table["component"].astype(int) == k] for k in (1, 2))
     names = [str(role) for role in first["role"]]
@@ -161,7 +177,8 @@ def _draw_roles(ax: Axes, table: pd.DataFrame) -> None:
         ends = np.stack([numbers(first, part), numbers(second, part)], axis=1)
         lines += [[(x[i], y[i]), tuple(end)] for i, end in enumerate(ends) if np.isfinite(end).all()]
     ax.add_collection(LineCollection(lines, colors=PALE_BLUE, linewidths=0.5, zorder=1))
-    ax.scatter(x, y, s=9 if len(x) <= MOST_NAMED else 3, color=BLUE, zorder=2)
+    colors = role_colors(names, groups) if groups else BLUE
+    ax.scatter(x, y, s=9 if len(x) <= MOST_NAMED else 5, c=colors, linewidths=0, zorder=2)
     ax.axhline(0, color="#cccccc", linewidth=0.5, zorder=0)
     ax.axvline(0, color="#cccccc", linewidth=0.5, zorder=0)
     points = np.array([point for line in lines for point in line] + list(zip(x, y, strict=True)))

@@ -11,16 +11,19 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import blended_transform_factory
 
+from personascope.directions.figures.groups import Groups, draw_group_rows
 from personascope.directions.figures.parts import of_space, warning_line
 from personascope.directions.spaces import space_label
 from personascope.display.figure import BLACK, BLUE, GREY, ORANGE, PALE_GREY, finish, font_text, is_role
 from personascope.display.paper import COLUMN, paper_axes, paper_figure, paper_style
+from personascope.formats.role_groups import groups_of
 from personascope.formats.tables import numbers
 
 MOST_ROWS = 60  # roles that all have a row; of more, only those at both ends have one
 END_ROWS = 20
 ROW, LEAST_ROW = 0.16, 0.128  # inches a row
 GAP = 1.6  # rows between both ends
+GROUP_ROW = 0.2  # inches a group of roles
 BELOW, LEGEND_LINE = 0.65, 0.15  # inches below the rows: the axis, and each line of the legend
 DEFAULT = "default"  # the role without a persona
 LABEL = 24  # characters of a role's name
@@ -59,25 +62,34 @@ class _Roles:
 
 
 @paper_style
-def role_projections(table: pd.DataFrame, space: str, *, reason: str | None = None, subtitle: str = "") -> Figure:
-    """Projection of every role on the diff axis; above MOST_ROWS roles a strip of all, and rows for both ends.
+def role_projections(
+    table: pd.DataFrame, space: str, *, groups: Groups | None = None, reason: str | None = None, subtitle: str = ""
+) -> Figure:
+    """Projection of every role on the diff axis; above MOST_ROWS roles a strip of all, one of each group, and rows for
+    both ends.
 
-    table: role_projections of the space; reason: why it should not be interpreted, if so.
+    table: role_projections of the space; groups: {label: roles}; reason: why it should not be interpreted, if so.
     """
     roles = _read(of_space(table, space))
     count = len(roles.names)
     rows, places = _rows(count)
     row = min(ROW, max(LEAST_ROW, 7 / max(count, 1)))
     strip = 0.95 if count > MOST_ROWS else 0
+    shown = groups_of(roles.names, groups) if groups and strip else {}
+    grouped = GROUP_ROW * len(shown)
     body = row * (places.max(initial=0) + 1.4)
     title = f"{count} roles on the assistant axis, {space_label(space)}"
     handles = _handles(roles)
-    height = strip + body + BELOW + LEGEND_LINE * ((len(handles) + 1) // 2)
-    figure = paper_figure(COLUMN, height, title, subtitle, notes=_notes(roles), warning=warning_line(reason))
+    height = strip + grouped + body + BELOW + LEGEND_LINE * ((len(handles) + 1) // 2)
+    notes = _notes(roles) + (["Groups of roles in the order of their medians (the black lines)."] if shown else [])
+    figure = paper_figure(COLUMN, height, title, subtitle, notes=notes, warning=warning_line(reason))
     if strip:
-        grid = figure.add_gridspec(2, 1, height_ratios=[strip, body])
-        ax = paper_axes(figure, grid[1])
+        heights = [strip, grouped, body] if shown else [strip, body]
+        grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
+        ax = paper_axes(figure, grid[len(heights) - 1])
         _draw_strip(paper_axes(figure, grid[0], sharex=ax), roles)
+        if shown:
+            draw_group_rows(paper_axes(figure, grid[1], sharex=ax), roles.names, roles.place, groups or {})
     else:
         ax = paper_axes(figure)
     _draw_rows(ax, roles, rows, places)

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.cluster.hierarchy import fcluster
 
+from personascope.directions.figures.groups import LEGEND_COLUMNS, Groups, draw_strip, group_handles
 from personascope.directions.figures.order import cluster_tree, cosines_of, leaves, ordering_space
 from personascope.directions.figures.parts import reasons, spaces_of, spread, warning_line
 from personascope.directions.spaces import space_label
@@ -40,15 +41,21 @@ COLORS = LinearSegmentedColormap.from_list(
 SIDE, SIDE_FEW, CELL_FEW = 5.1, 3.6, 0.26
 EDGE, TREE, GAP, LEADER = 0.1, 0.5, 0.03, 0.22
 BELOW, BETWEEN, BAR = 0.36, 0.14, 0.55
+STRIP, LEGEND_LINE = 0.09, 0.145  # the colors of groups beside the tree, and a line of their legend
 
 
 @paper_style
 def role_similarity(
-    table: pd.DataFrame, agreement: pd.DataFrame, *, marked: Collection[str] = (), subtitle: str = ""
+    table: pd.DataFrame,
+    agreement: pd.DataFrame,
+    *,
+    marked: Collection[str] = (),
+    groups: Groups | None = None,
+    subtitle: str = "",
 ) -> Figure:
     """Cosines between roles: a large panel of the space that orders them, and the others small, in the same order.
 
-    marked: roles whose names stand out, the anchors.
+    marked: roles whose names stand out, the anchors; groups: {label: roles}, shown beside more than MOST_LABELS roles.
     """
     first = ordering_space(table)
     others = [space for space in spaces_of(table) if space != first]
@@ -60,12 +67,17 @@ def role_similarity(
     cosines = {space: _masked(cosines_of(table, space).loc[names, names].to_numpy(float)) for space in shown}
     refused = {space: warning_line(reason) for space, reason in reasons(agreement).items()}
     headings = [(space_label(first) if space == first else space, "", refused.get(space, "")) for space in shown]
-    sheet = _Sheet.of(len(names), labels, headings)
+    handles = group_handles(names, groups) if groups and len(names) > MOST_LABELS else []
+    sheet = _Sheet.of(len(names), labels, headings, len(handles))
 
     notes = _notes(len(names), first, len(shown), 1 + len(others))
     figure = paper_figure(sheet.width, sheet.height, f"Similarity of {len(names)} roles", subtitle, notes=notes)
     figure.set_layout_engine("none")
     _draw_tree(sheet.axes(figure, sheet.tree), tree, len(names))
+    if groups and handles:
+        left, top, _, height = sheet.panels[0]
+        draw_strip(sheet.axes(figure, (left - STRIP - GAP, top, STRIP, height)), names, groups)
+        figure.legend(handles=handles, loc="lower left", ncols=LEGEND_COLUMNS, columnspacing=1.2, handletextpad=0.3)
     for i, space in enumerate(shown):
         ax = sheet.axes(figure, sheet.panels[i])
         _draw_square(ax, cosines[space], _limit(cosines))
@@ -94,11 +106,14 @@ class _Sheet:
     bar: Place
 
     @classmethod
-    def of(cls, roles: int, labels: "list[_Label]", headings: list[tuple[str, str, str]]) -> "_Sheet":
+    def of(cls, roles: int, labels: "list[_Label]", headings: list[tuple[str, str, str]], groups: int) -> "_Sheet":
         few, columns = roles <= FEW, SMALL_FEW if roles <= FEW else SMALL
         side = float(np.clip(CELL_FEW * roles, 2.6, SIDE_FEW)) if few else SIDE
         longest = max(text_width(label.text, _label_size(roles, side), "bold") for label in labels)
-        left, right = EDGE + TREE + GAP, longest + (LEADER if roles > MOST_LABELS else 0.05) + EDGE
+        left, right = (
+            EDGE + TREE + GAP + (STRIP + GAP if groups else 0),
+            longest + (LEADER if roles > MOST_LABELS else 0.05) + EDGE,
+        )
         side = min(side, PAGE - left - right)
         width = left + side + right
         small = (width - 2 * EDGE - (columns - 1) * BETWEEN) / columns
@@ -112,6 +127,7 @@ class _Sheet:
             height, bar = end, (lefts[others] + 0.1, top + small - 0.45, small - 0.2, 0.09)
         else:
             height, bar = end + BAR, (left, end + 0.1, min(side, 2.6), 0.09)
+        height += LEGEND_LINE * -(-groups // LEGEND_COLUMNS) + (0.08 if groups else 0)
         panels = [(left, above, side, side), *((x, top, small, small) for x in lefts[:others])]
         return cls(width, height, (EDGE, above, TREE, side), panels, (above, above_small), bar)
 
@@ -131,7 +147,7 @@ def _notes(roles: int, first: str, shown: int, spaces: int) -> list[str]:
         f"{order}: average linkage on 1 \u2212 cosine, {space_label(first)}."
     ]
     if roles > MOST_LABELS:
-        notes.append(f"{roles} roles, order in role_order.csv; larger groups are named by their most typical role.")
+        notes.append(f"{roles} roles, order in role_order.csv; larger clusters are named by their most typical role.")
     if shown < spaces:
         notes.append(f"{shown} of {spaces} spaces; all are in role_similarity.csv.")
     return notes
