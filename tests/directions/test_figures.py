@@ -36,7 +36,7 @@ MISSING = (
 
 
 def draw(figure: str, tables: dict[str, pd.DataFrame], space: str = "sae") -> Figure:
-    return AXIS_FIGURES[figure](tables, space if figure == "role_projections" else "", "a model, an SAE")
+    return AXIS_FIGURES[figure](tables, space if figure == "role_projections" else "", {}, "a model, an SAE")
 
 
 def without(tables: dict[str, pd.DataFrame], *columns: str) -> dict[str, pd.DataFrame]:
