@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 ROLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 RESERVED = ("role", "space")  # columns of the tables that have one column a role
+MOST_NAMED = 5  # missing roles that a message names
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
@@ -128,6 +129,12 @@ def select_roles(folder: str | Path, selection: str | Sequence[str]) -> list[str
     if selection == "all":
         return available
     missing = sorted(set(selection) - set(available))
+    if len(missing) > MOST_NAMED:
+        few = ", ".join(missing[:MOST_NAMED])
+        raise UserError(
+            f"roles.select: no file in {folder} for {few} and {len(missing) - MOST_NAMED} more; "
+            f"`select: all` takes the {len(available)} that are there"
+        )
     if missing:
         raise UserError(f"roles.select: no file in {folder} for {', '.join(missing)}")
     return sorted(set(selection))

@@ -23,6 +23,7 @@ export function useGroups(groups: RoleGroup[] | undefined, space: Space): Groups
   return useMemo(() => {
     if (!groups?.length || space.roles.length <= MANY) return null;
     const labels = groups.map((one) => one.label), of = new Map(groups.flatMap((one, i) => one.roles.map((role) => [role, i] as const)));
+    if (!space.roles.some((role) => of.has(role))) return null;
     const index = (role: string) => of.get(role) ?? labels.length;
     return { labels, index, color: (role) => roleGroup(index(role)), label: (role) => labels[index(role)] ?? "other roles", chosen: labels.indexOf(chosen) };
   }, [groups, space, chosen]);
