@@ -23,8 +23,8 @@ NAMES = sorted({role for roles in read_role_groups(RESOURCES / "role_groups.yaml
 PERSONAS = [name for name in NAMES if name != "default"]
 # Roles of the default experiment, older than the others: results rest on their instructions as they are.
 FIRST = set(yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))["roles"]["select"])
-# Word sets of two texts that overlap so far (Jaccard) are near-duplicates; of whole roles, the cosine of their words and
-# pairs of words, weighted by how rare they are.
+# Word sets of two texts that overlap so far (Jaccard) are near-duplicates; of whole roles the cosine of their words and
+# pairs of words is taken, weighted by how rare they are.
 INSTRUCTIONS_ALIKE, QUESTIONS_ALIKE, ROLES_ALIKE = 0.4, 0.6, 0.4
 
 
