@@ -16,6 +16,7 @@ import torch
 
 from personascope.errors import UserError
 from personascope.formats.layers import LAYER_CONVENTION as LAYER_CONVENTION
+from personascope.models.tokenizers import as_its_file_says
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,9 @@ def load_tokenizer(spec: ModelSpec) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(spec.id, **_source(spec))
     except (OSError, ValueError, ImportError) as error:
         raise _load_error(spec, error) from None
-    if not tokenizer.is_fast:
+    if tokenizer.is_fast:
+        tokenizer = as_its_file_says(tokenizer, spec.id, _source(spec))
+    else:
         raise UserError(f"model.id: {spec.id} has no fast tokenizer, which spans need (character offsets)")
     if not tokenizer.chat_template:
         raise UserError(f"model.id: the tokenizer of {spec.id} has no chat template; use an instruction-tuned model")
