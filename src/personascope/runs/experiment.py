@@ -21,6 +21,7 @@ from personascope.formats.roles import (
     select_questions,
     select_roles,
 )
+from personascope.models.templates import Template
 from personascope.runs.config import checked_config
 from personascope.runs.conversations import find_all
 from personascope.runs.explorer import ExplorerFiles
@@ -70,6 +71,10 @@ class Experiment(ExplorerFiles):
             )
         if bool(config["sae"]["path"]) == bool(config["sae"]["release"] and config["sae"]["id"]):
             raise UserError("config, sae: give either `path` (a local SAE) or `release` and `id`")
+        try:
+            Template(**config["model"]["template"])
+        except UserError as error:
+            raise UserError(f"config, {error}") from None
         generation = config["generation"]
         if generation["backend"] in ENDPOINTS and "base_url" not in generation["backend_options"]:
             raise UserError(
