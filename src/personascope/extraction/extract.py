@@ -1,9 +1,9 @@
 """SAE features and residual means of responses, in one forward pass a batch that ends at the last layer needed.
 
-Per token ``z = sae.encode(h)`` at the SAE's own hook point and in its own dtype; mean and max over the
-selected tokens, sums in float32 (methods: SAE features). Batches are right-padded and carry no attention
-mask: in a causal model no token sees what stands to its right. Where only later tokens are pooled, keys and values of
-the prefix that sequences share are computed once (`models.prefixes`).
+Per token ``z = sae.encode(h)`` at the SAE's own hook point and in its own dtype; mean and max over the selected tokens,
+the max by magnitude and with its sign, sums in float32 (methods: SAE features). Batches are right-padded and carry no
+attention mask: in a causal model no token sees what stands to its right. Where only later tokens are pooled, keys and
+values of the prefix that sequences share are computed once (`models.prefixes`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -187,7 +187,8 @@ def _mean(rows: Tensor) -> Tensor:
 def _encode_pooled(
     sae: LoadedSAE, tokens: Tensor, counts: list[int], chunk: int, active: ActiveEntries | None
 ) -> tuple[Tensor, Tensor]:
-    """Sums and maxima over each item's tokens, float32 [n_items, d_sae]; at most `chunk` tokens dense at once."""
+    """Over each item's tokens the sums, and the values of largest magnitude, float32 [n_items, d_sae]; at most `chunk`
+    tokens dense at once."""
     sums = torch.zeros(len(counts), sae.d_sae, device=sae.device)
     peaks = torch.zeros_like(sums)
     owner = torch.repeat_interleave(torch.tensor(counts)).tolist()
@@ -199,7 +200,10 @@ def _encode_pooled(
                 active.add(start, columns.start, z)
             for (item, _), part in zip(items, z.split([count for _, count in items]), strict=True):
                 sums[item, columns] += part.sum(0)
-                torch.maximum(peaks[item, columns], part.amax(0), out=peaks[item, columns])
+                for peak in (part.amax(0), part.amin(0)):  # of +a and -a, +a
+                    peaks[item, columns] = torch.where(
+                        peak.abs() > peaks[item, columns].abs(), peak, peaks[item, columns]
+                    )
     return sums, peaks
 
 
