@@ -21,6 +21,7 @@ from personascope.formats.roles import (
     select_questions,
     select_roles,
 )
+from personascope.formats.saes import other_model, read_config, require_folded, trained_on
 from personascope.models.templates import Template
 from personascope.runs.config import checked_config
 from personascope.runs.conversations import find_all
@@ -75,6 +76,7 @@ class Experiment(ExplorerFiles):
             Template(**config["model"]["template"])
         except UserError as error:
             raise UserError(f"config, {error}") from None
+        require_folded(self._sae_config.get("normalize_activations"), f"config, sae.path: {config['sae']['path']}")
         generation = config["generation"]
         if generation["backend"] in ENDPOINTS and "base_url" not in generation["backend_options"]:
             raise UserError(
@@ -118,7 +120,19 @@ class Experiment(ExplorerFiles):
         asked = self.config["questions"]["select"]
         if self.mode == "general" and (asked == 1 or (isinstance(asked, list) and len(asked) == 1)):
             said.append("config, questions.select: one question is too few for an axis, which is judged on others")
-        return said
+        return said + self.notes
+
+    @property
+    def notes(self) -> list[str]:
+        """Those of the warnings that the findings repeat: they concern what every number means."""
+        said = other_model(trained_on(self._sae_config), self.config["model"]["id"])
+        return [f"config, sae: {said}"] if said else []
+
+    @cached_property
+    def _sae_config(self) -> dict[str, Any]:
+        """What a local SAE says of itself; {} of others, and of one that is not there yet."""
+        path = self.config["sae"]["path"]
+        return read_config(path) if path else {}
 
     @property
     def subtitle(self) -> str:
