@@ -192,10 +192,10 @@ def locate_spans(
     tokenizer: Any, messages: Sequence[Message], encoded: Encoded, roles: Sequence[str] = ("assistant",)
 ) -> list[Span]:
     """`message_spans` for a conversation that is already encoded."""
-    special_ids = _special_ids(tokenizer)
+    special = special_ids(tokenizer)
     spans = []
     for index in (i for i, message in enumerate(messages) if message["role"] in roles):
-        span = _token_span(encoded, index, *encoded.contents[index], special_ids)
+        span = _token_span(encoded, index, *encoded.contents[index], special)
         if index in encoded.calls:
             calls = _token_span(encoded, index, *encoded.calls[index], frozenset())
             start = span.start if span.end > span.start else calls.start
@@ -207,7 +207,7 @@ def locate_spans(
 _SPECIAL_IDS: weakref.WeakKeyDictionary[Any, frozenset[int]] = weakref.WeakKeyDictionary()
 
 
-def _special_ids(tokenizer: Any) -> frozenset[int]:
+def special_ids(tokenizer: Any) -> frozenset[int]:
     """Every special token, and the added tokens that the template writes (DeepSeek's role headers).
 
     `all_special_ids` alone leaves out the role headers of Llama 3, Gemma 3, Mistral and DeepSeek.
