@@ -64,7 +64,7 @@ class TokenCounter:
 
 
 def _characters(messages: Messages) -> float:
-    return sum(len(message["content"]) / CHARACTERS_A_TOKEN + 4 for message in messages)
+    return sum(len(message["content"] or "") / CHARACTERS_A_TOKEN + 4 for message in messages)
 
 
 @dataclass(frozen=True)
