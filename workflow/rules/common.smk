@@ -15,6 +15,7 @@ from personascope.runs.experiment import read_experiment
 from personascope.runs.integrity import note_times, set_aside_damaged
 from personascope.runs.status import note_run
 from personascope.runs.traits import LABELED
+from personascope.runs.unanalyzed import last_lines
 
 with open(workflow.source_path("../schemas/config.schema.yaml")) as schema:
     try:
