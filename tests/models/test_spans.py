@@ -41,6 +41,19 @@ LLAMA_3_1 = (
     "{{ 'Today Date: ' + date_string + '\n\n' }}{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' "
     "+ message.content | trim + '<|im_end|>' }}{% endfor %}"
 )
+# The layout of gpt-oss, whose package has no template: reasoning in a channel of its own, which earlier turns lose.
+GPT_OSS = (
+    "{{ '<|start|>system<|message|>You are a model.\n# Valid channels: analysis, commentary, final.<|end|>' }}"
+    "{% for message in messages %}{% if message.role == 'system' %}"
+    "{{ '<|start|>developer<|message|># Instructions\n\n' + message.content + '<|end|>' }}"
+    "{% elif message.role == 'assistant' %}{% if message.thinking is defined and loop.last %}"
+    "{{ '<|start|>assistant<|channel|>analysis<|message|>' + message.thinking + '<|end|>' }}{% endif %}"
+    "{{ '<|start|>assistant<|channel|>final<|message|>' + message.content }}"
+    "{{ '<|return|>' if loop.last else '<|end|>' }}"
+    "{% else %}{{ '<|start|>user<|message|>' + message.content + '<|end|>' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}"
+)
+TEMPLATES = {"llama2": LLAMA_2, "gptoss": GPT_OSS}
 
 
 @pytest.fixture(scope="session", params=["trained", *SHA512])
@@ -61,8 +74,8 @@ def real(name: str) -> Any:
 
         # AutoTokenizer rebuilds some of them (DeepSeek V3) by a wrong class.
         _LOADED[name] = PreTrainedTokenizerFast.from_pretrained(TARGET / name)
-        if name == "llama2":
-            _LOADED[name].chat_template = LLAMA_2
+        if name in TEMPLATES:
+            _LOADED[name].chat_template = TEMPLATES[name]
     return _LOADED[name]
 
 
@@ -213,6 +226,8 @@ def test_one_tokenization(tokenizer: Any) -> None:
 def test_prompt_is_the_conversation_up_to_the_answer(tokenizer: Any) -> None:
     if "</think>" in tokenizer.chat_template and "reasoning_content" in tokenizer.chat_template:
         pytest.skip("Qwen 3 puts an empty thinking block in front of the answer")
+    if "<|channel|>" in tokenizer.chat_template:
+        pytest.skip("gpt-oss opens a channel itself")
     for system in (None, "You are a pirate."):
         messages = chat("What?", "That.", "Why?", "Because.", system=system)
         ids = encode_conversation(tokenizer, messages).ids
