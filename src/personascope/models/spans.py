@@ -11,12 +11,13 @@ import hashlib
 import re
 import weakref
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jinja2.exceptions import TemplateError
 
 from personascope.errors import UserError
+from personascope.models.reasoning import rendered_parts
 
 Message = dict[str, str]
 THINK_END = "</think>"
@@ -28,6 +29,7 @@ TEMPLATE_VARIABLES = {"date_string": "26 Jul 2024"}
 class Span:
     """Tokens [start, end) of one message's content; start == end where it is empty or white space.
 
+    Of an assistant's message it is the answer; `thoughts` are the tokens of its reasoning, where it is rendered.
     `special_tokens`: the content holds text that the tokenizer reads as special tokens (a template look-alike).
     """
 
@@ -35,6 +37,7 @@ class Span:
     start: int
     end: int
     special_tokens: bool = False
+    thoughts: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,14 +130,15 @@ def locate_spans(
         if i not in ranges:
             role = messages[i]["role"]
             raise UserError(f"message {i} ({role}): the chat template does not render its content")
-    special_ids = _special_ids(tokenizer)
-    return [_token_span(encoded, i, *ranges[i], special_ids) for i in wanted]
+    special = special_ids(tokenizer)
+    ends = {i: max([end for _, end in ranges.values() if end <= ranges[i][0]], default=0) for i in wanted}
+    return [_message_span(encoded, i, messages[i], ranges[i], ends[i], special) for i in wanted]
 
 
 _SPECIAL_IDS: weakref.WeakKeyDictionary[Any, frozenset[int]] = weakref.WeakKeyDictionary()
 
 
-def _special_ids(tokenizer: Any) -> frozenset[int]:
+def special_ids(tokenizer: Any) -> frozenset[int]:
     """Every special token, and the added tokens that the template writes (DeepSeek's role headers).
 
     `all_special_ids` alone leaves out the role headers of Llama 3, Gemma 3, Mistral and DeepSeek.
@@ -147,13 +151,24 @@ def _special_ids(tokenizer: Any) -> frozenset[int]:
     return _SPECIAL_IDS[tokenizer]
 
 
-def _token_span(encoded: Encoded, index: int, start: int, end: int, special_ids: frozenset[int]) -> Span:
+def _message_span(
+    encoded: Encoded, index: int, message: Message, content: tuple[int, int], since: int, special: frozenset[int]
+) -> Span:
+    """The span of a message's content; of an assistant's the answer in it. since: where the content before it ends."""
+    thoughts = []
+    if message["role"] == "assistant":
+        content, thoughts = rendered_parts(encoded.text, content, since, message)
+    span = _token_span(encoded, index, *content, special)
+    told = [_token_span(encoded, index, *thought, special) for thought in thoughts]
+    return replace(span, thoughts=tuple((one.start, one.end) for one in told if one.end > one.start))
+
+
+def _token_span(encoded: Encoded, index: int, start: int, end: int, special: frozenset[int]) -> Span:
     inside = [t for t, (begin, stop) in enumerate(encoded.offsets) if begin < end and stop > start and stop > begin]
     if start == end or not inside:  # empty, or characters that the tokenizer's normalization removes
         first = next((t for t, (begin, _) in enumerate(encoded.offsets) if begin >= start), len(encoded.ids))
         return Span(index, first, first)
-    special = any(encoded.ids[t] in special_ids for t in inside)
-    return Span(index, inside[0], inside[-1] + 1, special)
+    return Span(index, inside[0], inside[-1] + 1, any(encoded.ids[t] in special for t in inside))
 
 
 def _content_ranges(tokenizer: Any, messages: Sequence[Message], text: str) -> dict[int, tuple[int, int]]:
