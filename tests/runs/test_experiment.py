@@ -8,6 +8,7 @@ import pytest
 
 from personascope.directions.options import AxisOptions
 from personascope.drift.options import DriftOptions
+from personascope.errors import UserError
 from personascope.runs.config import checked_config, sizes
 from tests.helpers.experiments import CONFIG, SAE, SCHEMA, merged, read, write
 
@@ -113,6 +114,17 @@ def test_anchors_that_are_not_selected_are_warned_about(folder: Path) -> None:
         assert "questions.select" in warning and "too few for an axis" in warning
     (warning,) = read({"axis": {"anchor": ["Assistant", "helper"]}}).warnings()
     assert "axis.anchor: 'helper'" in warning
+
+
+def test_an_sae_of_another_model_is_warned_about_and_noted(folder: Path) -> None:
+    write(f"{SAE}/cfg.json", json.dumps({"d_sae": 8, "metadata": {"model_name": "gemma-2-2b"}}))
+    (note,) = read().notes
+    assert note.startswith("config, sae: the SAE was trained on gemma-2-2b, the model is org/tiny")
+    assert read().warnings() == [note]
+    assert read({"model": {"id": "google/gemma-2-2b"}}).warnings() == []
+    write(f"{SAE}/cfg.json", json.dumps({"d_sae": 8, "normalize_activations": "expected_average_only_in"}))
+    with pytest.raises(UserError, match=f"config, sae.path: {SAE}: normalize_activations is expected_average_only_in"):
+        read()
 
 
 def test_the_user_s_prediction_is_a_table_an_analysis_where_it_is_asked_for(folder: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from personascope.formats.responses import Range, read_parts
+from personascope.models.templates import REASONING, text_of
 
 PROMPT_TOKENS = 32  # of a prompt's end that are looked at: a template opens the reasoning there, or a channel
 
@@ -41,10 +42,6 @@ def split_ids(tokenizer: Any, ids: Sequence[int], prompt: str = "") -> Split:
     return Split(text, answer, parts.reasoning(whole), thoughts)
 
 
-# Fields beside the content in which a message may hold its reasoning.
-FIELDS = ("reasoning_content", "thinking", "reasoning")
-
-
 def rendered_parts(text: str, content: Range, since: int, message: Mapping[str, Any]) -> tuple[Range, list[Range]]:
     """Characters of an assistant message's answer in a rendering, and of its reasoning where that is rendered.
 
@@ -55,10 +52,10 @@ def rendered_parts(text: str, content: Range, since: int, message: Mapping[str, 
     if parts is not None:
         thoughts = [(start + a, start + b) for a, b in parts.thoughts]
         return (start + parts.answer[0], start + parts.answer[1]), thoughts
-    given = message.get("content") or ""
+    given = text_of(dict(message))
     parts = read_parts(given)
     said = [given[a:b] for a, b in parts.thoughts] if parts else []
-    said += [message[field] for field in FIELDS if isinstance(message.get(field), str)]
+    said += [message[field] for field in REASONING if isinstance(message.get(field), str)]
     said = [thought for one in said if (thought := one.strip())]
     places = [(text.find(thought, since, start), thought) for thought in said]
     return content, sorted({(at, at + len(thought)) for at, thought in places if at >= 0})
