@@ -118,11 +118,13 @@ def _calls(value: Any, where: str) -> list[dict[str, Any]]:
         calls = json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError):
         calls = None
-    calls = calls if isinstance(calls, list) else [calls]
-    if not calls or not all(isinstance(call, dict) and {"name", "arguments"} <= call.keys() for call in calls):
-        raise UserError(f'{where}: the value of a {CALL} must be JSON of "name" and "arguments"')
-    others({"value": calls}, (), where)
-    return [{"type": "function", "function": {key: call[key] for key in ("name", "arguments")}} for call in calls]
+    read: list[dict[str, Any]] = []
+    for call in calls if isinstance(calls, list) and calls else [calls]:
+        if not isinstance(call, dict) or not {"name", "arguments"} <= call.keys():
+            raise UserError(f'{where}: the value of a {CALL} must be JSON of "name" and "arguments"')
+        read.append({"type": "function", "function": {key: call[key] for key in ("name", "arguments")}})
+    others({"value": read}, (), where)
+    return read
 
 
 def _made(role: str, message: dict[str, Any], key: str, where: str) -> Message:
