@@ -14,7 +14,7 @@ from personascope.formats.conversation_files import safe_name
 # The role matrix that turns are held against: the maxima of a turn, not of all responses of a role.
 POOLED = {"mean": "mean", "max": "mean_of_max"}
 # The keys of each block that decide results; the others only say where and in what portions the work is done.
-MODEL_SPEC = ("id", "revision", "dtype", "trust_remote_code")
+MODEL_SPEC = ("id", "revision", "dtype", "trust_remote_code", "template")
 ENGINE = ("model", "base_url", "engine_options", "vllm_extensions")
 SAMPLING = ("temperature", "top_p", "max_tokens", "max_model_len", "seed")
 
@@ -24,8 +24,8 @@ class Names:
     """config: checked, with every default; roles: sorted names; prompts: the most that a role has; conversations,
     references: {name: file} of those that are analyzed, and of those in which nothing drifts. Files are given with
     Snakemake's path variables (`<out>`, `<model>`, `<cell>`, ...). places: {name: {"line", "title"}} of conversations
-    that are a line of their file, or not named as it; unread: {name: reason} of those that can't be read; notes: what
-    is to be said of them."""
+    that are a line of their file, or not named as it; unread: {name: reason} of those that can't be read;
+    conversation_notes: what else is to be said."""
 
     config: dict[str, Any]
     roles: list[str]
@@ -34,7 +34,7 @@ class Names:
     references: dict[str, str]
     places: dict[str, dict[str, Any]] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    conversation_notes: list[str] = field(default_factory=list)
 
     # ---- names ------------------------------------------------------------------------------------------------------
 
