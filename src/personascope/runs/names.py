@@ -9,7 +9,6 @@ from typing import Any
 from personascope.drift import options as drift_options
 from personascope.drift.options import names_of
 from personascope.errors import UserError
-from personascope.formats.conversation_files import safe_name
 
 # The role matrix that turns are held against: the maxima of a turn, not of all responses of a role.
 POOLED = {"mean": "mean", "max": "mean_of_max"}
@@ -25,7 +24,7 @@ class Names:
     references: {name: file} of those that are analyzed, and of those in which nothing drifts. Files are given with
     Snakemake's path variables (`<out>`, `<model>`, `<cell>`, ...). places: {name: {"line", "title"}} of conversations
     that are a line of their file, or not named as it; unread: {name: reason} of those that can't be read;
-    conversation_notes: what else is to be said."""
+    conversation_notes: what is to be said of them."""
 
     config: dict[str, Any]
     roles: list[str]
@@ -71,10 +70,11 @@ class Names:
     def chosen(self, key: str, names: Iterable[str]) -> list[str]:
         """Those of the readable conversations that a key of config names, by name or title; UserError for one that is
         not there."""
-        chosen = {name: name if name in self.conversations else safe_name(name) for name in names}
-        if unknown := sorted(name for name, safe in chosen.items() if safe not in self.conversations):
+        titles = {place["title"]: name for name, place in self.places.items()}
+        chosen = [titles.get(name, name) for name in names]
+        if unknown := sorted(set(chosen) - self.conversations.keys()):
             raise UserError(f"config, {key}: {unknown[0]} is no conversation of this experiment")
-        return [name for name in chosen.values() if name not in self.unread]
+        return [name for name in chosen if name not in self.unread]
 
     # ---- parameters of rules ----------------------------------------------------------------------------------------
 
