@@ -9,6 +9,7 @@ from typing import Any
 from personascope.drift import options as drift_options
 from personascope.drift.options import names_of
 from personascope.errors import UserError
+from personascope.formats.conversation_files import safe_name
 
 # The role matrix that turns are held against: the maxima of a turn, not of all responses of a role.
 POOLED = {"mean": "mean", "max": "mean_of_max"}
@@ -70,11 +71,10 @@ class Names:
     def chosen(self, key: str, names: Iterable[str]) -> list[str]:
         """Those of the readable conversations that a key of config names, by name or title; UserError for one that is
         not there."""
-        titles = {place["title"]: name for name, place in self.places.items()}
-        chosen = [titles.get(name, name) for name in names]
-        if unknown := sorted(set(chosen) - self.conversations.keys()):
+        chosen = {name: name if name in self.conversations else safe_name(name) for name in names}
+        if unknown := sorted(name for name, safe in chosen.items() if safe not in self.conversations):
             raise UserError(f"config, {key}: {unknown[0]} is no conversation of this experiment")
-        return [name for name in chosen if name not in self.unread]
+        return [name for name in chosen.values() if name not in self.unread]
 
     # ---- parameters of rules ----------------------------------------------------------------------------------------
 
