@@ -27,15 +27,20 @@ def row_seed(seed: int, prompt: Prompt) -> int:
 def build_requests(
     tokenizer: Any, prompts: Sequence[Prompt], *, seed: int, max_tokens: int, max_model_len: int
 ) -> list[Request]:
-    """Requests for the engine; UserError names the row whose prompt leaves no room for a response."""
+    """Requests for the engine; UserError names the row whose prompt the chat template does not hold, or that leaves no
+    room for a response."""
     requests = []
     for prompt in prompts:
-        ids = prompt_ids(tokenizer, prompt.messages)
+        row = f"role {prompt.role}, variant {prompt.prompt_index}, question {prompt.question.id}"
+        try:
+            ids = prompt_ids(tokenizer, prompt.messages)
+        except UserError as error:
+            raise UserError(f"{row}: {error}") from None
         room = max_model_len - len(ids)
         if room < 1:
             raise UserError(
-                f"role {prompt.role}, variant {prompt.prompt_index}, question {prompt.question.id}: the prompt has "
-                f"{len(ids)} tokens, generation.max_model_len is {max_model_len}; shorten it or raise the limit"
+                f"{row}: the prompt has {len(ids)} tokens, generation.max_model_len is {max_model_len}; shorten it or "
+                "raise the limit"
             )
         requests.append(Request(ids, row_seed(seed, prompt), min(max_tokens, room), prompt.messages))
     return requests

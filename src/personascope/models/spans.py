@@ -182,7 +182,11 @@ def _calls(tokenizer: Any, messages: Sequence[Message], rendering: _Rendering) -
     """Character ranges of tool calls, each behind its message's content."""
     found = {}
     for index in (i for i, message in enumerate(messages) if message.get("tool_calls")):
-        calls, (start, end) = call_text(rendering.write, tokenizer, messages, index), rendering.contents[index]
+        try:
+            calls = call_text(rendering.write, tokenizer, messages, index)
+        except REFUSALS:
+            calls = ""
+        start, end = rendering.contents[index]
         place = rendering.text.find(calls, start) if calls else -1
         if place < 0:
             raise UserError(f"message {index} ({messages[index]['role']}): its tool calls are not in the rendering")
