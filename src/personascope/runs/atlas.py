@@ -68,8 +68,7 @@ class AtlasFiles(DescriptionFiles):
     def published(self) -> list[str]:
         """The manifest of each analysis whose runs are published; UserError with the key that is wrong."""
         names = self.analyses_with("published")
-        if unknown := sorted(set(self.config["drift"]["sensitive"]) - set(self.conversations)):
-            raise UserError(f"config, drift.sensitive: {unknown[0]} is no conversation of this experiment")
+        self.check_names("drift.sensitive", self.config["drift"]["sensitive"], self.conversations, "conversation")
         return [f"<out>/runs/{name}/runs_manifest.json" for name in names if self.conversations]
 
     def published_files(self, *files: str) -> list[str]:

@@ -1,12 +1,14 @@
 """What an experiment is called, and the parameters of its rules: what decides a result, and nothing else."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from personascope.drift import options as drift_options
 from personascope.drift.options import names_of
+from personascope.errors import UserError, did_you_mean
 
 # The role matrix that turns are held against: the maxima of a turn, not of all responses of a role.
 POOLED = {"mean": "mean", "max": "mean_of_max"}
@@ -59,6 +61,13 @@ class Names:
         name = self.name
         folders = {"out": f"<results>/{name}", "log": f"<logs>/{name}", "bench": f"<benchmarks>/{name}"}
         return folders | {"model": self.model, "sae": self.sae, "cell": f"{self.mode}/<model>_<sae>"}
+
+    def check_names(self, key: str, names: Iterable[str], known: Iterable[str], what: str) -> None:
+        """UserError names the first that is no such thing of this experiment, and what there is."""
+        there = list(known)
+        for name in sorted(set(names) - set(there)):
+            near = did_you_mean(name, there) or f"; there are {', '.join(there[:12]) or 'none'}"
+            raise UserError(f"config, {key}: {name} is no {what} of this experiment{near}")
 
     # ---- parameters of rules ----------------------------------------------------------------------------------------
 

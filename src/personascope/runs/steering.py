@@ -20,8 +20,7 @@ class SteeringFiles(SweepFiles):
         """Names of the conversations whose tokens are projected on directions."""
         wanted = self.config["monitor"]["conversations"]
         names = list(self.conversations) if wanted == "all" else wanted
-        if unknown := sorted(set(names) - set(self.conversations)):
-            raise UserError(f"config, monitor.conversations: {unknown[0]} is no conversation of this experiment")
+        self.check_names("monitor.conversations", names, self.conversations, "conversation")
         return names
 
     def monitor_directions(self) -> dict[str, str]:
@@ -62,10 +61,8 @@ class SteeringFiles(SweepFiles):
         """(analysis, conversation) of each causal test; UserError with the key that is wrong."""
         block = self.config["drift"]["causal"]
         names = list(self.conversations) if block["conversations"] == "all" else block["conversations"]
-        if unknown := sorted(set(names) - set(self.conversations)):
-            raise UserError(f"config, drift.causal.conversations: {unknown[0]} is no conversation of this experiment")
-        if unknown := sorted(set(block["analyses"]) - set(self.analyses)):
-            raise UserError(f"config, drift.causal.analyses: {unknown[0]} is no analysis of this experiment")
+        self.check_names("drift.causal.conversations", names, self.conversations, "conversation")
+        self.check_names("drift.causal.analyses", block["analyses"], self.analyses, "analysis")
         for name in block["analyses"]:
             if self.analysis_options(name)["space"] != "sae":
                 raise UserError(
