@@ -65,6 +65,20 @@ def test_streamed_features_equal_the_dense_computation(tmp_path: Path) -> None:
         assert matrices["mean_of_max"].features[row] == pytest.approx(maximum[kept].mean(0), rel=1e-5)
 
 
+def test_activations_of_both_signs_keep_the_largest_by_magnitude(tmp_path: Path) -> None:
+    mean, maximum, n_tokens = random_dense(60, D_SAE, 3)
+    signs = np.random.default_rng(4).choice([-1, 1], maximum.shape).astype(np.float32)
+    mean, maximum = mean * signs, maximum * signs
+    maximum[:, 7] = np.where(maximum[:, 7] > 0, -maximum[:, 7], maximum[:, 7])  # a feature that is never above 0
+    blocks = [to_rows(mean[part], maximum[part], n_tokens[part], part.start) for part in (slice(0, 25), slice(25, 60))]
+    write_features(tmp_path / "cook.parquet", blocks, METADATA)
+    matrices = aggregate_features({"cook": tmp_path / "cook.parquet"})
+    expected = np.take_along_axis(maximum, np.abs(maximum).argmax(0)[None], 0)[0]
+    assert np.array_equal(matrices["max"].features[0], expected)
+    assert 10 < (expected < 0).sum() < 40 and expected[7] < 0
+    assert matrices["mean_of_max"].features[0] == pytest.approx(maximum[n_tokens > 0].mean(0), rel=1e-5)
+
+
 def test_streamed_residuals_equal_the_dense_computation(tmp_path: Path) -> None:
     files: dict[str, str | Path] = {name: tmp_path / f"{name}.parquet" for name in ("cook", "baker")}
     dense = {name: write_residuals(Path(path), 60, seed) for seed, (name, path) in enumerate(files.items())}

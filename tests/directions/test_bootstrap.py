@@ -64,6 +64,18 @@ def test_a_draw_is_the_axis_of_its_cells_repeated(chosen: dict[str, Any], monkey
         assert result["cos_to_axis"][b] == pytest.approx(roles.axis @ full.axis, abs=1e-4)
 
 
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+def test_features_of_both_signs_are_transformed_with_their_sign(pooling: str) -> None:
+    sums, options = random_sums(), replace(PLAIN, pooling=pooling)
+    signs = np.random.default_rng(6).choice([-4, 4], sums[NAMES[0]].sums.shape).astype(np.float32)
+    sums = {name: replace(one, sums=one.sums * signs, max_sums=one.max_sums * signs) for name, one in sums.items()}
+    draws = draw(sums, 8, np.random.default_rng(1))
+    result = axes_of(sums, options, draws)
+    for b, (v, w) in enumerate(zip(draws.variant_weights, draws.block_weights, strict=True)):
+        roles = role_space_of(vectors_by_hand(sums, v, w, options), NAMES, options)
+        assert result["axes"][:, b] == pytest.approx(roles.axis, abs=2e-5)
+
+
 def test_variants_and_blocks_are_drawn_once_for_all_roles_and_crossed() -> None:
     sums = random_sums(variants=5, blocks=12)
     draws = draw(sums, 400, np.random.default_rng(0))

@@ -298,10 +298,42 @@ def test_residual_space_has_scores_roles_and_tokens_but_no_features() -> None:
     assert {step.effect_strength for step in result.transitions} == {"N/A"}
 
 
-def test_the_maximum_of_negative_values_is_negative() -> None:
-    result, dense = residual_case("max")
-    close(result.turns.raw, dense.max(1))
-    assert (result.turns.raw < 0).any()
+def signed_case(**chosen: Any) -> tuple[Any, np.ndarray]:
+    """A conversation of three turns with SAE activations of both signs, and its dense activations [turn, token, D]."""
+    dense, turn = random_tokens([4, 4, 4], WIDTH)
+    dense *= np.random.default_rng(3).choice([-1, 1], dense.shape).astype(np.float32)
+    dense[:, 5], dense[turn == 1, 5] = -2.0, -0.5  # never above 0
+    matrix, names = random_roles(6, WIDTH)
+    return analyze(to_activations(dense, turn, 3), matrix, names, DriftOptions.of(**chosen)), dense.reshape(3, 4, -1)
+
+
+def test_the_maximum_is_by_magnitude_and_keeps_its_sign() -> None:
+    result, dense = signed_case(pooling="max", transform="log1p")
+    expected = np.take_along_axis(dense, np.abs(dense).argmax(1)[:, None], 1)[:, 0]
+    close(result.turns.raw, expected)
+    assert expected[:, 5].tolist() == [-2.0, -0.5, -2.0]
+    close(result.turns.space, np.sign(expected) * np.log1p(np.abs(expected)))
+    close(result.score, result.turns.space @ result.roles.axis)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+def test_activations_below_0_are_active(pooling: str) -> None:
+    result, dense = signed_case(pooling=pooling)
+    active = (dense != 0).any(1).sum(1)
+    for stage in ("raw", "space"):
+        assert result.turns.mass[f"turn_nonzero_{stage}"].tolist() == active.tolist()
+    raw = result.turns.raw
+    rows, indices = np.nonzero(raw)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=3))])
+    scores, mass = score_sparse(offsets, indices, raw[rows, indices], result.roles, result.options)
+    for name, values in result.turns.mass.items():
+        close(mass[name], values)
+    close(scores["projection"], result.turns.scores["projection"])
+
+
+def test_in_the_residual_stream_positive_values_are_counted() -> None:
+    result, dense = residual_case("mean")
+    assert result.turns.mass["turn_nonzero_raw"].tolist() == (dense.mean(1) > 0).sum(1).tolist()
 
 
 def test_log1p_in_residual_space_keeps_signs() -> None:

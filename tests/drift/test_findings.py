@@ -59,6 +59,12 @@ def made(**changes: Any) -> Findings:
     return Findings(**given | {"summary": make_summary(8), "nulls": make_nulls()} | changes)
 
 
+def test_warnings_about_model_and_sae_come_first_of_what_not_to_conclude() -> None:
+    lines = dict(made(notes=["config, sae: trained on another"]).sections)["What not to conclude"]
+    assert lines[0] == "config, sae: trained on another" and len(lines) > 2
+    assert "trained on another" in findings_rst(made(notes=["config, sae: trained on another"]))
+
+
 def rendered(findings: Findings) -> Page:
     """The findings as the report shows them; what is no clean reStructuredText is an error."""
     parts: Any = publish_parts(findings_rst(findings), writer="html", settings_overrides={"halt_level": 2})

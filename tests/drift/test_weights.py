@@ -49,10 +49,10 @@ def pooled_dense(tokens: np.ndarray, pooling: str) -> tuple[np.ndarray, np.ndarr
     """(pooled value [D], its split over the tokens [n, D]) of one turn."""
     if pooling == "mean":
         return tokens.mean(0), tokens / len(tokens)
-    split = np.zeros_like(tokens)
-    best = tokens.argmax(0)
-    split[best, np.arange(tokens.shape[1])] = tokens.max(0)
-    return tokens.max(0), split
+    split, columns = np.zeros_like(tokens), np.arange(tokens.shape[1])
+    best = np.abs(tokens).argmax(0)
+    split[best, columns] = tokens[best, columns]
+    return tokens[best, columns], split
 
 
 def integrated(tokens: np.ndarray, before: np.ndarray, axis: np.ndarray, pooling: str, transform: str) -> np.ndarray:
@@ -211,7 +211,7 @@ def test_a_maximum_belongs_to_the_first_token_that_has_it() -> None:
     dense[2, 6], dense[0, 11] = 2, -3
     result = analyzed(dense, np.zeros(3, int), 1, pooling="max", transform="raw")
     axis = result.roles.axis.astype(np.float64)
-    np.testing.assert_allclose(result.weights.w, [0, 4 * axis[5], 2 * axis[6]], rtol=1e-9)
+    np.testing.assert_allclose(result.weights.w, [-3 * axis[11], 4 * axis[5], 2 * axis[6]], rtol=1e-9)
 
 
 @pytest.mark.parametrize("lengths", [[], [0], [5], [0, 5, 0]])

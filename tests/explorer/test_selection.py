@@ -1,5 +1,6 @@
 """Which features the map shows: streamed from sparse files, the same as the definition on dense rows."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 
 from personascope.errors import UserError
 from personascope.explorer import stability
-from personascope.explorer.selection import Selection, SelectionOptions, select_features, write_selection
+from personascope.explorer.metrics import metrics_of
+from personascope.explorer.selection import Selection, SelectionOptions, role_space, select_features, write_selection
 from personascope.explorer.stability import split_half_stability
 from tests.helpers.atlas_cases import D_SAE, Role, dense_stability, random_roles, role_matrix, write_roles
 
@@ -56,6 +58,22 @@ def test_selection_is_by_stability_times_sd_among_those_that_differ_most(tmp_pat
     ids = np.flatnonzero(alive & (sd >= threshold))
     best = sorted(ids.tolist(), key=lambda i: (-chosen.score[i], i))[:7]
     assert chosen.selected.tolist() == best and chosen.selected.dtype == np.int32
+
+
+def test_features_below_0_live_and_are_told_with_their_sign(tmp_path: Path) -> None:
+    """As their mirror images, which an SAE with activations of both signs might have learned as well."""
+    roles = random_roles(NAMES, seed=1)
+    mirrored = {name: replace(role, mean=-role.mean, max=-role.max) for name, role in roles.items()}
+    first, second = (
+        select_features(role_matrix(some), write_roles(tmp_path / part, some), SelectionOptions(top_k=7))
+        for part, some in (("a", roles), ("b", mirrored))
+    )
+    assert first.alive.sum() > 40 and np.array_equal(first.alive, second.alive)
+    assert np.array_equal(first.selected, second.selected) and np.array_equal(first.mu, -second.mu)
+    f, ids = role_matrix(mirrored).features, second.selected
+    metrics = metrics_of(role_space(f, centered=False), f, ids, centered=False)
+    assert np.array_equal(metrics["max_activation"], f[:, ids].min(0)) and (metrics["max_activation"] < 0).all()
+    assert np.array_equal(metrics["active_frac"], (f[:, ids] != 0).mean(0))
 
 
 def test_equal_scores_are_in_the_order_of_features(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from personascope.formats.contexts import (
 )
 from personascope.formats.tokens import TokenBlock, token_writer
 from personascope.models.saes import load_sae
-from tests.extraction.test_extract import D_SAE, items, save_sae
+from tests.extraction.test_extract import D_SAE, items, largest, save_sae
 
 K = 3
 
@@ -83,6 +83,25 @@ def test_the_best_are_those_of_all_sorted_at_once(size: int) -> None:
                 np.testing.assert_array_equal(seen, window(texts[row], feature, at).astype(np.float32))
 
 
+def test_activations_below_0_count_by_their_magnitude() -> None:
+    """The same contexts as those of the magnitudes, with their signs."""
+    texts = dense_texts(7)
+    signs = np.random.default_rng(8).choice([-1, 1], 6 * 40).reshape(40, 6).astype(np.float32)
+    signed = [z * signs[: len(z)] for z in texts]
+    plain, own = (collected(some, [list(range(20))]) for some in (texts, signed))
+    first, second = plain.contexts(), own.contexts()
+    for name in ("feature", "draw", "row", "at", "top"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+    np.testing.assert_array_equal(np.abs(second.window), first.window)
+    expected = [
+        signed[row][at, feature] for row, at, feature in zip(second.row, second.at, second.feature, strict=True)
+    ]
+    np.testing.assert_array_equal(second.value, expected)
+    assert 0.2 < (second.value < 0).mean() < 0.8
+    for name in ("active", "total", "peaks", "counts"):
+        np.testing.assert_array_equal(getattr(plain.activity(), name), getattr(own.activity(), name))
+
+
 def test_activity_counts_tokens_and_peaks() -> None:
     texts = dense_texts(3)
     activity = collected(texts, [list(range(len(texts)))]).activity()
@@ -120,7 +139,7 @@ def test_draws_are_even_and_of_their_own() -> None:
     assert abs(np.corrcoef(drawn, draws("pirate", rows, features))[0, 1]) < 0.05
 
 
-@pytest.mark.parametrize("kind", ["jumprelu", "topk", "standard"])
+@pytest.mark.parametrize("kind", ["jumprelu", "topk", "standard", "abstopk"])
 @pytest.mark.parametrize("options", [ExtractOptions(), ExtractOptions((), 50, 3)])
 def test_extraction_shows_every_activation(tmp_path: Path, tiny_llama: Any, kind: str, options: ExtractOptions) -> None:
     sae = load_sae(save_sae(tmp_path / "sae", kind))
@@ -140,7 +159,7 @@ def test_extraction_shows_every_activation(tmp_path: Path, tiny_llama: Any, kind
             states = tiny_llama(input_ids=torch.tensor([item.ids]), output_hidden_states=True).hidden_states[2][0]
             chosen = [token for start, end in item.ranges for token in range(start, end)]
             np.testing.assert_allclose(seen[i], sae.sae.encode(states[chosen]).numpy(), atol=1e-5)
-            np.testing.assert_allclose(pooled[i].max, seen[i].max(0, initial=0)[pooled[i].indices], atol=1e-6)
+            np.testing.assert_allclose(pooled[i].max, largest(seen[i])[pooled[i].indices], atol=1e-6)
 
 
 def test_files_come_back(tmp_path: Path) -> None:

@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sae_lens import JumpReLUSAE, JumpReLUSAEConfig, StandardSAE, StandardSAEConfig, TopKSAE, TopKSAEConfig
+from sae_lens import (
+    AbsTopKSAE,
+    AbsTopKSAEConfig,
+    JumpReLUSAE,
+    JumpReLUSAEConfig,
+    StandardSAE,
+    StandardSAEConfig,
+    TopKSAE,
+    TopKSAEConfig,
+)
 
 from personascope.errors import UserError
 from personascope.extraction.extract import (
@@ -27,6 +36,7 @@ KINDS = {
     "standard": lambda **cfg: StandardSAE(StandardSAEConfig(**cfg)),
     "topk": lambda **cfg: TopKSAE(TopKSAEConfig(k=5, **cfg)),
     "jumprelu": lambda **cfg: JumpReLUSAE(JumpReLUSAEConfig(**cfg)),
+    "abstopk": lambda **cfg: AbsTopKSAE(AbsTopKSAEConfig(k=5, **cfg)),  # activations of both signs
 }
 HOOK = "blocks.1.hook_resid_post"
 
@@ -54,8 +64,8 @@ def test_blocks_of_features_are_what_the_sae_encodes(sae: LoadedSAE, monkeypatch
     blocks = list(encode_blocks(sae, tokens))
     assert torch.cat([torch.arange(D_SAE)[columns] for columns, _ in blocks]).tolist() == list(range(D_SAE))
     z, expected = torch.cat([z for _, z in blocks], dim=1), sae.sae.encode(tokens)
-    assert torch.allclose(z, expected, atol=1e-6) and 0 < (expected > 0).float().mean() < 1
-    assert (len(blocks) > 1) == (type(sae.sae).__name__ != "TopKSAE")
+    assert torch.allclose(z, expected, atol=1e-6) and 0 < (expected != 0).float().mean() < 1
+    assert (len(blocks) > 1) == ("TopK" not in type(sae.sae).__name__)
 
 
 def items() -> list[Item]:
@@ -63,6 +73,11 @@ def items() -> list[Item]:
     lengths = [7, 23, 12, 1, 23, 5, 16]
     ranges = [[(2, 7)], [(3, 9), (11, 20)], [], [(0, 1)], [(22, 23)], [(1, 2), (2, 5)], [(0, 16)]]
     return [Item(rng.integers(0, 320, n).tolist(), spans) for n, spans in zip(lengths, ranges, strict=True)]
+
+
+def largest(z: np.ndarray) -> np.ndarray:
+    """Of z [tokens, D] the values of largest magnitude, with their sign, [D]."""
+    return np.take_along_axis(z, np.abs(z).argmax(0)[None], 0)[0] if len(z) else np.zeros(z.shape[1])
 
 
 def reference(model: Any, sae: LoadedSAE, item: Item, layers: tuple[int, ...]) -> tuple[np.ndarray, ...]:
@@ -73,7 +88,7 @@ def reference(model: Any, sae: LoadedSAE, item: Item, layers: tuple[int, ...]) -
         return np.zeros(D_SAE), np.zeros(D_SAE), np.zeros((len(layers), 32))
     z = torch.stack([sae.sae.encode(states[sae.point.layer + 1][:, t])[0] for t in chosen])
     residuals = [states[layer + 1][0, chosen].mean(0).numpy() for layer in layers]
-    return z.mean(0).numpy(), z.amax(0).numpy(), np.array(residuals).reshape(len(layers), 32)
+    return z.mean(0).numpy(), largest(z.numpy()), np.array(residuals).reshape(len(layers), 32)
 
 
 def dense(pooled: Pooled, values: np.ndarray) -> np.ndarray:
@@ -100,6 +115,8 @@ def test_equals_the_naive_reference(tiny_llama: Any, sae: LoadedSAE, batch_token
         dtypes = (got.indices.dtype, got.mean.dtype, got.max.dtype, got.residual_means.dtype)
         assert dtypes == (np.int32, np.float32, np.float32, np.float32)
     assert any(len(got.indices) for got in pooled)
+    signed = type(sae.sae).__name__ == "AbsTopKSAE"
+    assert any((got.max < 0).any() and (got.max > 0).any() for got in pooled) == signed
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 60, 2048])
@@ -115,7 +132,7 @@ def test_a_shared_prefix_changes_nothing(tiny_llama: Any, sae: LoadedSAE, batch_
     layers = (0, 2, 1)
     for item, got in zip(shared, extract(tiny_llama, sae, shared, ExtractOptions(layers, batch_tokens)), strict=True):
         mean, peak, residuals = reference(tiny_llama, sae, item, (0, 1))
-        scale = 1e-5 * max(float(peak.max()), 1)
+        scale = 1e-5 * max(float(np.abs(peak).max()), 1)
         np.testing.assert_allclose(dense(got, got.mean), mean, rtol=1e-5, atol=scale)
         np.testing.assert_allclose(dense(got, got.max), peak, rtol=1e-5, atol=scale)
         np.testing.assert_allclose(

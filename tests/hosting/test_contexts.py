@@ -1,5 +1,6 @@
 """Contexts and the logit lens as outputs of the model host's operations, by a tiny model and through the store."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from personascope.formats.contexts import load_activity, load_contexts
 from personascope.formats.features import iter_features
 from personascope.formats.files import write_jsonl
 from personascope.formats.logit_lens import LogitLens
+from personascope.formats.tables import open_parquet
 from personascope.hosting.loaded import Loaded
 from personascope.hosting.operations import extract, logit_lens
 from personascope.models.loading import ModelSpec
@@ -74,6 +76,19 @@ def test_contexts_are_those_of_the_features_file(tmp_path: Path, request_fields:
     assert metadata["layer_convention"]
     said = "".join(texts.pieces[token] for token in texts.token_ids[: texts.offsets[1]].tolist())
     assert said == "The\u0120answer\u0120is\u0120of\u0120course"
+
+
+def test_how_well_the_sae_fits_is_said_and_kept(tmp_path: Path, request_fields: dict[str, Any]) -> None:
+    file = tmp_path / "sae" / "cfg.json"
+    cfg = json.loads(file.read_text())
+    file.write_text(json.dumps(cfg | {"metadata": cfg["metadata"] | {"model_name": "gemma-2-2b"}}))
+    said = extracted(tmp_path, request_fields, 0)
+    metadata = open_parquet(tmp_path / "out0.features")[1]
+    assert metadata["fvu"] == open_parquet(tmp_path / "out0.residuals")[1]["fvu"] > 0.5  # random weights
+    assert metadata["sae_model"] == "gemma-2-2b"
+    assert f"the SAE leaves {metadata['fvu']:.1%} of the variance of the first 512 tokens unexplained" in said
+    assert any(line.startswith(f"warning: FVU {metadata['fvu']:.2f}: this SAE hardly reconstructs") for line in said)
+    assert any(line.startswith("warning: the SAE was trained on gemma-2-2b, the model is") for line in said)
 
 
 def test_what_is_in_the_store_is_linked(tmp_path: Path, request_fields: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from personascope.models.hookpoints import HookPoint, decoder_layers, hook_modul
 
 IDS = torch.tensor([[3, 1, 4, 1, 5, 9], [2, 6, 5, 3, 5, 8]])
 ALL = [[(0, 6)], [(0, 6)]]
+BOTH = ("mlp", "self_attn")
 COMMON = {
     "vocab_size": 40,
     "hidden_size": 16,
@@ -49,6 +50,8 @@ FAMILIES = {
     "gemma2": lambda: tf.Gemma2ForCausalLM(tf.Gemma2Config(**COMMON, sliding_window=8)),
     "gemma3": lambda: tf.Gemma3ForCausalLM(tf.Gemma3TextConfig(**COMMON, sliding_window=8)),
     "gemma3_multimodal": gemma_3_multimodal,
+    "olmo2": lambda: tf.Olmo2ForCausalLM(tf.Olmo2Config(**COMMON)),
+    "glm4": lambda: tf.Glm4ForCausalLM(tf.Glm4Config(**COMMON, partial_rotary_factor=0.5)),
     "gpt2": lambda: tf.GPT2LMHeadModel(tf.GPT2Config(vocab_size=40, n_embd=16, n_layer=3, n_head=2, n_positions=32)),
     "gpt_neox": lambda: tf.GPTNeoXForCausalLM(
         tf.GPTNeoXConfig(**{k: v for k, v in COMMON.items() if k not in ("num_key_value_heads", "head_dim")})
@@ -130,6 +133,33 @@ def test_sublayer_module(family: str, site: str, module: str) -> None:
     torch.testing.assert_close(read(model, 1, site), seen[0])
 
 
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [
+        *((family, f"model.layers.1.{name}") for family in ("gemma2", "gemma3", "olmo2", "glm4") for name in BOTH),
+        ("gemma3_multimodal", "model.language_model.layers.1.mlp"),
+        ("llama", "model.layers.1.mlp"),
+        ("gpt2", "transformer.h.1.attn"),
+        ("gpt_neox", "gpt_neox.layers.1.attention"),
+    ],
+)
+def test_module_path_is_the_modules_own_output(family: str, name: str) -> None:
+    """As SAELens's HookedProxyLM reads it, where the families with a norm behind each sublayer add another value."""
+    from sae_lens.load_model import HookedProxyLM
+
+    model = make(family)
+    expected = HookedProxyLM(model, None, hook_names=[name]).run_with_cache(IDS)[1][name]
+    point = parse_hook_name(name)
+    torch.testing.assert_close(read(model, point.layer, point.site), expected)
+    added = read(model, 1, "mlp_out" if name.endswith("mlp") else "attn_out")
+    assert torch.allclose(added, expected) == (family in ("llama", "gpt2", "gpt_neox"))
+
+
+def test_module_that_the_block_lacks() -> None:
+    with pytest.raises(UserError, match="hook point attention: LlamaDecoderLayer has no module for it"):
+        hook_module(make("llama"), HookPoint(1, "attention"))
+
+
 def test_stops_behind_the_last_layer_needed(model: Any) -> None:
     ran = []
     before = hook_counts(model)
@@ -186,10 +216,11 @@ def test_model_without_layers() -> None:
         ("blocks.7.hook_attn_out", 7, "attn_out"),
         ("model.layers.12", 12, "resid_post"),
         ("model.language_model.layers.12.output", 12, "resid_post"),
-        ("layers.5.mlp", 5, "mlp_out"),
-        ("model.layers.5.self_attn", 5, "attn_out"),
+        ("layers.5.mlp", 5, "mlp"),
+        ("model.layers.5.self_attn", 5, "self_attn"),
         ("transformer.h.3", 3, "resid_post"),
-        ("transformer.h.3.attn", 3, "attn_out"),
+        ("transformer.h.3.attn", 3, "attn"),
+        ("gpt_neox.layers.3.attention", 3, "attention"),
     ],
 )
 def test_parse_hook_name(name: str, layer: int, site: str) -> None:
@@ -208,6 +239,7 @@ def test_parse_hook_name(name: str, layer: int, site: str) -> None:
         "model.layers.3.mlp.down_proj",
         "model.layers.3.input_layernorm",
         "model.norm",
+        "model.vision_tower.encoder.layers.3.mlp",
         "hook_embed",
         "",
     ],

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from personascope.errors import UserError, did_you_mean
-from personascope.runs.pretrained import LIST, check_pretrained, find_release, layer_of, other_model
+from personascope.formats.saes import other_model
+from personascope.runs.pretrained import LIST, check_pretrained, find_release, layer_of
 from personascope.runs.sources import check_model_id, model_config_file, text_value
 from tests.helpers.experiments import SAE, read, write
 
@@ -163,14 +164,18 @@ def test_known_names_and_repositories_of_the_hub_are_taken() -> None:
 
 
 def test_an_sae_of_another_model_is_warned_of(folder: Path) -> None:
-    assert other_model(SCOPE, "google/gemma-2-2b-it") == "gemma-2-2b"
-    assert other_model(SCOPE, "/models/mine", "gemma-2-2b") is None
-    assert other_model("gpt2-small-res-jb", "openai-community/gpt2") is None
-    assert other_model("llama-3-8b-it-res-jh", "meta-llama/Meta-Llama-3-8B-Instruct") is None
-    assert other_model("somebody/their-saes", "org/tiny") is None
+    for release, model in (
+        (SCOPE, "google/gemma-2-2b"),
+        ("gpt2-small-res-jb", "openai-community/gpt2"),
+        ("llama-3-8b-it-res-jh", "meta-llama/Meta-Llama-3-8B-Instruct"),
+        ("mistral-7b-res-wg", "mistralai/Mistral-7B-v0.1"),
+    ):
+        found = find_release(release)
+        assert found and other_model(found.model, model) is None, release
+    assert other_model("gemma-2-2b", "google/gemma-2-2b-it") is not None
     sae = {"sae": {"path": None, "release": SCOPE, "id": "layer_12/width_16k/canonical"}}
     (warning,) = read(sae, {"model": {"id": "google/gemma-2-2b-it"}}).warnings()
-    assert f"{SCOPE} as trained on gemma-2-2b, and model.id is google/gemma-2-2b-it" in warning
+    assert "the SAE was trained on gemma-2-2b, the model is google/gemma-2-2b-it" in warning
     assert read(sae, {"model": {"id": "google/gemma-2-2b"}}).warnings() == []
 
 

@@ -360,6 +360,7 @@ rule findings:
         runtime=scaled(15),
     params:
         figures=E.analyses_with("figures"),
+        notes=E.notes,
         code=code_hash("drift.pages.findings"),
     script:
         "../scripts/findings.py"

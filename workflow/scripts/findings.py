@@ -2,4 +2,5 @@ from personascope.drift.pages.findings import write_findings
 from personascope.runs.job import job
 
 with job(snakemake):
-    write_findings(**dict(snakemake.input.items()), figures=snakemake.params.figures, **dict(snakemake.output.items()))
+    said = {name: snakemake.params[name] for name in ("figures", "notes")}
+    write_findings(**dict(snakemake.input.items()), **said, **dict(snakemake.output.items()))

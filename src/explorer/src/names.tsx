@@ -84,14 +84,17 @@ export function profileOf(profiles: Profiles, place: number): { role: string; me
   return profiles.names.map((role, r) => ({ role, mean: profiles.mean[r * n + column]!, error: profiles.error ? profiles.error[r * n + column]! : NaN }));
 }
 
+/** sign(x) log1p|x|: some SAEs have activations below 0. */
+export const signedLog = (x: number): number => Math.sign(x) * Math.log1p(Math.abs(x));
+
 /** The places whose role profiles (log1p) are most like one, by cosine. */
 export function alike(profiles: Profiles, place: number, most: number): { to: number; cosine: number }[] {
   const R = profiles.names.length, n = profiles.mean.length / R, me = columnOf(profiles, place);
   if (me === undefined) return [];
   const dot = new Float64Array(n), square = new Float64Array(n);
   for (let r = 0; r < R; r++) {
-    const mine = Math.log1p(profiles.mean[r * n + me]!);
-    for (let i = 0; i < n; i++) { const x = Math.log1p(profiles.mean[r * n + i]!); dot[i]! += mine * x; square[i]! += x * x; }
+    const mine = signedLog(profiles.mean[r * n + me]!);
+    for (let i = 0; i < n; i++) { const x = signedLog(profiles.mean[r * n + i]!); dot[i]! += mine * x; square[i]! += x * x; }
   }
   const own = Math.sqrt(square[me]!);
   return Array.from(dot, (d, i) => ({ to: profiles.places ? profiles.places[i]! : i, cosine: d / (own * Math.sqrt(square[i]!) || 1) }))

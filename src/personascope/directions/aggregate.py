@@ -1,8 +1,8 @@
 """One vector a role: streaming mean and max over its responses, without a dense row ever being made.
 
-Per role, float32 ``[R, d_sae]``: the mean of the response means, the max of the response maxima, and the mean of
-the response maxima; residual persona vectors, ``[R, n_layers_kept, d_model]``: the mean of the residual means.
-Responses without a token (empty answers) have no activations and are left out; they are counted.
+Per role, float32 ``[R, d_sae]``: the mean of the response means, the max (by magnitude, with its sign) of the response
+maxima, and the mean of the response maxima; residual persona vectors, ``[R, n_layers_kept, d_model]``: the mean of the
+residual means. Responses without a token (empty answers) have no activations and are left out; they are counted.
 """
 
 import logging
@@ -16,7 +16,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from personascope.errors import UserError
-from personascope.formats.features import iter_features, residual_column
+from personascope.formats.features import iter_features, raise_peaks, residual_column
 from personascope.formats.role_matrix import RoleMatrix
 from personascope.formats.tables import iter_tables, open_parquet
 
@@ -72,7 +72,7 @@ def pool_role(
             values = getattr(block, name)
             rows = csr_array((values, block.indices, block.offsets.astype(np.int32)), shape=(len(block), d_sae))
             total += rows.T @ np.ones(len(block), np.float32)
-        np.maximum.at(peak, block.indices, block.max)
+        raise_peaks(peak, block.indices, block.max)
         count += int(np.count_nonzero(block.n_tokens))
     n = max(count, 1)
     return {"mean": totals["mean"] / n, "max": peak, "mean_of_max": totals["max"] / n}, count

@@ -334,7 +334,8 @@ def _role_vectors(sums: BlockSums, options: AxisOptions, draws: Draws, batch: sl
     cells, weights = cells_of(sums, options), draws.cell_weights(sums, batch)
     cells = cells.reshape(-1, cells.shape[2])
     weights = (weights / (weights @ sums.counts.ravel())[:, None]).astype(np.float32)
-    transform = SAE_TRANSFORMS[options.transform] if options.space == "sae" else TRANSFORMS[options.transform]
+    positive = options.space == "sae" and not (cells < 0).any()  # some SAEs have activations below 0
+    transform = (POSITIVE_TRANSFORMS if positive else TRANSFORMS)[options.transform]
     return lambda columns: transform(weights @ cells[:, columns])
 
 
@@ -344,4 +345,4 @@ def _log1p_of_positive(x: np.ndarray) -> np.ndarray:
     return np.log(x, out=x)
 
 
-SAE_TRANSFORMS = TRANSFORMS | {"log1p": _log1p_of_positive}
+POSITIVE_TRANSFORMS = TRANSFORMS | {"log1p": _log1p_of_positive}

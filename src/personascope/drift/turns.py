@@ -13,6 +13,7 @@ import numpy as np
 from personascope.directions.axis import EPS, TRANSFORMS, RoleSpace, ScoredAxis, unit
 from personascope.drift.options import DriftOptions
 from personascope.drift.result import TurnScores
+from personascope.formats.features import raise_peaks
 from personascope.formats.tokens import TokenActivations, Tokens
 
 MASS_METRICS = ("turn_l2_raw", "turn_nonzero_raw", "turn_l2_space", "turn_nonzero_space")
@@ -42,12 +43,10 @@ def mean_pool(activations: TokenActivations) -> np.ndarray:
 
 
 def max_pool(activations: TokenActivations) -> np.ndarray:
-    """Maximum over each turn's tokens, float32 [T, D]; a feature that a token has no value for is 0 there."""
-    pooled = np.full((activations.n_turns, activations.width), -np.inf, np.float32)
-    for row, (n, indices, values) in zip(pooled, _turn_entries(activations), strict=True):
-        np.maximum.at(row, indices, values)
-        somewhere_zero = np.bincount(indices, minlength=len(row)) < max(n, 1)
-        row[somewhere_zero] = np.maximum(row[somewhere_zero], 0)
+    """The value of largest magnitude, with its sign, over each turn's tokens, float32 [T, D]."""
+    pooled = np.zeros((activations.n_turns, activations.width), np.float32)
+    for row, (_, indices, values) in zip(pooled, _turn_entries(activations), strict=True):
+        raise_peaks(row, indices, values)
     return pooled
 
 
@@ -96,7 +95,8 @@ def score_sparse(
     """score_vectors of N sparse rows (row i owns offsets[i]:offsets[i + 1]); `axis` [D] in place of the roles' own.
 
     Both transforms keep 0, so the mean role m comes off by algebra: (x - m) . a = x . a - m . a,
-    ||x - m||^2 = ||x||^2 - 2 x . m + ||m||^2, and an inactive feature is positive where m < 0.
+    ||x - m||^2 = ||x||^2 - 2 x . m + ||m||^2, and an inactive feature is positive where m < 0. Where no mean comes off,
+    what is not 0 is counted: some SAEs have activations below 0.
     """
     axis = roles.axis if axis is None else axis
     anchor = unit(roles.anchor)
@@ -104,10 +104,10 @@ def score_sparse(
     along_axis = row_sums(offsets, x * axis[indices])
     along_anchor = row_sums(offsets, x * anchor[indices])
     squares = row_sums(offsets, np.square(x, dtype=np.float64))
-    positive = row_sums(offsets, x > 0)
+    counted = row_sums(offsets, x != 0)
     mass = {
         "turn_l2_raw": np.sqrt(row_sums(offsets, np.square(values, dtype=np.float64))),
-        "turn_nonzero_raw": row_sums(offsets, values > 0),
+        "turn_nonzero_raw": row_sums(offsets, values != 0),
     }
     if options.scoring.center_turns_with_role_mean:
         mean = roles.mean.astype(np.float64)
@@ -115,9 +115,9 @@ def score_sparse(
         along_axis -= mean @ axis
         along_anchor -= mean @ anchor
         squares += mean @ mean - 2 * row_sums(offsets, np.multiply(x, here, dtype=np.float64))
-        positive = row_sums(offsets, x > here) + np.count_nonzero(roles.mean < 0) - row_sums(offsets, here < 0)
+        counted = row_sums(offsets, x > here) + np.count_nonzero(roles.mean < 0) - row_sums(offsets, here < 0)
     l2 = np.sqrt(np.maximum(squares, 0))
-    mass |= {"turn_l2_space": l2, "turn_nonzero_space": positive}
+    mass |= {"turn_l2_space": l2, "turn_nonzero_space": counted}
     return _scores(along_axis, along_anchor, l2, options), mass
 
 
@@ -147,6 +147,9 @@ def _score_blocks(
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Scores and mass of rows; space_of(rows) gives those rows in role space, so that few need be there at once."""
     targets = np.stack([roles.axis, unit(roles.anchor)], axis=1).astype(np.float64)
+    # In the residual stream and about a mean nothing is 0: there it is what is positive that is counted.
+    sparse = {"raw": options.axis.space == "sae"}
+    sparse["space"] = sparse["raw"] and not options.scoring.center_turns_with_role_mean
     dots = np.empty((len(pooled), 2))
     mass = {metric: np.empty(len(pooled)) for metric in MASS_METRICS}
     for start in range(0, len(pooled), BLOCK_ROWS):
@@ -154,7 +157,7 @@ def _score_blocks(
         space = space_of(rows)
         for stage, block in (("raw", pooled[rows]), ("space", space)):
             mass[f"turn_l2_{stage}"][rows] = np.sqrt(np.square(block, dtype=np.float64).sum(1))
-            mass[f"turn_nonzero_{stage}"][rows] = np.count_nonzero(block > 0, axis=1)
+            mass[f"turn_nonzero_{stage}"][rows] = np.count_nonzero(block if sparse[stage] else block > 0, axis=1)
         dots[rows] = space.astype(np.float64) @ targets
     return _scores(dots[:, 0], dots[:, 1], mass["turn_l2_space"], options), mass
 

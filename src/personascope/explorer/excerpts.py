@@ -51,7 +51,7 @@ def vocabulary(texts: Sequence[Texts]) -> Vocabulary:
 
 def excerpts(contexts: Merged, texts: Sequence[Texts], words: Vocabulary) -> list[Excerpt]:
     """One of each context; texts: of each file. A character that is spelled by several tokens is one piece, as active
-    as the most active of them."""
+    as the most active of them, by magnitude."""
     found = []
     columns = contexts.contexts
     rows = zip(contexts.file.tolist(), columns.row.tolist(), columns.at.tolist(), columns.window, strict=True)
@@ -68,4 +68,5 @@ def _excerpt(words: Vocabulary, tokens: list[int], values: np.ndarray, at: int) 
     if len(runs) == len(tokens):
         return Excerpt([text for text, _ in runs], values, at)
     place = next(i for i, (_, pieces) in enumerate(runs) if at in pieces)
-    return Excerpt([text for text, _ in runs], [float(values[pieces].max()) for _, pieces in runs], place)
+    most = [float(max(values[pieces].tolist(), key=abs)) for _, pieces in runs]
+    return Excerpt([text for text, _ in runs], most, place)

@@ -129,7 +129,7 @@ def _unplaced(aggregated: Path) -> dict[str, Any]:
     matrix = load_role_matrix(aggregated / "mean" / "per_role.npz")
     x = role_space(matrix.features, centered=False)
     mu, sd = x.mean(0), x.std(0)
-    alive = np.flatnonzero(mu > 0)
+    alive = np.flatnonzero((x != 0).any(0))
     part: dict[str, Any] = {"id": alive.astype(np.int32), "maps": {}, "roles": matrix.role_names}
     part |= {"mu": mu[alive].astype(np.float32), "sd": sd[alive].astype(np.float32)}
     return part | {"preferred_role": x[:, alive].argmax(0).astype(np.int16)}

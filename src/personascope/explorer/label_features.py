@@ -12,6 +12,7 @@ from personascope.explorer.labels import ROLE, Peak, Usual, label, peak_of
 from personascope.explorer.merging import Chosen, Merged, chosen, merged
 from personascope.formats.contexts import BINS, Activity, Texts, load_activity
 from personascope.formats.descriptions import TOP, read_contexts, write_contexts, write_feature_table
+from personascope.formats.features import raise_peaks
 from personascope.formats.logit_lens import LogitLens
 
 LABELED_FROM = 0.75  # the quantile from which texts count for a label
@@ -61,7 +62,7 @@ def _plain(values: list[Any]) -> list[Any]:
 def _feature_columns(total: Activity, collected: Merged, names: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     """Columns of features.parquet, nothing of them anybody's description; names: label, promoted, suppressed."""
     largest = np.zeros(len(total.active), np.float32)
-    np.maximum.at(largest, collected.contexts.feature, collected.contexts.value)
+    raise_peaks(largest, collected.contexts.feature, collected.contexts.value)
     nothing = [""] * len(largest)
     return {
         "feature": np.arange(len(largest)),

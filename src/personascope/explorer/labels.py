@@ -58,7 +58,7 @@ def peak_of(excerpt: Excerpt) -> Peak:
         before=_folded(units[first - 1][2]) if own and first else "",
         after=_folded(units[last + 1][2]) if own and last + 1 < len(units) else "",
         around=frozenset(w for _, _, unit in units if (w := _folded(unit)).isalpha() and CUT not in w),
-        weight=float(excerpt.values[excerpt.at]),
+        weight=abs(float(excerpt.values[excerpt.at])),
         opens=excerpt.at == 0,
         inside=bool(own) and units[first][0] < low and inner[0].isalpha(),
     )

@@ -50,7 +50,7 @@ def merged(paths: Sequence[str], k: int, sampled: int) -> Merged:
 
 def _best(contexts: Contexts, k: int, sampled: int) -> np.ndarray:
     """Indices of what is kept, by feature, the top first, the largest keys first."""
-    size, draw = contexts.value.view(np.uint32).astype(np.uint64), contexts.draw.astype(np.uint64)
+    size, draw = np.abs(contexts.value).view(np.uint32).astype(np.uint64), contexts.draw.astype(np.uint64)
     high, low = np.where(contexts.top, size, draw), np.where(contexts.top, draw, size)
     group = contexts.feature.astype(np.int64) * 2 + ~contexts.top
     order = np.lexsort((~((high << np.uint64(32)) | low), group))
@@ -77,7 +77,8 @@ def _none() -> Contexts:
 
 
 def quantiles(activity: Activity, feature: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """The quantile of each peak among those of its feature, float64 [n]."""
+    """The quantile of the magnitude of each peak among those of its feature, float64 [n]."""
+    value = np.abs(value)
     ends = np.cumsum(activity.counts)
     place = feature.astype(np.int64) * BINS + peak_bins(value)
     i = np.searchsorted(activity.peaks, place)
@@ -121,7 +122,7 @@ def chosen(all_contexts: Merged, activity: Activity) -> Chosen:
     index.append(rest[first])
     level.append(np.array(LEVELS)[nearest[first]])
     every, levels = np.concatenate(index), np.concatenate(level)
-    order = np.lexsort((-contexts.value[every], -levels, contexts.feature[every]))
+    order = np.lexsort((-np.abs(contexts.value[every]), -levels, contexts.feature[every]))
     every, levels = every[order], levels[order]
     ranked = rank_in(np.unique(np.stack([contexts.feature[every], -levels]), axis=1, return_inverse=True)[1].ravel())
     return Chosen(every, levels.astype(np.float32), ranked)

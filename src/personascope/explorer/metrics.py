@@ -19,8 +19,9 @@ def feature_metrics(x: np.ndarray, features: np.ndarray, centered: bool) -> dict
     transform; NaN where a metric has no meaning.
 
     pref_ratio: the largest value over the second (none when centered, or with one role); active_frac: share of roles
-    with x > 0; cv: sd / |mu| (none when centered, where mu is 0); bridge_entropy: entropy of the shares over ln R,
-    1 for a feature that all roles share alike.
+    with x > 0 (not centered: with x != 0, the same but for SAEs with activations below 0); cv: sd / |mu| (none when
+    centered, where mu is 0); max_activation: by magnitude, with its sign; bridge_entropy: entropy of the shares over
+    ln R, 1 for a feature that all roles share alike.
     """
     roles, count = x.shape
     mu, sd = x.mean(0), x.std(0)
@@ -35,12 +36,18 @@ def feature_metrics(x: np.ndarray, features: np.ndarray, centered: bool) -> dict
             ratio = first / np.maximum(second, TINY)
     return {
         "pref_ratio": ratio,
-        "active_frac": (x > 0).mean(0),
+        "active_frac": (x > 0 if centered else x != 0).mean(0),
         "cv": cv,
         "mean_activation": features.mean(0, dtype=np.float64),
-        "max_activation": features.max(0).astype(np.float64),
+        "max_activation": _largest(features).astype(np.float64),
         "bridge_entropy": entropy / np.log(roles) if roles > 1 else none,
     }
+
+
+def _largest(features: np.ndarray) -> np.ndarray:
+    """The values of largest magnitude, with their sign, [n] of [R, n]."""
+    high, low = features.max(0), features.min(0)
+    return np.where(-low > high, low, high)
 
 
 def metrics_of(x: np.ndarray, features: np.ndarray, ids: np.ndarray, centered: bool) -> dict[str, np.ndarray]:

@@ -2,8 +2,9 @@
 
 X is the role matrix F [R, D]: log1p(F) (with the sign of F), or, centered, F minus its mean over roles, which is what
 is left of response means when the mean over roles of each question and variant is taken off. With mu and sd its mean
-and standard deviation over roles (ddof 0), a feature is alive where mu > 0 (centered: where it is not 0 throughout) and
-passes where its sd is at least the median over the living. score = stability * sd orders those that pass.
+and standard deviation over roles (ddof 0), a feature is alive where X is not 0 throughout (not centered that is mu > 0,
+but for SAEs with activations below 0) and passes where its sd is at least the median over the living. score =
+stability * sd orders those that pass.
 """
 
 from collections.abc import Mapping
@@ -99,7 +100,7 @@ def select_features(matrix: RoleMatrix, files: Mapping[str, str | Path], options
         raise UserError(f"the role matrix has {width} features, the features files {len(stability)}; aggregate again")
     x = role_space(matrix.features, centered)
     mu, sd = x.mean(0), x.std(0)
-    alive = (x != 0).any(0) if centered else mu > 0
+    alive = (x != 0).any(0)
     threshold = float(np.median(sd[alive])) if alive.any() else 0.0
     passing = alive & (sd >= threshold)
     score = stability * sd

@@ -3,14 +3,14 @@
 A text is a response, or a turn of a conversation; it counts once for a feature, at its peak, so that ten contexts are
 ten texts. Two kinds are kept of each feature, so that memory is bounded by features x k whatever is read:
 
-- the k texts of the largest peaks;
+- the k texts of the largest peaks, by magnitude;
 - a sample of the texts in which it is active, `SAMPLED` x k of them. Each text and feature has a random number that
   follows from their names alone (`draws`); those with the largest numbers are the sample. It is uniform, and the
   samples of several roles together make the sample of all, in whatever order they are read.
 
 From the sample come contexts at lower quantiles. Where in the feature's distribution a peak stands is known from a
 histogram of the peaks of ALL texts, in bins of an eighth of an octave (`formats.contexts.peak_bins`): 256 counts a
-feature. Activations below 0, which some SAEs have, are not looked at.
+feature. Activations below 0, which some SAEs have, count by their magnitude.
 """
 
 import zlib
@@ -76,8 +76,7 @@ class Collector:
     def add(self, rows: Sequence[int], counts: Sequence[int], active: Active) -> None:
         """Some texts: rows: their numbers, by which they are known; counts: their tokens; active: with texts from 0."""
         self.n_tokens += sum(counts)
-        positive = active.value > 0
-        text, token, feature, value = (x[positive] for x in (active.text, active.token, active.feature, active.value))
+        text, token, feature, value = active.text, active.token, active.feature, np.abs(active.value)
         self.active += np.bincount(feature, minlength=self.d_sae)
         self.total += np.bincount(feature, value, self.d_sae)
         place = text * self.d_sae + feature
@@ -93,7 +92,7 @@ class Collector:
         wanted = np.flatnonzero(larger["top"] | larger["sample"])
         slot = np.zeros(len(peaks), np.int32)
         slot[place[entries[wanted]]] = np.arange(1, len(wanted) + 1)
-        windows = _windows(slot[place], token, value, token[entries[wanted]])
+        windows = _windows(slot[place], token, active.value, token[entries[wanted]])
         for name, key in keys.items():
             some = larger[name][wanted]
             i = wanted[some]
@@ -126,15 +125,15 @@ def _contexts(kept: Kept, *, top: bool) -> Contexts:
     feature, column = np.nonzero(key)
     place, key = order[feature, column], key[feature, column]
     high, low = (key >> np.uint64(32)).astype(np.uint32), (key & np.uint64(0xFFFFFFFF)).astype(np.uint32)
-    size, draw = (high, low) if top else (low, high)
+    draw, window = low if top else high, kept.window[feature, place]
     return Contexts(
         feature=feature.astype(np.int32),
         draw=draw,
-        value=size.view(np.float32),
+        value=window[:, BEFORE],  # the key has its magnitude
         row=kept.row[feature, place],
         at=kept.at[feature, place],
         top=np.full(len(feature), top),
-        window=kept.window[feature, place],
+        window=window,
     )
 
 

@@ -1,9 +1,9 @@
 """SAE features and residual means of responses, in one forward pass a batch that ends at the last layer needed.
 
-Per token ``z = sae.encode(h)`` at the SAE's own hook point and in its own dtype; mean and max over the
-selected tokens, sums in float32 (methods: SAE features). Batches are right-padded and carry no attention
-mask: in a causal model no token sees what stands to its right. Where only later tokens are pooled, keys and values of
-the prefix that sequences share are computed once (`models.prefixes`).
+Per token ``z = sae.encode(h)`` at the SAE's own hook point and in its own dtype; mean and max over the selected tokens,
+the max by magnitude and with its sign, sums in float32 (methods: SAE features). Batches are right-padded and carry no
+attention mask: in a causal model no token sees what stands to its right. Where only later tokens are pooled, keys and
+values of the prefix that sequences share are computed once (`models.prefixes`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,8 +20,10 @@ from personascope.extraction.contexts import Active
 from personascope.formats.features import Pooled
 from personascope.models.hookpoints import HookPoint, decoder_layers, run_to
 from personascope.models.prefixes import Node, can_share, extended, prefix_tree, repeated
-from personascope.models.saes import LoadedSAE, encode_blocks
+from personascope.models.saes import LoadedSAE, encode_blocks, unexplained
 from personascope.models.spans import Message, encode_conversation, locate_spans
+
+MEASURED = 512  # tokens on which the SAE's reconstruction is measured
 
 
 @dataclass(frozen=True)
@@ -164,10 +166,7 @@ class ActiveEntries:
 def _extract_batch(
     model: Any, sae: LoadedSAE, items: list[Item], options: ExtractOptions, active: ActiveEntries | None, cache: Any
 ) -> list[Pooled]:
-    device = model.get_input_embeddings().weight.device
-    ids = torch.zeros(len(items), max(len(item.ids) for item in items), dtype=torch.long)
-    for row, item in enumerate(items):
-        ids[row, : len(item.ids)] = torch.tensor(item.ids)
+    device, ids = model.get_input_embeddings().weight.device, _padded(items)
     ranges, means = [item.ranges for item in items], _points(sae, options) - {sae.point}
     before = None if cache is None else repeated(cache, len(items))
     selected = run_to(model, ids.to(device), {sae.point}, ranges, means, before)
@@ -180,6 +179,14 @@ def _extract_batch(
     return _to_sparse(counts, sums, peaks, stacked)
 
 
+def _padded(items: Sequence[Item]) -> Tensor:
+    """Token ids [n_items, longest], padded on the right."""
+    ids = torch.zeros(len(items), max(len(item.ids) for item in items), dtype=torch.long)
+    for row, item in enumerate(items):
+        ids[row, : len(item.ids)] = torch.tensor(item.ids)
+    return ids
+
+
 def _mean(rows: Tensor) -> Tensor:
     return rows.float().mean(0) if len(rows) else rows.new_zeros(rows.shape[1], dtype=torch.float32)
 
@@ -187,7 +194,8 @@ def _mean(rows: Tensor) -> Tensor:
 def _encode_pooled(
     sae: LoadedSAE, tokens: Tensor, counts: list[int], chunk: int, active: ActiveEntries | None
 ) -> tuple[Tensor, Tensor]:
-    """Sums and maxima over each item's tokens, float32 [n_items, d_sae]; at most `chunk` tokens dense at once."""
+    """Over each item's tokens the sums, and the values of largest magnitude, float32 [n_items, d_sae]; at most `chunk`
+    tokens dense at once."""
     sums = torch.zeros(len(counts), sae.d_sae, device=sae.device)
     peaks = torch.zeros_like(sums)
     owner = torch.repeat_interleave(torch.tensor(counts)).tolist()
@@ -199,7 +207,10 @@ def _encode_pooled(
                 active.add(start, columns.start, z)
             for (item, _), part in zip(items, z.split([count for _, count in items]), strict=True):
                 sums[item, columns] += part.sum(0)
-                torch.maximum(peaks[item, columns], part.amax(0), out=peaks[item, columns])
+                for peak in (part.amax(0), part.amin(0)):  # of +a and -a, +a
+                    peaks[item, columns] = torch.where(
+                        peak.abs() > peaks[item, columns].abs(), peak, peaks[item, columns]
+                    )
     return sums, peaks
 
 
@@ -211,6 +222,25 @@ def _to_sparse(counts: list[int], sums: Tensor, peaks: Tensor, residual_means: T
     ends = rows.bincount(minlength=len(counts)).cumsum(0)[:-1].tolist()
     indices, mean, peak = (np.split(part.cpu().numpy(), ends) for part in parts)
     return [Pooled(*item) for item in zip(counts, indices, mean, peak, residual_means.numpy(), strict=True)]
+
+
+@torch.inference_mode()
+def unexplained_variance(model: Any, sae: LoadedSAE, items: Sequence[Item], batch_tokens: int = 2048) -> float | None:
+    """`saes.unexplained` over the first MEASURED selected tokens of these items; None where there is none."""
+    chosen, n = [], 0
+    for item in items:
+        if n >= MEASURED:
+            break
+        chosen.append(item)
+        n += item.n_selected
+    parts: list[Tensor] = [torch.zeros(0)] * len(chosen)
+    for batch in batches_by_tokens([len(item.ids) for item in chosen], batch_tokens):
+        members = [chosen[i] for i in batch]
+        ids = _padded(members).to(model.get_input_embeddings().weight.device)
+        found = run_to(model, ids, {sae.point}, [item.ranges for item in members])[sae.point]
+        for i, part in zip(batch, found.split([item.n_selected for item in members]), strict=True):
+            parts[i] = part
+    return unexplained(sae, torch.cat(parts)[:MEASURED]) if n else None
 
 
 def layers_available(model: Any, layers: Sequence[int]) -> None:

@@ -5,7 +5,7 @@ needed, attention builds no tokens x tokens matrix, and the SAE is applied to a 
 is linear in the tokens.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -78,10 +78,15 @@ def _by_turn(messages: Sequence[Message], spans: Sequence[Span]) -> tuple[list[S
 
 @torch.inference_mode()
 def conversation_activations(
-    model: Any, sae: LoadedSAE, tokenizer: Any, conversation: EncodedConversation, options: ExtractOptions
+    model: Any,
+    sae: LoadedSAE,
+    tokenizer: Any,
+    conversation: EncodedConversation,
+    options: ExtractOptions,
+    measure: Callable[[Tensor], None] | None = None,
 ) -> tuple[UserMeans, Iterator[TokenBlock]]:
     """Run the model once: the user's residual means, and the activations of the assistant tokens, at most
-    `options.chunk_tokens` at a time."""
+    `options.chunk_tokens` at a time. measure: sees what the SAE reads, [assistant tokens, d_in]."""
     turns = _ranges(conversation.spans)
     # Without a layer kept, nothing is wanted of the user's tokens.
     said = [_ranges(spans) if options.residual_layers else [] for spans in conversation.user_spans]
@@ -91,6 +96,8 @@ def conversation_activations(
     n = sum(end - start for start, end in turns)
     layers = [selected[HookPoint(layer, "resid_post")] for layer in options.residual_layers]
     user = _user_means([h[n:] for h in layers], [_length(spans) for spans in conversation.user_spans])
+    if measure is not None:
+        measure(selected[sae.point][:n])
     blocks = _token_blocks(sae, tokenizer, conversation, options, selected[sae.point][:n], [h[:n] for h in layers])
     return user, blocks
 

@@ -168,8 +168,8 @@ def reconstruction(sae: LoadedSAE, activations: Tensor, keep: Tensor) -> dict[st
         h = activations[start : start + BATCH_TOKENS].to(sae.device, sae.dtype)
         z = sae.sae.encode(h)
         error[start : start + len(h)] = (sae.sae.decode(z) - h).pow(2).sum(-1).float().cpu()
-        fired |= (z > 0).any(0).cpu()
-        active += int((z > 0).sum())
+        fired |= (z != 0).any(0).cpu()
+        active += int((z != 0).sum())
 
     def fvu(mask: Tensor) -> float:
         h = activations[mask]

@@ -5,7 +5,7 @@
 =========  ====================  ======================================================================
 feature    int32
 draw       uint32                a random number of its own, by which samples are taken
-value      float32               the feature's largest activation in the text, its peak
+value      float32               the feature's largest activation in the text by magnitude, its peak, with its sign
 row        int32                 the text
 at         int32                 the token of the peak, from 0 in the text
 top        bool                  whether it is among the feature's largest peaks; else it is of the sample
@@ -13,10 +13,11 @@ window     list<float32>[WIDTH]  activations on the tokens from at - BEFORE to a
 =========  ====================  ======================================================================
 
 ``{name}.activity.npz``: how often each feature is active, and the texts. n_tokens int64; active int64 [d_sae], tokens
-on which it is active; total float64 [d_sae], the sum over them; peaks int64 [n] and counts int64 [n], the histogram of
-the peaks (`peak_bins`): counts[i] texts have a peak in the bin peaks[i] = feature * BINS + bin; token_ids int32 and
-offsets int64 [texts + 1], the tokens of text i at offsets[i]:offsets[i + 1]; names and questions int32 [texts], indices
-into the lists of those names in the metadata, which also has the tokenizer's own `pieces` of `piece_ids` int32.
+on which it is active; total float64 [d_sae], the sum of magnitudes over them; peaks int64 [n] and counts int64 [n], the
+histogram of the peaks (`peak_bins`): counts[i] texts have a peak in the bin peaks[i] = feature * BINS + bin; token_ids
+int32 and offsets int64 [texts + 1], the tokens of text i at offsets[i]:offsets[i + 1]; names and questions int32
+[texts], indices into the lists of those names in the metadata, which also has the tokenizer's own `pieces` of
+`piece_ids` int32.
 """
 
 from collections.abc import Sequence
@@ -109,7 +110,7 @@ class Activity:
 
 
 def peak_bins(values: np.ndarray) -> np.ndarray:
-    """The bin of each positive value, int64 [n]."""
+    """The bin of each magnitude, int64 [n]."""
     bits = np.ascontiguousarray(values, np.float32).view(np.int32) >> (23 - MANTISSA_BITS)
     return (bits.astype(np.int64) - ((127 + LOWEST) << MANTISSA_BITS)).clip(0, BINS - 1)
 

@@ -117,7 +117,7 @@ def feature_schema() -> "pa.Schema":
     kinds = {
         "feature": pa.int32(),
         "density": pa.float32(),  # share of the response tokens on which it is active
-        "mean_active": pa.float32(),  # mean over those tokens; 0 where it is never active
+        "mean_active": pa.float32(),  # mean magnitude over those tokens; 0 where it is never active
         "max": pa.float32(),
         "label": pa.string(),  # short, made by rule; "" where it is never active
         "description": pa.string(),  # from a cache, Neuronpedia or an LLM; "" without one

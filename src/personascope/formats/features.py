@@ -10,6 +10,8 @@ indices        list<int32>    the SAE features active on at least one selected t
 mean, max      list<float32>  pooled activation of each, same support
 =============  =============  ===============================================================
 
+Active is what is not 0: some SAEs have activations below 0. max is the value of largest magnitude, with its sign.
+
 File metadata: a JSON object under the key ``personascope`` (model, weights, SAE, layer convention, ...).
 Residual means of the same rows: ``{role}.residuals.parquet``, the same keys and one column
 ``layer_{k}`` (fixed-size list<float32>[d_model]) for each layer kept.
@@ -177,12 +179,22 @@ def iter_features(
 POOLINGS = ("mean", "max")
 
 
+def raise_peaks(peaks: np.ndarray, places: np.ndarray, values: np.ndarray) -> None:
+    """Put each of `values` [n] into peaks[places], in place, where it is larger in magnitude; of +a and -a, +a."""
+    low = peaks.copy() if min(values.min(initial=0), peaks.min(initial=0)) < 0 else None
+    np.maximum.at(peaks, places, values)
+    if low is not None:
+        np.minimum.at(low, places, values)
+        np.copyto(peaks, low, where=-low > peaks)
+
+
 @dataclass(frozen=True)
 class Pooled:
     """Pooled features and residuals of one response.
 
-    n_tokens: tokens pooled over; indices int32 [nnz] ascending; mean, max float32 [nnz] on the same support
-    (activations are >= 0); residual_means float32 [n_layers_kept, d_model]. All zero where n_tokens is 0.
+    n_tokens: tokens pooled over; indices int32 [nnz] ascending; mean, max float32 [nnz] on the same support, max the
+    value of largest magnitude with its sign; residual_means float32 [n_layers_kept, d_model]. All zero where n_tokens
+    is 0.
     """
 
     n_tokens: int

@@ -18,7 +18,11 @@ from personascope.errors import UserError
 
 @dataclass(frozen=True)
 class HookPoint:
-    """A place in the model: the block `layer` and where in it ("resid_post", "resid_pre", "attn_out", "mlp_out")."""
+    """A place in the model: the block `layer` and where in it.
+
+    site: "resid_post", "resid_pre", "attn_out", "mlp_out" (what a sublayer adds to the stream), or the name of a module
+    of the block, whose own output is meant.
+    """
 
     layer: int
     site: str
@@ -31,27 +35,27 @@ SITES = {
     "hook_attn_out": "attn_out",
 }
 _TRANSFORMER_LENS = re.compile(r"blocks\.(\d+)\.(.+)")
-_MODULE_PATH = re.compile(r"(?:.*\.)?(?:layers|h|blocks)\.(\d+)(?:\.(output|mlp|self_attn|attn))?")
-_MODULE_SITES = {
-    None: "resid_post",
-    "output": "resid_post",
-    "mlp": "mlp_out",
-    "self_attn": "attn_out",
-    "attn": "attn_out",
-}
+SUBLAYERS = {"mlp_out": ("mlp", "feed_forward"), "attn_out": ("self_attn", "attn", "attention")}
+_MODULES = "|".join(name for names in SUBLAYERS.values() for name in names)
+_MODULE_PATH = re.compile(rf"(?:.*\.)?(?:layers|h|blocks)\.(\d+)(?:\.(output|{_MODULES}))?")
+_OTHER_TOWERS = re.compile(r"vision|visual|audio|encoder")
 
 
 def parse_hook_name(name: str) -> HookPoint:
-    """Read an SAE's hook name (TransformerLens or module path); UserError names a hook point that is not served."""
+    """Read an SAE's hook name; UserError names a hook point that is not served.
+
+    The names are TransformerLens's, of which hook_mlp_out and hook_attn_out are what is added to the stream, or paths
+    of modules (SAELens's HookedProxyLM), which are the module's own output: not the same where a norm stands between.
+    """
     if match := _TRANSFORMER_LENS.fullmatch(name):
         if match[2] in SITES:
             return HookPoint(int(match[1]), SITES[match[2]])
-    elif match := _MODULE_PATH.fullmatch(name):
-        return HookPoint(int(match[1]), _MODULE_SITES[match[2]])
-    raise UserError(f"SAE hook point {name!r} is not one this pipeline reads; it reads {', '.join(SITES)}")
+    elif (match := _MODULE_PATH.fullmatch(name)) and not _OTHER_TOWERS.search(name):
+        return HookPoint(int(match[1]), "resid_post" if match[2] in (None, "output") else match[2])
+    served = f"{', '.join(SITES)}, and paths such as model.layers.1 and model.layers.1.mlp"
+    raise UserError(f"SAE hook point {name!r} is not one this pipeline reads; it reads {served}")
 
 
-SUBLAYERS = {"mlp_out": ("mlp", "feed_forward"), "attn_out": ("self_attn", "attn", "attention")}
 # Some families normalize a sublayer's output before they add it to the stream; SAEs read the added value.
 SANDWICH_NORMS = (
     {"mlp_out": "post_feedforward_layernorm", "attn_out": "post_attention_layernorm"},  # Gemma 2 and 3
@@ -68,7 +72,8 @@ def hook_module(model: Any, point: HookPoint) -> tuple[nn.Module, bool]:
     if point.site in ("resid_post", "resid_pre"):
         return block, point.site == "resid_pre"
     norms = next((norms for norms in SANDWICH_NORMS if hasattr(block, norms["mlp_out"])), {})
-    for name in (norms[point.site],) if norms else SUBLAYERS[point.site]:
+    names = SUBLAYERS.get(point.site, (point.site,))
+    for name in (norms[point.site],) if point.site in norms else names:
         if isinstance(module := getattr(block, name, None), nn.Module):
             return module, False
     raise UserError(f"SAE hook point {point.site}: {type(block).__name__} has no module for it")

@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ import torch
 from personascope.errors import UserError
 from personascope.formats.layers import LAYER_CONVENTION as LAYER_CONVENTION
 from personascope.models.hub import not_here, silence
+from personascope.models.stops import template_stops
+from personascope.models.templates import Template, use_template
+from personascope.models.tokenizers import as_its_file_says
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +28,10 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Which model, and how it is loaded: a Hugging Face id or a local folder."""
+    """Which model, and how it is loaded: a Hugging Face id or a local folder; template: how conversations are written.
+
+    A template may be given as a dict of its fields.
+    """
 
     id: str
     revision: str | None = None
@@ -33,6 +39,11 @@ class ModelSpec:
     device: str = "auto"
     device_map: str | None = None
     trust_remote_code: bool = False
+    template: Template = field(default_factory=Template)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.template, dict):
+            object.__setattr__(self, "template", Template(**self.template))
 
 
 def choose_device(device: str) -> str:
@@ -69,10 +80,13 @@ def load_tokenizer(spec: ModelSpec) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(spec.id, **_source(spec))
     except (OSError, ValueError, ImportError) as error:
         raise _load_error(spec, error) from None
-    if not tokenizer.is_fast:
+    if tokenizer.is_fast:
+        tokenizer = as_its_file_says(tokenizer, spec.id, _source(spec))
+    else:
         raise UserError(f"model.id: {spec.id} has no fast tokenizer, which spans need (character offsets)")
     if not tokenizer.chat_template:
         raise UserError(f"model.id: the tokenizer of {spec.id} has no chat template; use an instruction-tuned model")
+    use_template(tokenizer, spec.template)
     return tokenizer
 
 
@@ -105,15 +119,24 @@ def load_model(spec: ModelSpec) -> Any:
 
 
 def stop_ids(spec: ModelSpec, tokenizer: Any) -> list[int]:
-    """Token ids that end a response: the tokenizer's end of sequence and those of the generation config."""
-    from transformers import GenerationConfig
+    """Token ids that end a response: those of generation_config.json, config.json and the tokenizer, and the marks that
+    the chat template writes behind an answer."""
+    from transformers import GenerationConfig, PretrainedConfig
 
-    try:
-        configured = GenerationConfig.from_pretrained(spec.id, **_source(spec)).eos_token_id or []
-    except OSError:
-        configured = []
-    listed = configured if isinstance(configured, list) else [configured]
-    return sorted({*listed, tokenizer.eos_token_id} - {None})
+    # As the files have it: the classes of transformers have end tokens of their own.
+    sources = {
+        "generation_config.json": lambda: GenerationConfig.from_pretrained(spec.id, **_source(spec)).to_dict(),
+        "config.json": lambda: PretrainedConfig.get_config_dict(spec.id, **_source(spec))[0],
+    }
+    found = [tokenizer.eos_token_id, *template_stops(tokenizer)]
+    for name, read in sources.items():
+        try:
+            config = read()
+        except OSError:
+            log.debug("%s has no %s", spec.id, name)
+            continue
+        found += [part.get("eos_token_id") for part in (config, config.get("text_config") or {})]
+    return sorted({i for ids in found for i in (ids if isinstance(ids, list) else [ids]) if i is not None})
 
 
 def d_model(model: Any) -> int:

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from personascope.errors import UserError
+from personascope.formats.saes import CONFIG, require_folded
 from personascope.models.hookpoints import HookPoint, hook_module, parse_hook_name
 from personascope.models.hub import cache_where_silent, not_here, silence
 from personascope.models.loading import d_model
 
 WEIGHTS = "sae_weights.safetensors"
-CONFIG = "cfg.json"
 BLOCK_FEATURES = 2048
+OF_SEQUENCES = ("temporal",)
 # The value above which a feature is active, [d_sae], for SAEs that decide each feature by itself.
 THRESHOLDS: dict[str, Callable[[Any], Tensor]] = {
     "StandardSAE": lambda sae: torch.zeros_like(sae.b_enc),
@@ -55,6 +56,11 @@ class LoadedSAE:
     def device(self) -> torch.device:
         return self.sae.W_enc.device
 
+    @property
+    def trained_on(self) -> str | None:
+        """The model that its metadata name."""
+        return self.sae.cfg.metadata.model_name
+
     def directions(self, features: Tensor) -> Tensor:
         """What a unit of each of these features adds to the reconstruction, [k, d_in]."""
         rows = self.sae.W_dec[features]
@@ -63,7 +69,8 @@ class LoadedSAE:
 
 
 def load_sae(spec: SAESpec, device: str | torch.device = "cpu") -> LoadedSAE:
-    """Load with sae-lens; UserError where it is absent or its hook point is not served."""
+    """Load with sae-lens; UserError where it is absent, its hook point is not served, it looks at several tokens at
+    once, or its inputs must be scaled by what is not in its weights."""
     from sae_lens import SAE
     from safetensors import SafetensorError
 
@@ -80,6 +87,11 @@ def load_sae(spec: SAESpec, device: str | torch.device = "cpu") -> LoadedSAE:
             raise UserError(not_here(where, reason)) from None
         raise UserError(f"{where}: cannot be loaded: {' '.join(str(error).split())[:300]}") from None
     sae.requires_grad_(False)
+    require_folded(sae.cfg.normalize_activations, where)
+    if (kind := sae.cfg.architecture()) in OF_SEQUENCES:
+        raise UserError(
+            f"{where}: a {kind} SAE encodes whole sequences, not tokens by themselves, and is not read here"
+        )
     hook_name = sae.cfg.metadata.hook_name
     if not hook_name:
         raise UserError(f"{where}: its metadata has no hook_name, so it is unknown where the model must be read")
@@ -122,6 +134,20 @@ def encode_features(sae: LoadedSAE, tokens: Tensor, features: Tensor) -> tuple[T
     x = sae.sae.process_sae_in(tokens)
     z = x @ sae.sae.W_enc[:, features] + sae.sae.b_enc[features]
     return (z * (z > threshold(sae.sae)[features])).float(), scale
+
+
+def unexplained(sae: LoadedSAE, tokens: Tensor) -> float | None:
+    """The fraction of the variance of tokens [n, d_in] that the SAE leaves unexplained, sum |h - decode(encode(h))|^2 /
+    sum |h - mean(h)|^2; None where it reconstructs something else (a transcoder), or nothing varies.
+
+    Near 0 for a good SAE, and 1 or more where layer, model or scale are not those that it was trained on.
+    """
+    if "transcoder" in sae.sae.cfg.architecture() or len(tokens) < 2:
+        return None
+    h = tokens.to(sae.device, sae.dtype)
+    error, spread = h - sae.sae.decode(sae.sae.encode(h)), h - h.mean(0)
+    total = spread.float().square().sum().item()
+    return error.float().square().sum().item() / total if total else None
 
 
 def check_fit(sae: LoadedSAE, model: Any) -> None:

@@ -30,8 +30,8 @@ class TokenCounter:
             from personascope.models.hub import cache_where_silent
             from personascope.models.loading import ModelSpec, context_length, load_tokenizer
 
-            keys = ("id", "revision", "trust_remote_code")
-            spec = ModelSpec(**{key: model[key] for key in keys})
+            keys = ("id", "revision", "trust_remote_code", "template")
+            spec = ModelSpec(**{key: model[key] for key in keys if key in model})
             self.tokenizer = load_tokenizer(spec)
             with cache_where_silent():
                 config = AutoConfig.from_pretrained(
@@ -66,7 +66,7 @@ class TokenCounter:
 
 
 def _characters(messages: Messages) -> float:
-    return sum(len(message["content"]) / CHARACTERS_A_TOKEN + 4 for message in messages)
+    return sum(len(message["content"] or "") / CHARACTERS_A_TOKEN + 4 for message in messages)
 
 
 @dataclass(frozen=True)

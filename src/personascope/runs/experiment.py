@@ -21,11 +21,13 @@ from personascope.formats.roles import (
     select_questions,
     select_roles,
 )
+from personascope.formats.saes import other_model, read_config, require_folded, trained_on
+from personascope.models.templates import Template
 from personascope.runs.config import checked_config
 from personascope.runs.conversations import find_all
 from personascope.runs.explorer import ExplorerFiles
 from personascope.runs.names import MODEL_SPEC
-from personascope.runs.pretrained import check_pretrained, other_model
+from personascope.runs.pretrained import check_pretrained, find_release
 from personascope.runs.sources import check_model_id, in_json, is_embedded
 
 # Folders beside those of the experiments, in results or logs: names that no experiment may have.
@@ -72,6 +74,11 @@ class Experiment(ExplorerFiles):
             )
         if bool(config["sae"]["path"]) == bool(config["sae"]["release"] and config["sae"]["id"]):
             raise UserError("config, sae: give either `path` (a local SAE) or `release` and `id`")
+        try:
+            Template(**config["model"]["template"])
+        except UserError as error:
+            raise UserError(f"config, {error}") from None
+        require_folded(self._sae_config.get("normalize_activations"), f"config, sae.path: {config['sae']['path']}")
         generation = config["generation"]
         if generation["backend"] in ENDPOINTS and "base_url" not in generation["backend_options"]:
             raise UserError(
@@ -136,13 +143,22 @@ class Experiment(ExplorerFiles):
         asked = self.config["questions"]["select"]
         if self.mode == "general" and (asked == 1 or (isinstance(asked, list) and len(asked) == 1)):
             said.append("config, questions.select: one question is too few for an axis, which is judged on others")
-        sae, model = self.config["sae"], self.config["model"]["id"]
-        if not sae["path"] and (other := other_model(sae["release"], model, self.model)):
-            said.append(
-                f"config, sae: SAELens lists {sae['release']} as trained on {other}, and model.id is {model}; what its "
-                "features mean there is not known"
-            )
-        return said
+        return said + self.notes
+
+    @property
+    def notes(self) -> list[str]:
+        """Those of the warnings that the findings repeat: they concern what every number means."""
+        sae = self.config["sae"]
+        released = None if sae["path"] else find_release(sae["release"])
+        named = released.model if released else trained_on(self._sae_config)
+        said = other_model(named, self.config["model"]["id"])
+        return [f"config, sae: {said}"] if said else []
+
+    @cached_property
+    def _sae_config(self) -> dict[str, Any]:
+        """What a local SAE says of itself; {} of others, and of one that is not there yet."""
+        path = self.config["sae"]["path"]
+        return read_config(path) if path else {}
 
     @property
     def subtitle(self) -> str:

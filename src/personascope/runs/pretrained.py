@@ -18,8 +18,6 @@ SUGGESTED = 3
 # How ids name the layer and the width: blocks.8.hook_resid_pre, layer_12/width_16k/canonical, l5r_8x, layer0.
 LAYER = re.compile(r"(?:layers?|blocks|\bl)[._]?(\d+)")
 WIDTH = re.compile(r"width[_-]?(\d+[km]?)")
-# Names of TransformerLens, as the list has them, and what the hub calls the same weights.
-SAME_MODEL = {"gpt2-small": "gpt2", "mistral-7b": "mistral-7b-v0.1"}
 
 
 @dataclass(frozen=True)
@@ -104,18 +102,3 @@ def _elsewhere(release: Release, sae_id: str) -> str:
             best = max(of_layer, key=lambda name: _nearness(sae_id, name))
             return f"; of layer {layer} the release {one.name} has {best}"
     return ""
-
-
-def other_model(release: str, *names: str) -> str | None:
-    """The model that a release was trained on, where it is none of these (ids or names of one model); None where it is,
-    or where SAELens does not say."""
-    found = find_release(release)
-    if found is None or _plain(found.model) in map(_plain, names):
-        return None
-    return found.model
-
-
-def _plain(model: str) -> str:
-    """A model's name without organization, in lower case, as the hub has it."""
-    name = Path(model).name.lower().removeprefix("meta-")
-    return SAME_MODEL.get(name, name)

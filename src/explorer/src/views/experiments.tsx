@@ -4,7 +4,7 @@ import { useMemo } from "preact/hooks";
 import { mark } from "../colors";
 import { hasPart } from "../data";
 import { num, signed, words } from "../format";
-import { FeatureName, labelOf, profileOf, useFeatures } from "../names";
+import { FeatureName, labelOf, profileOf, signedLog, useFeatures } from "../names";
 import { type Other, otherHas, unlike, useFrom } from "../other";
 import { Chart } from "../plot";
 import { go, update, useAddress } from "../state";
@@ -191,7 +191,7 @@ export function shifts(one: [Features, Profiles], two: [Features, Profiles], rol
 /** Cosine of a role's profile in the two experiments, each minus the mean of the shared roles, over features on both pages. */
 export function profileCosine(one: [Features, Profiles], two: [Features, Profiles], roles: string[], role: string): number {
   const places = new Map(Array.from(two[0].id, (id, i) => [id, i])), logs = (data: [Features, Profiles], place: number) => {
-    const all = new Map(profileOf(data[1], place).map((row) => [row.role, Math.log1p(row.mean)]));
+    const all = new Map(profileOf(data[1], place).map((row) => [row.role, signedLog(row.mean)]));
     return (all.get(role) ?? NaN) - roles.reduce((sum, name) => sum + (all.get(name) ?? NaN), 0) / roles.length;
   };
   let dot = 0, square = 0, other = 0;

@@ -88,7 +88,7 @@ function Where({ id }: { id: number }) {
   if (there && !part.data) return <Waiting what="contexts" error={part.error} />;
   const gate = hidden > 0 && <Notice>{hidden} contexts are of conversations marked as sensitive. <button type="button" class="text" onClick={() => update({ sensitive: "shown" })}>show them</button></Notice>;
   if (!rows.length) return gate || <Notice>No contexts of this feature are on this page.</Notice>;
-  const levels = [...new Set(rows.map((row) => row.quantile))].sort((a, b) => b - a), most = Math.max(...rows.flatMap((row) => row.pieces.map((piece) => piece.value)), 1e-9);
+  const levels = [...new Set(rows.map((row) => row.quantile))].sort((a, b) => b - a), most = Math.max(...rows.flatMap((row) => row.pieces.map((piece) => Math.abs(piece.value))), 1e-9);
   const heads = ["quantile", "rank", "value", "source", "name", "question", "token", "text", "activations"];
   const exported = () => saveCsv(`contexts_${id}`, heads, rows.map((row) => [row.quantile, row.rank, row.value, row.source, row.name, row.question, row.pieces.find((piece) => piece.peak)?.text, row.pieces.map((piece) => piece.text).join(""), JSON.stringify(row.pieces.filter((piece) => piece.value).map((piece) => [piece.text, piece.value]))]));
   return (

@@ -56,18 +56,19 @@ RST_SIGNS = re.compile(r"([\\`*_|<>])")
 @dataclass(frozen=True)
 class Findings:
     """What the page is made from. agreement, projections: tables of the axis; summary: of all conversations; nulls:
-    {analysis: what drift_null says}."""
+    {analysis: what drift_null says}; notes: what is to be known of model and SAE."""
 
     agreement: pd.DataFrame
     projections: pd.DataFrame
     summary: pd.DataFrame
     nulls: Nulls
+    notes: Sequence[str] = ()
 
     @property
     def sections(self) -> list[tuple[str, list[str]]]:
         """(title, sentences) of the findings, in their order; without a causal test nothing is said of it."""
         parts = (axis_lines(self.agreement), flagged_lines(self.summary, self.nulls), causal_lines(self.summary))
-        parts = (*parts, cautions(self.agreement, self.summary, self.nulls))
+        parts = (*parts, [*self.notes, *cautions(self.agreement, self.summary, self.nulls)])
         return [(title, lines) for title, lines in zip(TITLES, parts, strict=True) if lines]
 
 
@@ -347,16 +348,17 @@ def write_findings(
     figures: Collection[str],
     descriptions: Sequence[str] = (),
     *,
+    notes: Sequence[str] = (),
     page: str,
     text: str,
 ) -> None:
     """From tables of the axis, null/*.json of every analysis, and summary.json and result.npz of every run to the page
     and its sentences. descriptions: the file of what features are called, where there is one; figures:
-    analyses whose runs have figures of their own."""
+    analyses whose runs have figures of their own; notes: warnings that are repeated."""
     known = described(descriptions)
     summary = summary_table(read_summaries(summaries), known) if summaries else pd.DataFrame()
     said = {Path(path).stem: read_json(path) for path in nulls}
-    findings = Findings(read_csv(agreement), read_csv(projections), summary, said)
+    findings = Findings(read_csv(agreement), read_csv(projections), summary, said, notes)
     places = {(path.parent.parent.name, path.parent.name): str(path) for path in map(Path, results)}
     links = {
         run: Path(os.path.relpath(Path(path).parent, Path(page).parent)).as_posix()

@@ -12,10 +12,20 @@ import numpy as np
 from personascope import __version__
 from personascope.errors import UserError
 from personascope.extraction.contexts import Collector
-from personascope.extraction.extract import ExtractOptions, Item, Watch, extract, layers_available, make_item
+from personascope.extraction.extract import (
+    MEASURED,
+    ExtractOptions,
+    Item,
+    Watch,
+    extract,
+    layers_available,
+    make_item,
+    unexplained_variance,
+)
 from personascope.formats.contexts import Texts, save_activity, save_contexts
 from personascope.formats.features import FeatureRows, Pooled, residual_writer, write_features
 from personascope.formats.files import content_key, file_digest, iter_jsonl
+from personascope.formats.saes import other_model
 from personascope.hosting.loaded import Loaded
 from personascope.hosting.operations._model import ModelRequest, identity, model, tokenizer
 from personascope.hosting.progress import Progress, Report
@@ -25,6 +35,7 @@ from personascope.models.saes import LoadedSAE, SAESpec, check_fit, load_sae, sa
 from personascope.models.spans import template_hash
 
 T = TypeVar("T")
+MOST_UNEXPLAINED = 0.5  # the fraction of the variance unexplained above which SAE and model hardly belong together
 WINDOW = 256  # responses extracted before they are written: bounds memory, and pads are few among so many
 
 
@@ -90,10 +101,14 @@ def _extract(loaded: Loaded, report: Report, request: Request, described: dict[s
                 [_item(known_tokenizer, f"{where} {i}", row, request.token_selection, context) for i, row in window],
             )
 
+    read = windows()
+    first = next(read)
+    metadata |= note_fit(report, request, sae, unexplained_variance(network, sae, first[1], request.batch_tokens))
+
     with residual_writer(folder / "residuals.parquet", layers, metadata) as keep:
 
         def blocks() -> Iterator[FeatureRows]:
-            for rows, items in one_ahead(windows()):
+            for rows, items in one_ahead(itertools.chain([first], read)):
                 pooled = extract(network, sae, items, options, watched and watched.window(rows, items))
                 block = _feature_rows(rows, pooled)
                 keep(block, np.stack([p.residual_means for p in pooled]))
@@ -167,9 +182,25 @@ def description(request: ActivationsRequest, loaded_sae: LoadedSAE) -> dict[str,
         "sae_layer": loaded_sae.point.layer,
         "hook_name": loaded_sae.hook_name,
         "d_sae": loaded_sae.d_sae,
+        "sae_model": loaded_sae.trained_on,
         "layer_convention": LAYER_CONVENTION,
         "version": __version__,
     }
+
+
+def note_fit(report: Report, request: ActivationsRequest, sae: LoadedSAE, fraction: float | None) -> dict[str, Any]:
+    """Report how well the SAE fits, and return it as metadata: `fvu`, the fraction of the variance of the first tokens
+    that it leaves unexplained."""
+    if said := other_model(sae.trained_on, request.model.id):
+        report(f"warning: {said}")
+    if fraction is not None:
+        report(f"the SAE leaves {fraction:.1%} of the variance of the first {MEASURED} tokens unexplained")
+        if not fraction <= MOST_UNEXPLAINED:
+            report(
+                f"warning: FVU {fraction:.2f}: this SAE hardly reconstructs what it reads here; are model, layer and "
+                "the scale of its inputs those that it was trained with?"
+            )
+    return {"fvu": fraction}
 
 
 def network_and_sae(loaded: Loaded, request: ActivationsRequest) -> tuple[Any, LoadedSAE]:

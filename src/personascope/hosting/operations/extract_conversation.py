@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from personascope.errors import UserError
-from personascope.extraction.extract import ExtractOptions
+from personascope.extraction.extract import MEASURED, ExtractOptions
 from personascope.extraction.extract_conversation import EncodedConversation, conversation_activations, encode_within
 from personascope.formats.conversations import read_conversation
 from personascope.formats.files import content_key, file_digest
@@ -20,11 +21,12 @@ from personascope.hosting.operations.extract import (
     activations_key,
     description,
     network_and_sae,
+    note_fit,
 )
 from personascope.hosting.progress import Report, took
 from personascope.hosting.store import feature_files
 from personascope.models.loading import context_length, d_model
-from personascope.models.saes import LoadedSAE
+from personascope.models.saes import LoadedSAE, unexplained
 
 TOKENS, USER_MEANS = "tokens.parquet", "user_means.npz"  # in the store
 
@@ -61,7 +63,7 @@ def run(loaded: Loaded, report: Report, request: Request) -> None:
             return
         with files.add(key) as folder:
             metadata |= {"conversation": asdict(read)}
-            report(_extract(loaded, request, (network, sae), encoded, metadata, folder))
+            _extract(loaded, report, request, (network, sae), encoded, metadata, folder)
     files.link(key, {TOKENS: request.tokens, USER_MEANS: request.user_means})
 
 
@@ -77,23 +79,29 @@ def _write_reason(request: Request, metadata: dict[str, Any], error: UserError) 
 
 def _extract(
     loaded: Loaded,
+    report: Report,
     request: Request,
     network_and_sae: tuple[Any, LoadedSAE],
     encoded: EncodedConversation,
     metadata: dict[str, Any],
     folder: Path,
-) -> str:
-    """Write the files into the folder; what to report."""
+) -> None:
+    """Write the files into the folder."""
     network, sae = network_and_sae
     n_tokens = len(encoded.encoded.ids)
     metadata |= {"turns": [asdict(span) for span in encoded.spans], "n_tokens": n_tokens}
     metadata |= {"dropped_messages": encoded.dropped, "error": None}
     options = ExtractOptions(tuple(request.residual_layers), chunk_tokens=request.chunk_tokens)
     started = time.perf_counter()
-    user, blocks = conversation_activations(network, sae, tokenizer(loaded, request.spec), encoded, options)
+
+    def measure(h: Tensor) -> None:
+        metadata.update(note_fit(report, request, sae, unexplained(sae, h[:MEASURED])))
+
+    known = tokenizer(loaded, request.spec)
+    user, blocks = conversation_activations(network, sae, known, encoded, options, measure)
     save_user_means(folder / USER_MEANS, user, options.residual_layers)
     with token_writer(folder / TOKENS, metadata, d_model(network)) as write:
         for block in blocks:
             write(block)
     name = metadata["conversation"]["name"]
-    return f"{name}: {len(encoded.spans)} assistant turns, {took(n_tokens, time.perf_counter() - started)}"
+    report(f"{name}: {len(encoded.spans)} assistant turns, {took(n_tokens, time.perf_counter() - started)}")
