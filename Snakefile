@@ -30,7 +30,11 @@ report: "workflow/report/workflow.rst"
 
 # For `personascope status`.
 onstart:
-    note_run(E.settings(workflow.pathvars.apply("<out>")), log)
+    note_run(
+        E.settings(workflow.pathvars.apply("<out>")),
+        log,
+        [job.rule.name for job in workflow.dag.jobs],
+    )
 
 
 onsuccess:
