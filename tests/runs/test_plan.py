@@ -84,7 +84,12 @@ HASHES = ("'" + "a" * 64 + "'", "'" + "b" * 64 + "'")
         (
             "Params have changed since last execution: Union of exclusive params before and now across all output: "
             "before: 0.7 now: 0.9 ",
-            ("a parameter has changed", "0.7 -> 0.9"),
+            ("a parameter has changed", "was 0.7, now 0.9"),
+        ),
+        (
+            "Params have changed since last execution: Union of exclusive params before and now across all output: "
+            "before: 0.7 now: <nothing exclusive> ",
+            ("a parameter has changed", "was 0.7"),
         ),
         (
             "Params have changed since last execution: Union of exclusive params before and now across all output: "

@@ -100,10 +100,10 @@ def test_plan_status_and_costs_of_a_finished_run(finished: Workspace):
     assert [stage for stage in state["stages"] if stage["done"] != stage["all"]] == []
 
     assert personascope(finished, "plan", "--why", "--configfile", "overlay.yaml") == "nothing is left to do\n"
-    finished.overlay(TINY, {"generation": TINY["generation"] | {"temperature": 0.9}}, name="warm.yaml")
+    finished.overlay(TINY, {"generation": TINY["generation"] | {"temperature": 0.8}}, name="warm.yaml")
     why = json.loads(personascope(finished, "plan", "features", "--why", "--json", "--configfile", "warm.yaml"))
     assert [(group["stage"], group["reason"], group["jobs"], group["details"]) for group in why] == [
-        ("generation", "a parameter has changed", 3, ["0.7 -> 0.9"]),
+        ("generation", "a parameter has changed", 3, ["was 0.7, now 0.8"]),
         ("extraction", "what it reads is made anew", 3, []),
     ]
 

@@ -22,6 +22,7 @@ REASONS = {
     "Input files updated by another job": "what it reads is made anew",
 }
 DETAILED = ("Params have changed since last execution", "Updated input files")
+NEITHER = "<nothing exclusive>"
 CODE_HASH = re.compile(r"'?[0-9a-f]{12,64}'?")
 CHANGE = re.compile(r"before: (?P<before>.*?) now: (?P<now>.*)")
 SHOWN = 70  # characters of a file or a value
@@ -55,7 +56,9 @@ def reason_of(job: Job) -> tuple[str, str]:
         before, now = change["before"].strip(), change["now"].strip()
         if CODE_HASH.fullmatch(before) and CODE_HASH.fullmatch(now):
             return REASONS["Code has changed since last execution"], ""
-        detail = f"{_short(before, SHOWN // 2)} -> {_short(now, SHOWN // 2)}"
+        # Snakemake compares sets of values: one that another parameter has too is in neither.
+        pair = {"was": before, "now": now}
+        detail = ", ".join(f"{when} {_short(value, SHOWN // 2)}" for when, value in pair.items() if value != NEITHER)
     return REASONS[start], _short(detail, SHOWN)
 
 
