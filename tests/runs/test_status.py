@@ -37,11 +37,12 @@ RUN: dict[str, Any] = {
 }
 FAIL = """
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from personascope.errors import UserError
 from personascope.runs.job import job
 with job(SimpleNamespace(log=[sys.argv[1]], output=[], config={"experiment": "demo"})):
-    raise UserError("role pirate: no room") if sys.argv[2] == "user" else ValueError("odd")
+    raise UserError(f"role {Path(sys.argv[1]).stem}: no room") if sys.argv[2] == "user" else ValueError("odd")
 """
 
 
@@ -148,9 +149,7 @@ def test_failures_are_grouped_by_what_they_say_and_counted_by_stage(folder: Path
     failed = {stage["stage"]: (stage["done"], stage["failed"]) for stage in result["stages"] if stage["failed"]}
     assert failed == {"responses": (0, 4), "drift default, begun": (0, 1), "judge_traits": (None, 1)}
     text = show(result).split("failed jobs: ")[1].splitlines()
-    assert (
-        text[0] == "6" and text[1].startswith("  4 jobs, the last ") and text[1].endswith(" ago: role pirate: no room")
-    )
+    assert text[0] == "6" and text[1].startswith("  4 jobs, the last ") and text[1].endswith(" ago: role d: no room")
     assert text[2] == "    logs/demo/generate/d.log, logs/demo/generate/c.log, logs/demo/generate/b.log and 1 more"
     assert text[3].startswith("  2 jobs, the last ") and text[3].endswith("ValueError: odd")
     assert ["responses", "0", "2", "4"] in [line.split() for line in show(result).splitlines()]

@@ -6,6 +6,7 @@ these lie in logs/{experiment}/ of the working directory.
 """
 
 import os
+import re
 import socket
 import time
 from collections import Counter
@@ -194,16 +195,22 @@ def _failures_text(failed: list[dict[str, Any]]) -> str:
     """The failures by what they say, the most frequent first."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for line in failed:
-        groups.setdefault(line["error"], []).append(line)
+        groups.setdefault(_kind(line), []).append(line)
     lines = [f"failed jobs: {len(failed)}"]
-    for error, same in sorted(groups.items(), key=lambda group: -len(group[1]))[:SHOWN]:
+    for same in sorted(groups.values(), key=len, reverse=True)[:SHOWN]:
         jobs = "1 job" if len(same) == 1 else f"{len(same):,} jobs, the last"
         more = f" and {len(same) - LOGS_SHOWN:,} more" if len(same) > LOGS_SHOWN else ""
-        lines.append(f"  {jobs} {duration(same[0]['s_ago'])} ago: {error}")
+        lines.append(f"  {jobs} {duration(same[0]['s_ago'])} ago: {same[0]['error']}")
         lines.append(f"    {', '.join(line['log'] for line in same[:LOGS_SHOWN])}{more}")
     if len(groups) > SHOWN:
         lines.append(f"  and {len(groups) - SHOWN} other reasons")
     return "\n".join(lines)
+
+
+def _kind(failure: dict[str, Any]) -> str:
+    """What a failure says, without numbers and the name of its own role or conversation."""
+    own = re.escape(Path(failure["log"]).stem)
+    return re.sub(r"\d+", "0", re.sub(rf"(?<!\w){own}(?!\w)", "", failure["error"]))
 
 
 def _host_line(host: dict[str, Any]) -> str:
