@@ -127,8 +127,8 @@ WRONG: dict[str, tuple[Callable[[], dict[str, Any]], list[str]]] = {
     ),
     "drift-no-folder": (key(drift={"conversations": ["nowhere"]}), ["config, drift", "nowhere"]),
     "drift-file-name": (
-        lambda: write("odd/a b; rm -rf x.json", "[]") or {"drift": {"conversations": ["odd"]}},
-        ["a b; rm -rf x", "rename"],
+        lambda: write("odd/a b.json", "[]") or write("odd/a;b.json", "[]") or {"drift": {"conversations": ["odd"]}},
+        ["odd/a b.json", "odd/a;b.json", "rename"],
     ),
     "drift-reference-is-conversation": (
         key(drift={"conversations": ["talks"], "references": {"conversations": ["talks/one.json"]}}),

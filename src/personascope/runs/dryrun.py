@@ -28,6 +28,7 @@ pathlib.Path({answer!r}).write_text(json.dumps({{
     **E.settings(""), "config": E.config,
     "stages": {{rule.name: pathlib.Path(rule.snakefile).stem for rule in workflow.rules}},
     "conversations": {{name: workflow.pathvars.apply(path) for name, path in (E.conversations | E.references).items()}},
+    "places": E.places,
     "folders": {{name: workflow.pathvars.apply(f"<{{name}}>") for name in ("out", "log", "bench")}},
 }}))
 """

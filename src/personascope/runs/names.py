@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,18 @@ SAMPLING = ("temperature", "top_p", "max_tokens", "max_model_len", "seed")
 class Names:
     """config: checked, with every default; roles: sorted names; prompts: the most that a role has; conversations,
     references: {name: file} of those that are analyzed, and of those in which nothing drifts. Files are given with
-    Snakemake's path variables (`<out>`, `<model>`, `<cell>`, ...)."""
+    Snakemake's path variables (`<out>`, `<model>`, `<cell>`, ...). places: {name: {"line", "title"}} of conversations
+    that are a line of their file, or not named as it; unread: {name: reason} of those that can't be read;
+    conversation_notes: what is to be said of them."""
 
     config: dict[str, Any]
     roles: list[str]
     prompts: int
     conversations: dict[str, str]
     references: dict[str, str]
+    places: dict[str, dict[str, Any]] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
+    conversation_notes: list[str] = field(default_factory=list)
 
     # ---- names ------------------------------------------------------------------------------------------------------
 
@@ -68,6 +73,14 @@ class Names:
         for name in sorted(set(names) - set(there)):
             near = did_you_mean(name, there) or f"; there are {', '.join(there[:12]) or 'none'}"
             raise UserError(f"config, {key}: {name} is no {what} of this experiment{near}")
+
+    def chosen(self, key: str, names: Iterable[str]) -> list[str]:
+        """Those of the readable conversations that a key of config names, by name or title; UserError for one that is
+        not there."""
+        titles = {place["title"]: name for name, place in self.places.items()}
+        chosen = [titles.get(name, name) for name in names]
+        self.check_names(key, chosen, self.conversations, "conversation")
+        return [name for name in chosen if name not in self.unread]
 
     # ---- parameters of rules ----------------------------------------------------------------------------------------
 

@@ -19,11 +19,13 @@ import psutil
 
 from personascope.display.terminal import duration, size, table
 from personascope.errors import UserError
+from personascope.formats.conversation_files import not_analyzed
 from personascope.formats.files import iter_jsonl, read_json, write_json
 from personascope.hosting.processes import is_alive
 from personascope.hosting.progress import logs_folder
 from personascope.hosting.store import disk_usage
 from personascope.runs.job import failures_file
+from personascope.runs.unanalyzed import unanalyzed
 
 DRIFT = "drift_conversation"
 SILENT = 120.0  # seconds without news after which a host is doubted (it writes every 30)
@@ -76,6 +78,8 @@ def status(experiment: str | None = None, *, now: float | None = None) -> dict[s
         "alive": alive,
         "log": run["log"],
         "stages": stages(run, failed),
+        "not_analyzed": unanalyzed(run),
+        "conversations": len(run["conversations"]),
         "hosts": hosts(logs / "hosts", now),
         "failures": failed,
         "store": disk_usage(run["store"]),
@@ -180,6 +184,8 @@ def show(result: dict[str, Any]) -> str:
     rows = [[stage["stage"], *(_count(stage[key]) for key in ("done", "all", "failed"))] for stage in result["stages"]]
     parts.append(table(["stage", "done", "of", "failed"], rows))
     parts.append("\n".join(["now:", *map(_host_line, result["hosts"])]) if result["hosts"] else "no host is running")
+    if said := not_analyzed(result["not_analyzed"], result["conversations"]):
+        parts.append(said)
     if result["failures"]:
         parts.append(_failures_text(result["failures"]))
     kept = ", ".join(f"{part} {size(n_bytes)}" for part, n_bytes in result["store"].items())
