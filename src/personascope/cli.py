@@ -14,7 +14,7 @@ from personascope.formats.roles import import_roles
 from personascope.formats.traits import import_traits
 from personascope.formats.transcripts import import_conversations
 from personascope.hosting.store import prune, usage
-from personascope.runs import costs, plan, status, view
+from personascope.runs import costs, plan, status, view, why
 
 
 def _import_roles(arguments: argparse.Namespace) -> None:
@@ -58,6 +58,10 @@ def _print(result: dict[str, Any], text: str, *, as_json: bool) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> None:
+    if arguments.why:
+        groups = why.why(arguments.targets, arguments.configfile, arguments.profile or plan.default_profile())
+        print(json.dumps(groups, indent=2) if arguments.json else why.show(groups))
+        return
     rates = (arguments.generation_rate, arguments.extraction_rate)
     given = plan.Given(*rates, arguments.price_prompt, arguments.price_output)
     result = plan.plan(arguments.targets, arguments.configfile, arguments.profile, given)
@@ -173,6 +177,7 @@ def _add_plan(commands: Any) -> None:
     parser = commands.add_parser("plan", help="what a run will take: jobs, model loads, tokens, hours, disk, price")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="what to make (default: all)")
     parser.add_argument("--configfile", nargs="+", action="extend", default=[], metavar="FILE", help="overlays")
+    parser.add_argument("--why", action="store_true", help="instead: the jobs that are left by stage, and why")
     parser.add_argument("--profile", help="Snakemake profile of the run, for example slurm")
     for name in ("generation", "extraction"):
         meaning = f"tokens/s of one job of {name}, instead of what was measured here"

@@ -10,7 +10,7 @@ import pytest
 from personascope.directions.options import AxisOptions
 from personascope.drift.options import DriftOptions
 from personascope.errors import UserError
-from personascope.runs.config import checked_config, sizes
+from personascope.runs.config import check_folder, checked_config, sizes
 from tests.helpers.experiments import CONFIG, SAE, SCHEMA, merged, read, write
 
 
@@ -163,6 +163,21 @@ def test_anchors_that_are_not_selected_are_warned_about(folder: Path) -> None:
         assert "questions.select" in warning and "too few for an axis" in warning
     (warning,) = read({"axis": {"anchor": ["Assistant", "helper"]}}).warnings()
     assert "axis.anchor: 'helper'" in warning
+    (warning,) = read({"axis": {"roleplay_subset": ["Pirate", "pirat"]}}).warnings()
+    assert "axis.roleplay_subset: 'pirat'" in warning and warning.endswith("left out; did you mean 'pirate'?")
+
+
+def test_the_configuration_is_looked_for_in_the_workflow_s_folder(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(UserError, match=rf"^no config/config.yaml in {folder}, .* \(cd /their/workflow\)"):
+        check_folder("/their/workflow", [])
+    check_folder("/their/workflow", [Path("mine.yaml")])
+    assert "run in the workflow's folder (cd /their/workflow)" in caplog.text
+    caplog.clear()
+    write("config/config.yaml", "")
+    check_folder("/their/workflow", [])
+    assert not caplog.text
 
 
 def test_an_sae_of_another_model_is_warned_about_and_noted(folder: Path) -> None:

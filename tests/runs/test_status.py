@@ -38,11 +38,12 @@ RUN: dict[str, Any] = {
 }
 FAIL = """
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from personascope.errors import UserError
 from personascope.runs.job import job
 with job(SimpleNamespace(log=[sys.argv[1]], output=[], config={"experiment": "demo"})):
-    raise UserError("role pirate: no room") if sys.argv[2] == "user" else ValueError("odd")
+    raise UserError(f"role {Path(sys.argv[1]).stem}: no room") if sys.argv[2] == "user" else ValueError("odd")
 """
 
 
@@ -155,10 +156,40 @@ def test_failures_stand_until_the_log_is_written_again(folder: Path):
         "logs/demo/extract/ghost.log": "ValueError: odd",
     }
     assert "failed jobs: 2" in show(status())
+    assert {stage["stage"]: stage["failed"] for stage in status()["stages"] if stage["failed"]} == {
+        "responses": 1,
+        "features": 1,
+    }
     later = time.time() + 60
     os.utime("logs/demo/generate/pirate.log", (later, later))  # the job has run again
     Path("logs/demo/extract/ghost.log").unlink()
     assert status()["failures"] == []
+
+
+def test_failures_are_grouped_by_what_they_say_and_counted_by_stage(folder: Path):
+    for name in "abcd":
+        fail(f"logs/demo/generate/{name}.log")
+    fail("logs/demo/drift_conversation/general/m_s/default/talk.log", "bug")
+    fail("logs/demo/judge_traits/own.log", "bug")
+    result = status()
+    failed = {stage["stage"]: (stage["done"], stage["failed"]) for stage in result["stages"] if stage["failed"]}
+    assert failed == {"responses": (0, 4), "drift default, begun": (0, 1), "judge_traits": (None, 1)}
+    text = show(result).split("failed jobs: ")[1].splitlines()
+    assert text[0] == "6" and text[1].startswith("  4 jobs, the last ") and text[1].endswith(" ago: role d: no room")
+    assert text[2] == "    logs/demo/generate/d.log, logs/demo/generate/c.log, logs/demo/generate/b.log and 1 more"
+    assert text[3].startswith("  2 jobs, the last ") and text[3].endswith("ValueError: odd")
+    assert ["responses", "0", "2", "4"] in [line.split() for line in show(result).splitlines()]
+
+
+def test_only_what_the_last_run_asked_for_and_failed_at_is_shown(folder: Path):
+    fail("logs/demo/extract/ghost.log")
+    later = time.time() + 60
+    run = read_json(LOGS / "run.json")
+    assert [stage["stage"] for stage in status()["stages"]][:3] == ["responses", "features", "role matrix"]
+    write_json(LOGS / "run.json", run | {"started": later, "rules": ["generate", "drift_conversation"]})
+    result = status(now=later + 1)
+    assert result["failures"] == [] and "failed jobs" not in show(result)
+    assert [stage["stage"] for stage in result["stages"]] == ["responses", "drift default, begun"]
 
 
 def test_a_line_that_cannot_be_written_changes_nothing_for_the_job(folder: Path):
