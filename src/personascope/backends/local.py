@@ -11,7 +11,7 @@ from transformers.cache_utils import DynamicLayer
 
 from personascope.backends import Completion, Request, Sampling
 from personascope.backends.sampling import sample
-from personascope.models.hookpoints import decoder_layers
+from personascope.models.hookpoints import decoder_layers, require_finite
 from personascope.models.steering import Intervention, Steering
 
 COMPACT_BELOW = 0.85
@@ -115,6 +115,9 @@ class TransformersBackend:
         while True:
             self.steering.place(rows.prompts, alive=rows.index >= 0)
             logits = self._forward(rows.ids, rows.mask[:, : seen + step], rows.positions, cache)
+            # An infinite logit may be meant; where the stream has overflowed, all of a row are no numbers.
+            first = logits[:, :1]
+            require_finite(first.masked_fill(first.isinf(), 0), "logits", logits.dtype)
             chosen = sample(logits, rows.seeds, step, sampling)
             step += 1
             stopped = torch.isin(chosen, self.stop_ids)

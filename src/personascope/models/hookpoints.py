@@ -93,6 +93,9 @@ def decoder_layers(model: Any) -> nn.ModuleList:
     return (preferred or lists)[0][1]
 
 
+CHECK_WEIGHTS = "are the weights damaged? compare them with a fresh download"
+
+
 class Reached(Exception):
     """Ends a forward pass: nothing behind the last hooked layer is needed."""
 
@@ -112,7 +115,7 @@ def run_to(
 
     At a point that is only among `means` it is their mean, float32 [rows, d] (0 where a row selects none), so that no
     layer's tokens outlive it. cache: keys and values of a prefix that all rows share, which `ids` and `ranges` leave
-    out; the tokens of `ids` are added to it.
+    out; the tokens of `ids` are added to it. UserError where an activation is not finite.
     """
     captured: dict[HookPoint, Tensor] = {}
     wanted, weights = points | means, mean_weights([ranges], ids)
@@ -130,8 +133,18 @@ def run_to(
         try:
             model.base_model(input_ids=ids, past_key_values=cache, use_cache=cache is not None)
         except Reached:
+            for point, activation in captured.items():
+                require_finite(activation, f"layer {point.layer} ({point.site})", next(model.parameters()).dtype)
             return captured
     raise RuntimeError(f"hook points {wanted - captured.keys()} were not reached")
+
+
+def require_finite(values: Tensor, where: str, dtype: torch.dtype, remedy: str = "set model.dtype: bfloat16") -> None:
+    """UserError where one of the values [n, ...], computed in `dtype`, is infinite or no number; remedy: of float16."""
+    if not bool(values.isfinite().all()):
+        bad = int((~values.flatten(1).isfinite().all(1)).sum())
+        what_to_do = f"they overflow in float16: {remedy}" if dtype == torch.float16 else CHECK_WEIGHTS
+        raise UserError(f"{where}: {bad} of {len(values)} rows of activations are not finite; {what_to_do}")
 
 
 def mean_weights(selections: Sequence[Ranges], ids: Tensor) -> Tensor:
