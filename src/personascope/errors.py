@@ -1,12 +1,21 @@
 """The one exception that means "the input is wrong", and how a command reports it."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
 class UserError(Exception):
     """A mistake in the input, in one line: what, where (file, key, role, index), what to do."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a refusal of an unknown name: the known one that is nearest to it, or "" where none is near."""
+    from difflib import get_close_matches
+
+    spelled = {one.lower(): one for one in known}
+    near = get_close_matches(name.strip().lower(), spelled, n=1)
+    return f"; did you mean {spelled[near[0]]!r}?" if near else ""
 
 
 _DISK_ERRORS = {

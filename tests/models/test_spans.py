@@ -4,6 +4,7 @@
 import copy
 import os
 import random
+import re
 import unicodedata
 from collections.abc import Sequence
 from itertools import pairwise
@@ -41,6 +42,19 @@ LLAMA_3_1 = (
     "{{ 'Today Date: ' + date_string + '\n\n' }}{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' "
     "+ message.content | trim + '<|im_end|>' }}{% endfor %}"
 )
+# The layout of gpt-oss, whose package has no template: reasoning in a channel of its own, which earlier turns lose.
+GPT_OSS = (
+    "{{ '<|start|>system<|message|>You are a model.\n# Valid channels: analysis, commentary, final.<|end|>' }}"
+    "{% for message in messages %}{% if message.role == 'system' %}"
+    "{{ '<|start|>developer<|message|># Instructions\n\n' + message.content + '<|end|>' }}"
+    "{% elif message.role == 'assistant' %}{% if message.thinking is defined and loop.last %}"
+    "{{ '<|start|>assistant<|channel|>analysis<|message|>' + message.thinking + '<|end|>' }}{% endif %}"
+    "{{ '<|start|>assistant<|channel|>final<|message|>' + message.content }}"
+    "{{ '<|return|>' if loop.last else '<|end|>' }}"
+    "{% else %}{{ '<|start|>user<|message|>' + message.content + '<|end|>' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}"
+)
+TEMPLATES = {"llama2": LLAMA_2, "gptoss": GPT_OSS}
 
 
 @pytest.fixture(scope="session", params=["trained", *SHA512])
@@ -61,8 +75,8 @@ def real(name: str) -> Any:
 
         # AutoTokenizer rebuilds some of them (DeepSeek V3) by a wrong class.
         _LOADED[name] = PreTrainedTokenizerFast.from_pretrained(TARGET / name)
-        if name == "llama2":
-            _LOADED[name].chat_template = LLAMA_2
+        if name in TEMPLATES:
+            _LOADED[name].chat_template = TEMPLATES[name]
     return _LOADED[name]
 
 
@@ -213,6 +227,8 @@ def test_one_tokenization(tokenizer: Any) -> None:
 def test_prompt_is_the_conversation_up_to_the_answer(tokenizer: Any) -> None:
     if "</think>" in tokenizer.chat_template and "reasoning_content" in tokenizer.chat_template:
         pytest.skip("Qwen 3 puts an empty thinking block in front of the answer")
+    if "<|channel|>" in tokenizer.chat_template:
+        pytest.skip("gpt-oss opens a channel itself")
     for system in (None, "You are a pirate."):
         messages = chat("What?", "That.", "Why?", "Because.", system=system)
         ids = encode_conversation(tokenizer, messages).ids
@@ -289,14 +305,14 @@ def test_refusal_is_a_user_error(chat_tokenizer: Any) -> None:
 
 
 def test_dropped_message_is_named(chat_tokenizer: Any) -> None:
+    """Whoever said it: an answer to another question than was asked is not the conversation."""
     loop = "{% for message in MESSAGES %}{{ message.role + ':' + message.content + '\n' }}{% endfor %}"
     messages = chat("a", "b", "c", "d")
-    tokenizer = with_template(chat_tokenizer, loop.replace("MESSAGES", "messages[2:]"))
-    with pytest.raises(UserError, match=r"message 1 \(assistant\)"):
-        message_spans(tokenizer, messages)
-    with pytest.raises(UserError, match=r"message 0 \(user\)"):
-        message_spans(tokenizer, messages, ("user",))
-    assert span_texts(with_template(chat_tokenizer, loop.replace("MESSAGES", "messages[1:]")), messages, ["assistant"])
+    for kept, dropped in {"messages[2:]": "0 (user)", "messages[:3]": "3 (assistant)"}.items():
+        tokenizer = with_template(chat_tokenizer, loop.replace("MESSAGES", kept))
+        for read in (render, prompt_ids, encode_conversation, message_spans):
+            with pytest.raises(UserError, match=re.escape(f"message {dropped}: the chat template does not render its")):
+                read(tokenizer, messages)
 
 
 def test_mangled_message_is_named(chat_tokenizer: Any) -> None:

@@ -46,6 +46,12 @@ PARSED: dict[str, tuple[Prepare, list[str]]] = {
         config(drift={"analyses": {"mine": {"transition_pick": "manual"}}}),
         ["drift.analyses.mine.manual_turn"],
     ),
+    "no-such-folder": (config(model={"id": "./nowhere"}), ["config, model.id", "./nowhere"]),
+    "no-such-sae": (
+        config(sae={"path": None, "release": "gemma-scope-2b-pt-res-canonical", "id": "layer_12/width_16k"}),
+        ["config, sae.id", "layer_12/width_16k/canonical"],
+    ),
+    "anchor-not-there": (config(axis={"anchor": ["asistant"]}), ["config, axis.anchor", "'assistant'?"]),
 }
 
 
@@ -124,7 +130,6 @@ def endpoint(path: str | None) -> Prepare:
 # Found by a job, in the model host or behind it.
 RUNNING: dict[str, tuple[Prepare, list[str]]] = {
     "no-such-model": (config(model={"id": "nobody/no-such-model"}), ["model.id", "nobody/no-such-model"]),
-    "no-such-folder": (config(model={"id": "./nowhere"}), ["model.id", "./nowhere"]),
     "no-chat-template": (no_chat_template, ["model.id", "chat template"]),
     "prompt-too-long": (config(generation={"max_model_len": 16}), ["role pirate", "question", "max_model_len is 16"]),
     "wrong-option": (config(generation={"backend_options": {"base_url": "http://x"}}), ["backend_options", "base_url"]),

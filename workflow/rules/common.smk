@@ -1,7 +1,6 @@
 # The experiment, as its configuration describes it: checked here, before anything runs (src/personascope/runs/experiment.py).
 import re
 
-from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from yaml import safe_load
 
@@ -9,20 +8,19 @@ from personascope.backends import BACKENDS
 from personascope.directions import options as axis_options
 from personascope.drift import options as drift_options
 from personascope.drift.validation import TABLES as VALIDATION_TABLES
-from personascope.errors import UserError
+from personascope.errors import one_line_errors
 from personascope.runs.code_hash import code_hash
 from personascope.runs.experiment import read_experiment
 from personascope.runs.integrity import note_times, set_aside_damaged
 from personascope.runs.status import note_run
 from personascope.runs.traits import LABELED
 
-with open(workflow.source_path("../schemas/config.schema.yaml")) as schema:
-    try:
-        E = read_experiment(config, safe_load(schema))
-        if workflow.is_main_process:
-            E.check_description_file()
-    except UserError as error:
-        raise WorkflowError(str(error))
+# A mistake ends Snakemake with one line: the place in this file, which a WorkflowError names, is not where it is.
+with open(workflow.source_path("../schemas/config.schema.yaml")) as schema, one_line_errors():
+    E = read_experiment(config, safe_load(schema))
+    if workflow.is_main_process:
+        E.check_description_file()
+        E.check_pretrained()
 config.update(E.config)
 
 
@@ -48,6 +46,8 @@ def conversation_file(wildcards):
 
 def response_files(wildcards):
     """What an analysis scores the roles' own responses by: their features, or their residual means."""
+    with one_line_errors():
+        E.check_anchor(wildcards.analysis)
     suffix = ".residuals" if E.matrix_space(wildcards.analysis) == "residual" else ""
     return [f"<out>/features/<cell>/{role}{suffix}.parquet" for role in E.roles]
 

@@ -14,7 +14,8 @@ UNFOLDED = {
     "its training (in activation_scaler.json of that run; else sqrt(d_in) / the mean norm of the activations)",
     "covariance_whitening": "in SAELens fold it with sae.fold_activation_whitening(...), the matrices of its training",
 }
-ALIASES = {"gpt2-small": "gpt2"}  # TransformerLens's own names
+# Names of TransformerLens, and what the hub calls the same weights.
+ALIASES = {"gpt2-small": "gpt2", "mistral-7b": "mistral-7b-v0-1"}
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ import torch
 
 from personascope.errors import UserError
 from personascope.formats.layers import LAYER_CONVENTION as LAYER_CONVENTION
+from personascope.models.templates import Template, use_template
+from personascope.models.tokenizers import as_its_file_says
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +26,10 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Which model, and how it is loaded: a Hugging Face id or a local folder."""
+    """Which model, and how it is loaded: a Hugging Face id or a local folder; template: how conversations are written.
+
+    A template may be given as a dict of its fields.
+    """
 
     id: str
     revision: str | None = None
@@ -32,6 +37,11 @@ class ModelSpec:
     device: str = "auto"
     device_map: str | None = None
     trust_remote_code: bool = False
+    template: Template = field(default_factory=Template)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.template, dict):
+            object.__setattr__(self, "template", Template(**self.template))
 
 
 def choose_device(device: str) -> str:
@@ -65,10 +75,13 @@ def load_tokenizer(spec: ModelSpec) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(spec.id, **_source(spec))
     except (OSError, ValueError, ImportError) as error:
         raise _load_error(spec, error) from None
-    if not tokenizer.is_fast:
+    if tokenizer.is_fast:
+        tokenizer = as_its_file_says(tokenizer, spec.id, _source(spec))
+    else:
         raise UserError(f"model.id: {spec.id} has no fast tokenizer, which spans need (character offsets)")
     if not tokenizer.chat_template:
         raise UserError(f"model.id: the tokenizer of {spec.id} has no chat template; use an instruction-tuned model")
+    use_template(tokenizer, spec.template)
     return tokenizer
 
 

@@ -1,6 +1,7 @@
 """The configuration of an experiment: checked against the schema, with the schema's defaults filled in."""
 
 import copy
+from datetime import date
 from typing import Any
 
 from personascope.errors import UserError
@@ -11,6 +12,10 @@ def checked_config(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, 
     from jsonschema import Draft202012Validator
 
     config = copy.deepcopy(config)
+    model = config.get("model")
+    template = model.get("template") if isinstance(model, dict) else None
+    if isinstance(template, dict) and isinstance(template.get("date"), date):  # as YAML reads a day without quotes
+        template["date"] = template["date"].isoformat()
     analyses = (config.get("drift") or {}).get("analyses")
     if isinstance(analyses, dict):
         config["drift"]["analyses"] = {name: block for name, block in analyses.items() if block is not None}

@@ -29,8 +29,8 @@ class TokenCounter:
 
             from personascope.models.loading import ModelSpec, context_length, load_tokenizer
 
-            keys = ("id", "revision", "trust_remote_code")
-            spec = ModelSpec(**{key: model[key] for key in keys})
+            keys = ("id", "revision", "trust_remote_code", "template")
+            spec = ModelSpec(**{key: model[key] for key in keys if key in model})
             self.tokenizer = load_tokenizer(spec)
             config = AutoConfig.from_pretrained(
                 spec.id, revision=spec.revision, trust_remote_code=spec.trust_remote_code

@@ -69,7 +69,8 @@ def dry_run(
     if snakefile is None:
         raise UserError(f"no Snakefile in {Path.cwd()}; run this in the folder of the workflow")
     if missing := [file for file in configfiles if not Path(file).is_file()]:
-        raise UserError(f"--configfile {missing[0]}: no such file")
+        target = "" if "." in missing[0] else f"; a target comes first: personascope plan {missing[0]} --configfile ..."
+        raise UserError(f"--configfile {missing[0]}: no such file{target}")
     with tempfile.TemporaryDirectory(prefix="personascope-plan-") as folder:
         wrapper, answer = Path(folder) / "Snakefile", Path(folder) / "settings.json"
         wrapper.write_text(WRAPPER.format(snakefile=str(snakefile.resolve()), answer=str(answer)), encoding="utf-8")
@@ -82,7 +83,7 @@ def dry_run(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
         )
         if done.returncode:
-            raise UserError(f"snakemake --dry-run: {_reason(done.stdout)}")
+            raise UserError(_reason(done.stdout))
         return DryRun(parse_jobs(done.stdout), json.loads(answer.read_text(encoding="utf-8")))
 
 
@@ -114,8 +115,10 @@ def parse_jobs(text: str) -> list[Job]:
 
 
 def _reason(output: str) -> str:
-    """The last thing that a failed Snakemake says, as one line."""
+    """The workflow's own refusal, else the last thing that a failed Snakemake says, as one line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
+    if own := [line for line in lines if line.startswith("error: ")]:
+        return own[-1].removeprefix("error: ")
     start = max((i for i, line in enumerate(lines) if re.match(r"\w*(Error|Exception)\b", line)), default=-3)
     kept = [line for line in lines[start:] if not line.startswith(("File ", os.path.sep))]
-    return " ".join(kept)[:500] or "it failed without a word"
+    return f"snakemake --dry-run: {' '.join(kept)[:500] or 'it failed without a word'}"

@@ -12,7 +12,7 @@ from personascope.backends import ENDPOINTS
 from personascope.directions import options as axis_options
 from personascope.directions.spaces import axis_spaces, figure_files
 from personascope.drift.options import DriftOptions
-from personascope.errors import UserError
+from personascope.errors import UserError, did_you_mean
 from personascope.formats.roles import (
     build_prompts,
     questions_for,
@@ -22,11 +22,13 @@ from personascope.formats.roles import (
     select_roles,
 )
 from personascope.formats.saes import other_model, read_config, require_folded, trained_on
+from personascope.models.templates import Template
 from personascope.runs.config import checked_config
 from personascope.runs.conversations import find_all
 from personascope.runs.explorer import ExplorerFiles
 from personascope.runs.names import MODEL_SPEC
-from personascope.runs.needs import EMBEDDED, in_json
+from personascope.runs.pretrained import check_pretrained, find_release
+from personascope.runs.sources import check_model_id, in_json, is_embedded
 
 # Folders beside those of the experiments, in results or logs: names that no experiment may have.
 SHARED = ("models", "saes", "outputs", "slurm")
@@ -38,6 +40,7 @@ def read_experiment(config: dict[str, Any], schema: dict[str, Any]) -> "Experime
     config: the merged YAML; it is not changed. schema: that of `workflow/schemas/config.schema.yaml`.
     """
     config = checked_config(config, schema)
+    check_model_id(config["model"]["id"])
     roles, prompts = _read_roles(config)
     experiment = Experiment(config, roles, prompts, *find_all(config))
     if config["extraction"]["residual_layers"] == "all":
@@ -71,6 +74,10 @@ class Experiment(ExplorerFiles):
             )
         if bool(config["sae"]["path"]) == bool(config["sae"]["release"] and config["sae"]["id"]):
             raise UserError("config, sae: give either `path` (a local SAE) or `release` and `id`")
+        try:
+            Template(**config["model"]["template"])
+        except UserError as error:
+            raise UserError(f"config, {error}") from None
         require_folded(self._sae_config.get("normalize_activations"), f"config, sae.path: {config['sae']['path']}")
         generation = config["generation"]
         if generation["backend"] in ENDPOINTS and "base_url" not in generation["backend_options"]:
@@ -81,6 +88,7 @@ class Experiment(ExplorerFiles):
         if self.gpus and engine_gpus > self.gpus:
             key = "generation.backend_options.tensor_parallel_size"
             raise UserError(f"config, {key}: {engine_gpus} GPUs, but model.gpus is {self.gpus}")
+        self.check_depth()
         self._check_analyses()
         self.check_judges()
         _ = self.persona_vectors, self.role_filter, self.trait_results, self.decompositions, self.traces
@@ -107,6 +115,22 @@ class Experiment(ExplorerFiles):
                 there = ", ".join(self.analyses)
                 raise UserError(f"config, drift.{key}: {unknown[0]} is no analysis; there are {there}")
 
+    def check_pretrained(self) -> None:
+        """UserError where SAELens does not know the SAE's release or id. Once a run: its list is long."""
+        sae = self.config["sae"]
+        if not sae["path"]:
+            check_pretrained(sae["release"], sae["id"])
+
+    def check_anchor(self, analysis: str | None = None) -> None:
+        """UserError where a role that the axis, or that of an analysis, points to is none of the experiment's."""
+        own = self.config["drift"]["analyses"][analysis] if analysis else {}
+        block, options = (f"drift.analyses.{analysis}", own) if "anchor" in own else ("axis", self.config["axis"])
+        there = {name.lower() for name in self.roles}
+        for role in options["anchor"]:
+            if role.strip().lower() not in there:
+                near = did_you_mean(role, self.roles) or "; add it there, or name another anchor"
+                raise UserError(f"config, {block}.anchor: {role!r} is not among roles.select{near}")
+
     def warnings(self) -> list[str]:
         """What is probably not meant, but may be."""
         there = {name.lower() for name in self.roles}
@@ -120,7 +144,10 @@ class Experiment(ExplorerFiles):
     @property
     def notes(self) -> list[str]:
         """Those of the warnings that the findings repeat: they concern what every number means."""
-        said = other_model(trained_on(self._sae_config), self.config["model"]["id"])
+        sae = self.config["sae"]
+        released = None if sae["path"] else find_release(sae["release"])
+        named = released.model if released else trained_on(self._sae_config)
+        said = other_model(named, self.config["model"]["id"])
         return [f"config, sae: {said}"] if said else []
 
     @cached_property
@@ -142,7 +169,7 @@ class Experiment(ExplorerFiles):
     def model_files(self) -> list[str]:
         """The files of the model's folder that jobs depend on; none for a model of the Hugging Face hub."""
         folder = self.config["model"]["id"]
-        if Path(folder).name == EMBEDDED and Path(folder).parent.name == "models":
+        if is_embedded(folder):
             return [f"{folder}/config.json", f"{folder}/model.safetensors"]
         return [f"{folder}/config.json"] if Path(folder).is_dir() else []
 

@@ -11,7 +11,7 @@ from personascope.drift.options import names_of
 # The role matrix that turns are held against: the maxima of a turn, not of all responses of a role.
 POOLED = {"mean": "mean", "max": "mean_of_max"}
 # The keys of each block that decide results; the others only say where and in what portions the work is done.
-MODEL_SPEC = ("id", "revision", "dtype", "trust_remote_code")
+MODEL_SPEC = ("id", "revision", "dtype", "trust_remote_code", "template")
 ENGINE = ("model", "base_url", "engine_options", "vllm_extensions")
 SAMPLING = ("temperature", "top_p", "max_tokens", "max_model_len", "seed")
 

@@ -1,16 +1,15 @@
 """What jobs ask of a scheduler: memory, time and GPUs, rough and on the safe side."""
 
-import json
 import math
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from personascope.errors import UserError
 from personascope.runs.names import Names
+from personascope.runs.pretrained import layer_of
+from personascope.runs.sources import EMBEDDED, in_json, model_config_file, text_value
 
-EMBEDDED = "SmolLM2-135M-Instruct"
 EMBEDDED_LAYERS = 30
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 UNKNOWN_BILLIONS, UNKNOWN_D_SAE, UNKNOWN_D_MODEL, UNKNOWN_LAYERS = 8.0, 65536, 8192, 80
@@ -103,32 +102,61 @@ class Needs(Names):
 
     def need_layers(self, key: str) -> int:
         """Decoder blocks of the model, by config or the model's files; UserError with the key that asks for them."""
-        file = Path(self.config["model"]["id"]) / "config.json"
-        nested = in_json(file, "text_config") or {}
-        found = self.config["model"]["layers"] or in_json(file, "num_hidden_layers") or nested.get("num_hidden_layers")
-        if found is None and self.model == EMBEDDED:
-            return EMBEDDED_LAYERS
-        if found is None:
+        if self.depth is None:
             raise UserError(f"config, {key}: how many layers the model has is not known here; set model.layers")
-        return found
+        return self.depth
+
+    @cached_property
+    def depth(self) -> int | None:
+        """Decoder blocks of the model, by its files or by config; None where neither tells."""
+        found = text_value(self.model_config, "num_hidden_layers") or self.config["model"]["layers"]
+        return EMBEDDED_LAYERS if found is None and self.model == EMBEDDED else found
+
+    @cached_property
+    def model_config(self) -> Path:
+        """The model's config.json, where it is on this machine."""
+        return model_config_file(self.config["model"]["id"], self.config["model"]["revision"])
+
+    @cached_property
+    def sae_layer(self) -> int | None:
+        """The block that the SAE belongs to, by its files or its name; None where they do not tell."""
+        sae = self.config["sae"]
+        if not sae["path"]:
+            return layer_of(sae["id"])
+        file = Path(sae["path"]) / "cfg.json"
+        return layer_of((in_json(file, "metadata") or {}).get("hook_name") or in_json(file, "hook_name") or "")
 
     @cached_property
     def known_layers(self) -> int:
         """Decoder blocks of the model, or a guess."""
-        try:
-            return self.need_layers("model.layers")
-        except UserError:
-            return UNKNOWN_LAYERS
+        return self.depth or UNKNOWN_LAYERS
+
+    def check_depth(self) -> None:
+        """UserError where model, SAE and layers do not fit together, as far as files that are here tell."""
+        model, said = self.config["model"], text_value(self.model_config, "num_hidden_layers")
+        if model["layers"] and said and model["layers"] != said:
+            raise UserError(
+                f"config, model.layers: {model['layers']}, but {self.model_config} says {said}; leave it out"
+            )
+        asked = {"extraction.residual_layers": self.config["extraction"]["residual_layers"]}
+        sae = Path(self.config["sae"]["path"] or "")
+        trained_here = Path(self.config.get("pathvars", {}).get("results", "results")) / "saes"
+        if self.sae_layer is not None:
+            asked["sae"] = [self.sae_layer]
+        elif sae.parent == trained_here:
+            asked["train_sae.layer"] = [self.config["train_sae"]["layer"]]
+        for key, layers in asked.items():
+            if self.depth and (outside := [layer for layer in layers if layer >= self.depth]):
+                raise UserError(f"config, {key}: layer {outside[0]}; the model has layers 0 to {self.depth - 1}")
+        width = text_value(self.model_config, "hidden_size")
+        read = in_json(sae / "cfg.json", "d_in")
+        if width and read and width != read:
+            raise UserError(
+                f"config, sae.path: the SAE reads {read} dimensions, the model's d_model is {width}; "
+                "choose an SAE that was trained on this model"
+            )
 
     @cached_property
     def d_model(self) -> int:
         """Width of the residual stream: from the model's files, else a guess."""
-        return in_json(Path(self.config["model"]["id"]) / "config.json", "hidden_size") or UNKNOWN_D_MODEL
-
-
-def in_json(file: Path, key: str) -> Any:
-    """A value of a JSON object on disk; None where there is none."""
-    try:
-        return json.loads(file.read_text(encoding="utf-8")).get(key)
-    except (OSError, ValueError, AttributeError):
-        return None
+        return text_value(self.model_config, "hidden_size") or UNKNOWN_D_MODEL

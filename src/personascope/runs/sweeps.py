@@ -143,12 +143,8 @@ class SweepFiles(TraitFiles):
     def check_layers(self, key: str, layers: list[int], directions: list[str]) -> None:
         """UserError where a layer is not in the model, as far as its depth is known here, or one of the directions that
         this run makes is not known at it: axis and roles are where residual means are kept."""
-        try:
-            depth = self.need_layers(key)
-        except UserError:
-            depth = None
-        if depth is not None and (outside := [layer for layer in layers if layer >= depth]):
-            raise UserError(f"config, {key}: {outside[0]}; the model has layers 0 to {depth - 1}")
+        if self.depth and (outside := [layer for layer in layers if layer >= self.depth]):
+            raise UserError(f"config, {key}: {outside[0]}; the model has layers 0 to {self.depth - 1}")
         kept = self.config["extraction"]["residual_layers"]
         made = [name for name in directions if name == "axis" or name.startswith("role:")]
         if made and (missing := sorted(set(layers) - set(kept))):

@@ -77,6 +77,7 @@ class TraitFiles(Needs):
         model |= {key: judge[key] for key in ("revision", "dtype") if judge[key] is not None}
         if judge["model"] is not None:
             model |= {"id": judge["model"], "revision": judge["revision"]}
+            model["template"] = {"date": model["template"]["date"]}  # the rest is that of another tokenizer
         engine = {key: judge["backend_options"][key] for key in ENGINE if key in judge["backend_options"]}
         own = {key: judge[key] for key in ("backend", "opening", "samples")}
         values = {"model": model, "engine": engine, **own, **self.spec("generation", "max_model_len")}
