@@ -28,6 +28,7 @@ from personascope.display.figure import (
 from personascope.display.html import SORT, TABLE_STYLE, cell, escaped, page, table
 from personascope.drift.calibration import BAND
 from personascope.drift.pages.words import doubt_line, rate_text, share
+from personascope.formats.conversation_files import display_name, not_analyzed
 from personascope.formats.tables import numbers
 
 MOST_ROWS = 25  # of one analysis in the figure; the page has all
@@ -164,8 +165,8 @@ def _rate(null: Mapping[str, Any]) -> str:
 def _failures(failed: pd.DataFrame) -> list[str]:
     """One line a conversation that could not be analyzed."""
     lines = []
-    for _, row in failed.drop_duplicates(["conversation", "reason"]).iterrows():
-        lines.append(f"{font_text(row['conversation'], 40)}: {font_text(row.get('reason'), 90) or 'no reason given'}")
+    for row in failed.drop_duplicates(["conversation", "reason"]).to_dict("records"):
+        lines.append(f"{font_text(_called(row), 40)}: {font_text(row.get('reason'), 90) or 'no reason given'}")
     more = len(lines) - MOST_FAILED
     return lines if more <= 0 else [*lines[:MOST_FAILED], f"and {more} more"]
 
@@ -187,7 +188,7 @@ def _draw_marks(ax: Axes, values: np.ndarray, alarm: np.ndarray) -> None:
 def _draw_p(ax: Axes, part: pd.DataFrame, alpha: float | None) -> None:
     p, alarm = numbers(part, "p_value"), np.isfinite(numbers(part, "alarm_turn"))
     _draw_marks(ax, p, alarm)
-    names = [font_text(name, 36) for name in part["conversation"]]
+    names = [font_text(_called(row), 36) for row in part.to_dict("records")]
     ax.set_yticks(range(len(part)), names, fontsize=8)
     for label, raised in zip(ax.get_yticklabels(), alarm, strict=True):
         label.set(fontweight="bold" if raised else "normal", color=BLACK if raised else GREY)
@@ -225,7 +226,7 @@ def ranking_html(
     page}, of those that have some.
     """
     parts, failed = by_analysis(summary)
-    nulls, body = nulls or {}, [NOTE]
+    nulls, body = nulls or {}, [_failed_line(summary, failed), NOTE]
     for name, part in parts:
         body.append(f'<h2 dir="auto">Analysis {escaped(name)}</h2>\n')
         if doubt := doubt_line(doubt_of(part)):
@@ -279,7 +280,7 @@ def _has_any(part: pd.DataFrame, column: str) -> bool:
 
 def _row(rank: int, row: dict[Any, Any], look: list[str], columns: Sequence[str]) -> tuple[str, list[str]]:
     """The class of a row, and its cells."""
-    cells = [cell(str(rank)), cell(text_of(row["conversation"]), text=True), *look]
+    cells = [cell(str(rank)), cell(_called(row), text=True), *look]
     for column in columns:
         value = row.get(column)
         if column in TEXTS:
@@ -325,10 +326,23 @@ def text_of(value: Any) -> str:
     return "" if value is None or pd.isna(value) else str(value)
 
 
+def _called(row: Mapping[Any, Any]) -> str:
+    """What a conversation is called."""
+    return display_name(text_of(row["conversation"]), row.get("metadata"))
+
+
+def _failed_line(summary: pd.DataFrame, failed: pd.DataFrame) -> str:
+    """How many of the conversations are not on the page, and why."""
+    reasons = {_called(row): text_of(row.get("reason")) for row in failed.to_dict("records")}
+    said = not_analyzed(reasons, len(set(summary["conversation"])) if len(summary) else 0)
+    return f'<p class="alarm" dir="auto">{escaped(said)}</p>\n' if said else ""
+
+
 def _failed_table(failed: pd.DataFrame) -> str:
     if not len(failed):
         return ""
     rows: Sequence[tuple[str, list[str]]] = [
-        ("", [cell(text_of(row.get(name)), text=True) for name in FAILED]) for row in failed.to_dict("records")
+        ("", [cell(text_of(row.get(name)), text=True) for name in FAILED])
+        for row in (row | {"conversation": _called(row)} for row in failed.to_dict("records"))
     ]
     return f"<h2>Not analyzed</h2>\n{table([(name, True) for name in FAILED], rows)}"
