@@ -1,12 +1,16 @@
 """Contexts and the logit lens as outputs of the model host's operations, by a tiny model and through the store."""
 
+import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from personascope.errors import UserError
 from personascope.formats.contexts import load_activity, load_contexts
 from personascope.formats.features import iter_features
 from personascope.formats.files import write_jsonl
@@ -89,6 +93,38 @@ def test_how_well_the_sae_fits_is_said_and_kept(tmp_path: Path, request_fields: 
     assert f"the SAE leaves {metadata['fvu']:.1%} of the variance of the first 512 tokens unexplained" in said
     assert any(line.startswith(f"warning: FVU {metadata['fvu']:.2f}: this SAE hardly reconstructs") for line in said)
     assert any(line.startswith("warning: the SAE was trained on gemma-2-2b, the model is") for line in said)
+
+
+@pytest.mark.parametrize("layers", [[1], []])
+def test_an_overflow_in_float16_stops_with_what_to_do_and_writes_nothing(
+    tmp_path: Path, request_fields: dict[str, Any], tiny_llama: Any, layers: list[int]
+) -> None:
+    big = copy.deepcopy(tiny_llama)
+    big.model.layers[0].mlp.down_proj.weight.mul_(1e5)  # beyond 65,504 in the residual stream
+    big.save_pretrained(tmp_path / "model")
+    spec = replace(request_fields["model"], dtype="float16")
+    fields = request_fields | {"residual_layers": layers}
+    with pytest.raises(UserError, match=r"layer 1 .* rows of activations are not finite; .* model.dtype: bfloat16"):
+        extracted(tmp_path, fields | {"model": spec}, 0)
+    assert not list(tmp_path.glob("out*")) and not list((tmp_path / "store").rglob("*.parquet"))
+    extracted(tmp_path, fields | {"model": replace(spec, dtype="bfloat16")}, 0)
+    (rows,) = iter_features(tmp_path / "out0.features")
+    assert np.isfinite(rows.mean).all() and len(rows) == 3
+
+
+def test_generation_and_readings_stop_at_an_overflow(tiny_llama: Any) -> None:
+    from personascope.backends import Request, Sampling
+    from personascope.backends.local import TransformersBackend
+    from personascope.extraction.extract import Item
+    from personascope.extraction.readings import read_layers
+
+    big = copy.deepcopy(tiny_llama)
+    big.model.layers[0].mlp.down_proj.weight.mul_(1e5)
+    big = big.to(torch.float16)
+    with pytest.raises(UserError, match=r"logits: 1 of 1 rows of activations are not finite; .* bfloat16"):
+        list(TransformersBackend(big, [0]).generate([Request([1, 2, 3], 0, 4)], Sampling(temperature=0)))
+    with pytest.raises(UserError, match=r"layer 1: 1 of 1 rows .* bfloat16"):
+        list(read_layers(big, [Item([1, 2, 3], [(1, 3)])], [1]))
 
 
 def test_what_is_in_the_store_is_linked(tmp_path: Path, request_fields: dict[str, Any]) -> None:

@@ -19,10 +19,11 @@ from personascope.errors import UserError
 from personascope.extraction.contexts import Active
 from personascope.extraction.items import Item
 from personascope.formats.features import Pooled
-from personascope.models.hookpoints import HookPoint, decoder_layers, run_to
+from personascope.models.hookpoints import HookPoint, decoder_layers, require_finite, run_to
 from personascope.models.prefixes import Node, can_share, extended, prefix_tree, repeated
 from personascope.models.saes import LoadedSAE, encode_blocks, unexplained
 
+SAVE_WIDER = "save the SAE in float32"
 MEASURED = 512  # tokens on which the SAE's reconstruction is measured
 
 
@@ -143,7 +144,7 @@ def _extract_batch(
     if sae.point.site == "resid_post" and sae.point.layer in options.residual_layers:
         selected[sae.point] = torch.stack([_mean(rows) for rows in selected[sae.point].split(counts)])
     residuals = [selected[HookPoint(layer, "resid_post")].to(device) for layer in options.residual_layers]
-    stacked = torch.stack(residuals, dim=1).cpu() if residuals else torch.zeros(len(items), 0, ids.shape[1])
+    stacked = torch.stack(residuals, dim=1).cpu() if residuals else torch.zeros(len(items), 0, 0)
     return _to_sparse(counts, sums, peaks, stacked)
 
 
@@ -179,6 +180,7 @@ def _encode_pooled(
                     peaks[item, columns] = torch.where(
                         peak.abs() > peaks[item, columns].abs(), peak, peaks[item, columns]
                     )
+    require_finite(sums, "SAE", sae.dtype, SAVE_WIDER)
     return sums, peaks
 
 

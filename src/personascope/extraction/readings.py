@@ -14,7 +14,7 @@ from torch import Tensor
 
 from personascope.extraction.extract import batches_by_tokens
 from personascope.extraction.items import Item
-from personascope.models.hookpoints import HookPoint, Reached, hooks, mean_weights, weighted_means
+from personascope.models.hookpoints import HookPoint, Reached, hooks, mean_weights, require_finite, weighted_means
 
 
 def read_layers(
@@ -59,4 +59,6 @@ def _read_batch(model: Any, items: list[Item], layers: Sequence[int]) -> np.ndar
 
     with hooks(model, points, capture), suppress(Reached):
         model.base_model(input_ids=ids.to(device), use_cache=False)
+    for point, reading in found.items():
+        require_finite(reading, f"layer {point.layer}", next(model.parameters()).dtype)
     return torch.stack([found[HookPoint(layer, "resid_post")] for layer in layers], dim=2).numpy()

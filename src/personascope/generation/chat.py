@@ -26,6 +26,7 @@ from personascope.models.layout import token_layout
 from personascope.models.projection import Probe, Reader, projecting, surprise, tokens_at_once
 from personascope.models.spans import Message, encode_conversation, prompt_ids
 from personascope.models.steering import Intervention, Steering
+from personascope.models.trial import require_plain_cache
 
 ROOM = 256  # tokens that a cache has room for at first; it doubles when it is full
 CLOSING = 16  # tokens that the template may write behind an answer
@@ -73,6 +74,7 @@ class Chat:
         probe: Probe | None = None,
         system: str = "",
     ):
+        require_plain_cache(model, "chat", "its cache cannot go back to an earlier turn: choose another model")
         self.model, self.tokenizer, self.options, self.probe = model, tokenizer, options, probe
         self.stop_ids = frozenset(stop_ids)
         self.device = model.get_input_embeddings().weight.device
