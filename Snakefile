@@ -29,10 +29,14 @@ onstart:
 
 onsuccess:
     note_times(E.name)
+    for line in last_lines(E.settings(workflow.pathvars.apply("<out>"))):
+        logger.warning(line)
 
 
 onerror:
     note_times(E.name)
+    for line in last_lines(E.settings(workflow.pathvars.apply("<out>"))):
+        logger.warning(line)
 
 
 # The model is fetched where Snakemake runs: the nodes of many clusters do not reach the network.

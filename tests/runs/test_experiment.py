@@ -1,6 +1,7 @@
 """The experiment that a configuration describes: defaults, names, files, what jobs ask for."""
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,17 @@ def test_defaults_are_filled_in_and_the_given_configuration_is_left_alone(folder
     assert config["experiment"] == "main" and config["generation"]["top_p"] == 0.9
     assert config["drift"]["analyses"] == {"mine": config["drift"]["analyses"]["mine"]}
     assert config["drift"]["analyses"]["mine"]["score_method"] == "projection"
+
+
+def test_the_template_is_a_parameter_of_every_rule_with_the_model(folder: Path) -> None:
+    """YAML reads a day without quotes as a date."""
+    given = {"date": date(2025, 3, 9), "variables": {"enable_thinking": False}}
+    expected = {"date": "2025-03-09", "name": "default", "variables": {"enable_thinking": False}}
+    experiment = read({"model": {"template": given}, "judges": {"own": {"model": "org/judge"}, "same": {}}})
+    for params in (experiment.model_params, experiment.engine_params, experiment.activation_params):
+        assert params["model"]["template"] == expected
+    assert experiment.judge_params("same")["model"]["template"] == expected
+    assert experiment.judge_params("own")["model"]["template"] == {"date": "2025-03-09"}
 
 
 def test_an_overlay_takes_an_analysis_back_with_null(folder: Path) -> None:

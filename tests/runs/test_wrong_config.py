@@ -45,6 +45,12 @@ WRONG: dict[str, tuple[Callable[[], dict[str, Any]], list[str]]] = {
     ),
     "too-many-questions": (key(questions={"select": 9999}), ["questions.select", "9999"]),
     "own-questions-missing": (key(generation={"question_mode": "role_specific"}), ["role assistant", "questions"]),
+    "template-date": (key(model={"template": {"date": "2024-02-31"}}), ["config, model.template.date", "2024-02-31"]),
+    "template-date-in-words": (key(model={"template": {"date": "today"}}), ["model.template.date", "today"]),
+    "template-variable": (
+        key(model={"template": {"variables": {"tokenize": True}}}),
+        ["config, model.template.variables", "tokenize"],
+    ),
     "sae-both": (key(sae={"path": SAE, "release": "a", "id": "b"}), ["config, sae", "path", "release"]),
     "sae-neither": (key(sae={"path": None}), ["config, sae", "path", "release"]),
     "sae-release-alone": (key(sae={"path": None, "release": "a"}), ["config, sae", "id"]),
@@ -95,8 +101,8 @@ WRONG: dict[str, tuple[Callable[[], dict[str, Any]], list[str]]] = {
     ),
     "drift-no-folder": (key(drift={"conversations": ["nowhere"]}), ["config, drift", "nowhere"]),
     "drift-file-name": (
-        lambda: write("odd/a b; rm -rf x.json", "[]") or {"drift": {"conversations": ["odd"]}},
-        ["a b; rm -rf x", "rename"],
+        lambda: write("odd/a b.json", "[]") or write("odd/a;b.json", "[]") or {"drift": {"conversations": ["odd"]}},
+        ["odd/a b.json", "odd/a;b.json", "rename"],
     ),
     "drift-reference-is-conversation": (
         key(drift={"conversations": ["talks"], "references": {"conversations": ["talks/one.json"]}}),

@@ -14,6 +14,7 @@ from personascope.runs.experiment import read_experiment
 from personascope.runs.integrity import note_times, set_aside_damaged
 from personascope.runs.status import note_run
 from personascope.runs.traits import LABELED
+from personascope.runs.unanalyzed import last_lines
 
 # A mistake ends Snakemake with one line: the place in this file, which a WorkflowError names, is not where it is.
 with open(workflow.source_path("../schemas/config.schema.yaml")) as schema, one_line_errors():

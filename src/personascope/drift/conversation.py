@@ -20,6 +20,7 @@ from personascope.drift.result import DriftResult
 from personascope.drift.result_file import NO_TABLE, RunFile, load_run, save_run
 from personascope.drift.summary import empty_overview, overview
 from personascope.errors import UserError
+from personascope.formats.conversation_files import display_name
 from personascope.formats.descriptions import described
 from personascope.formats.files import write_json
 from personascope.formats.tables import save_npz, write_csv
@@ -78,7 +79,8 @@ def write_run(
         write_json(outputs["summary"], content)
         write_json(outputs["ui_bundle"], ui_bundle(result, roles, run_meta(run, options)))
     name, messages = conversation["name"], conversation["messages"]
-    save_run(outputs["result"], RunFile(analysis, name, messages, result, references))
+    called = display_name(name, conversation["metadata"])
+    save_run(outputs["result"], RunFile(analysis, name, messages, result, references, called))
 
 
 def write_tables(

@@ -72,7 +72,7 @@ def call_text(write: Write, tokenizer: Any, messages: Sequence[Message], index: 
     """The text of a message's tool calls, as the template writes it behind content and reasoning.
 
     write: without a generation prompt. It is what a rendering up to this message has more than one without the calls,
-    compared token by token, but for special tokens at its ends (the end of the turn). UserError where there is nothing.
+    compared token by token, but for white space and the special tokens at its end; "" where there is nothing.
     """
     before = list(messages[:index])
     bare = {key: value for key, value in messages[index].items() if key != "tool_calls"}
@@ -86,12 +86,10 @@ def call_text(write: Write, tokenizer: Any, messages: Sequence[Message], index: 
     other = list(tokenizer(without, add_special_tokens=False)["input_ids"])
     start = common(ids, other)
     end = len(ids) - min(common(ids[::-1], other[::-1]), len(ids) - start)
-    special = set(tokenizer.all_special_ids)
-    while start < end and (ids[start] in special or not tokenizer.decode([ids[start]]).strip()):
-        start += 1
-    while start < end and (ids[end - 1] in special or not tokenizer.decode([ids[end - 1]]).strip()):
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    while start < end and (ids[end - 1] in special or not with_them[slice(*offsets[end - 1])].strip()):
         end -= 1
-    return with_them[offsets[start][0] : offsets[end - 1][1]] if start < end else ""
+    return with_them[offsets[start][0] : offsets[end - 1][1]].strip() if start < end else ""
 
 
 def common(a: Sequence[int], b: Sequence[int]) -> int:

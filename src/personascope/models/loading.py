@@ -16,6 +16,7 @@ import torch
 
 from personascope.errors import UserError
 from personascope.formats.layers import LAYER_CONVENTION as LAYER_CONVENTION
+from personascope.models.stops import template_stops
 from personascope.models.templates import Template, use_template
 from personascope.models.tokenizers import as_its_file_says
 
@@ -114,15 +115,24 @@ def load_model(spec: ModelSpec) -> Any:
 
 
 def stop_ids(spec: ModelSpec, tokenizer: Any) -> list[int]:
-    """Token ids that end a response: the tokenizer's end of sequence and those of the generation config."""
-    from transformers import GenerationConfig
+    """Token ids that end a response: those of generation_config.json, config.json and the tokenizer, and the marks that
+    the chat template writes behind an answer."""
+    from transformers import GenerationConfig, PretrainedConfig
 
-    try:
-        configured = GenerationConfig.from_pretrained(spec.id, **_source(spec)).eos_token_id or []
-    except OSError:
-        configured = []
-    listed = configured if isinstance(configured, list) else [configured]
-    return sorted({*listed, tokenizer.eos_token_id} - {None})
+    # As the files have it: the classes of transformers have end tokens of their own.
+    sources = {
+        "generation_config.json": lambda: GenerationConfig.from_pretrained(spec.id, **_source(spec)).to_dict(),
+        "config.json": lambda: PretrainedConfig.get_config_dict(spec.id, **_source(spec))[0],
+    }
+    found = [tokenizer.eos_token_id, *template_stops(tokenizer)]
+    for name, read in sources.items():
+        try:
+            config = read()
+        except OSError:
+            log.debug("%s has no %s", spec.id, name)
+            continue
+        found += [part.get("eos_token_id") for part in (config, config.get("text_config") or {})]
+    return sorted({i for ids in found for i in (ids if isinstance(ids, list) else [ids]) if i is not None})
 
 
 def d_model(model: Any) -> int:

@@ -23,6 +23,7 @@ from personascope.models.templates import (
     apply,
     check_text,
     forms,
+    prints_parts,
     settings_of,
     template_hash,
     template_text,
@@ -117,8 +118,10 @@ def _rendering(tokenizer: Any, messages: Sequence[Message], add_generation_promp
         write = partial(plain, add_generation_prompt=add_generation_prompt)
         try:
             text = write(messages)
+            if prints_parts(text, messages):
+                continue
         except REFUSALS as error:
-            problem = problem or UserError(f"the chat template refuses this conversation: {error}")
+            problem = problem or UserError(f"the chat template refuses {_refused(write, messages)}: {error}")
             continue
         try:
             contents = content_ranges(write, messages, text)
@@ -128,6 +131,17 @@ def _rendering(tokenizer: Any, messages: Sequence[Message], add_generation_promp
             continue
         return _Rendering(text, contents, plain)
     raise problem or UserError("the conversation is empty")
+
+
+def _refused(write: Callable[..., str], messages: Sequence[Message]) -> str:
+    """What the template refuses: the message behind the longest beginning that it takes, or the conversation."""
+    for end in range(len(messages) - 1, 0, -1):
+        try:
+            write(messages[:end])
+        except REFUSALS:
+            continue
+        return f"message {end} ({messages[end]['role']})"
+    return "this conversation"
 
 
 def _write(tokenizer: Any, form: Form, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
@@ -168,13 +182,12 @@ def _calls(tokenizer: Any, messages: Sequence[Message], rendering: _Rendering) -
     """Character ranges of tool calls, each behind its message's content."""
     found = {}
     for index in (i for i, message in enumerate(messages) if message.get("tool_calls")):
-        text = call_text(rendering.write, tokenizer, messages, index)
-        start = rendering.text.find(text, rendering.contents[index][1]) if text else -1
-        if start < 0:
-            raise UserError(
-                f"message {index} ({messages[index]['role']}): its tool calls are not found in the rendering"
-            )
-        found[index] = (start, start + len(text))
+        calls, (start, end) = call_text(rendering.write, tokenizer, messages, index), rendering.contents[index]
+        place = rendering.text.find(calls, start) if calls else -1
+        if place < 0:
+            raise UserError(f"message {index} ({messages[index]['role']}): its tool calls are not in the rendering")
+        # A token at the border may hold the content's last characters too.
+        found[index] = (max(place, end), place + len(calls))
     return found
 
 

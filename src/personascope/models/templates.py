@@ -124,6 +124,12 @@ def check_text(messages: Sequence[Message]) -> None:
                 raise UserError(f"message {i} ({message['role']}): a part is {kind!r}; only text can be read")
 
 
+def prints_parts(text: str, messages: Sequence[Message]) -> bool:
+    """Whether a rendering shows the list of a content as code, where the template expects text."""
+    said = "".join(text_of(message) for message in messages)
+    return any(shown in text and shown not in said for shown in ("{'type': 'text'", '{"type": "text"'))
+
+
 # ---- forms of a message that say the same ----------------------------------------------------------------------------
 
 

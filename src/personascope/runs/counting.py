@@ -14,7 +14,7 @@ from personascope.runs.measured import spread
 SAMPLE = 2000  # prompts counted
 CONVERSATIONS = 100  # conversations counted
 CHARACTERS_A_TOKEN = 4.0
-Messages = Sequence[dict[str, str]]
+Messages = Sequence[dict[str, Any]]
 
 
 class TokenCounter:
@@ -64,7 +64,7 @@ class TokenCounter:
 
 
 def _characters(messages: Messages) -> float:
-    return sum(len(message["content"]) / CHARACTERS_A_TOKEN + 4 for message in messages)
+    return sum(len(message["content"] or "") / CHARACTERS_A_TOKEN + 4 for message in messages)
 
 
 @dataclass(frozen=True)
@@ -123,17 +123,18 @@ def count_script(counter: TokenCounter, path: Path, answer: float) -> Script:
     return Script(prompt, output, counter.conversation(messages) + output)
 
 
-def count_conversations(counter: TokenCounter, files: Sequence[Path]) -> float:
-    """Tokens of conversation files, from a sample where there are many; a malformed one has none."""
-    some = spread(len(files), CONVERSATIONS)
-    return sum(_count_each(counter, (files[i] for i in some))) * len(files) / max(len(some), 1)
+def count_conversations(counter: TokenCounter, places: Sequence[tuple[Path, int | None]]) -> float:
+    """Tokens of conversations, each a file or a line of one, from a sample where there are many; a malformed one has
+    none."""
+    some = spread(len(places), CONVERSATIONS)
+    return sum(_count_each(counter, (places[i] for i in some))) * len(places) / max(len(some), 1)
 
 
-def _count_each(counter: TokenCounter, files: Iterable[Path]) -> list[float]:
+def _count_each(counter: TokenCounter, places: Iterable[tuple[Path, int | None]]) -> list[float]:
     found = []
-    for path in files:
+    for path, line in places:
         try:
-            found.append(counter.conversation(read_conversation(path).messages))
+            found.append(counter.conversation(read_conversation(path, line).messages))
         except UserError:
             found.append(0.0)
     return found

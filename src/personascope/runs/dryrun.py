@@ -27,6 +27,7 @@ import json, pathlib
 pathlib.Path({answer!r}).write_text(json.dumps({{
     **E.settings(""), "config": E.config,
     "conversations": {{name: workflow.pathvars.apply(path) for name, path in (E.conversations | E.references).items()}},
+    "places": E.places,
     "folders": {{name: workflow.pathvars.apply(f"<{{name}}>") for name in ("out", "log", "bench")}},
 }}))
 """

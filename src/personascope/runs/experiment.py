@@ -42,7 +42,9 @@ def read_experiment(config: dict[str, Any], schema: dict[str, Any]) -> "Experime
     config = checked_config(config, schema)
     check_model_id(config["model"]["id"])
     roles, prompts = _read_roles(config)
-    experiment = Experiment(config, roles, prompts, *find_all(config))
+    found = find_all(config)
+    talks = (found.analyzed, found.references, found.places, found.unread, found.notes)
+    experiment = Experiment(config, roles, prompts, *talks)
     if config["extraction"]["residual_layers"] == "all":
         config["extraction"]["residual_layers"] = list(range(experiment.need_layers("extraction.residual_layers")))
     experiment.check()
@@ -139,7 +141,7 @@ class Experiment(ExplorerFiles):
         asked = self.config["questions"]["select"]
         if self.mode == "general" and (asked == 1 or (isinstance(asked, list) and len(asked) == 1)):
             said.append("config, questions.select: one question is too few for an axis, which is judged on others")
-        return said + self.notes
+        return said + self.notes + self.conversation_notes
 
     @property
     def notes(self) -> list[str]:
@@ -248,7 +250,10 @@ class Experiment(ExplorerFiles):
     @cached_property
     def drift_extras(self) -> list[str]:
         tables, figures = self.analyses_with("tables"), self.analyses_with("figures")
-        return self._of_runs("arrays.npz", tables) + self._of_runs("token_heat.html", figures)
+        drawn = [
+            path for path in self._of_runs("token_heat.html", figures) if Path(path).parent.name not in self.unread
+        ]
+        return self._of_runs("arrays.npz", tables) + drawn
 
     @cached_property
     def user_prediction(self) -> list[str]:
@@ -258,7 +263,7 @@ class Experiment(ExplorerFiles):
     def linear_split(self) -> list[str]:
         """One table a conversation, where they are asked for."""
         wanted = self.conversations if self.config["drift"]["linear_split"] else {}
-        return [f"<out>/linear_split/<cell>/{name}.csv" for name in wanted]
+        return [f"<out>/linear_split/<cell>/{name}.csv" for name in wanted if name not in self.unread]
 
     @cached_property
     def summary(self) -> list[str]:
@@ -285,6 +290,7 @@ class Experiment(ExplorerFiles):
             "mode": self.mode,
             "roles": self.roles,
             "conversations": list(self.conversations),
+            "unread": self.unread,
             "analyses": self.analyses,
             "results": results,
             "store": self.config["store"],

@@ -147,7 +147,8 @@ def tokens_of(run: DryRun, texts: Texts) -> dict[str, float]:
 def _conversation_tokens(run: DryRun, texts: Texts, names: list[str]) -> float:
     """Tokens of conversations: of their files, and of those that are still to be simulated as their script says."""
     paths = {name: Path(run.settings["conversations"][name]) for name in names}
-    there = [path for path in paths.values() if path.is_file()]
+    lines = {name: place["line"] for name, place in run.settings["places"].items()}
+    there = [(path, lines.get(name)) for name, path in paths.items() if path.is_file()]
     rules = {block: rule for rule, block in SIMULATED.items()}
     # A simulated one lies in the folder of its block: .../simulations/{model}/{script}-{sample}.json
     to_come = [

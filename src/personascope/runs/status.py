@@ -17,11 +17,13 @@ import psutil
 
 from personascope.display.terminal import duration, size, table
 from personascope.errors import UserError
+from personascope.formats.conversation_files import not_analyzed
 from personascope.formats.files import iter_jsonl, read_json, write_json
 from personascope.hosting.processes import is_alive
 from personascope.hosting.progress import logs_folder
 from personascope.hosting.store import disk_usage
 from personascope.runs.job import failures_file
+from personascope.runs.unanalyzed import unanalyzed
 
 SILENT = 120.0  # seconds without news after which a host is doubted (it writes every 30)
 FORGOTTEN = 86400.0  # and after which its file is removed
@@ -67,6 +69,8 @@ def status(experiment: str | None = None, *, now: float | None = None) -> dict[s
         "alive": alive,
         "log": run["log"],
         "stages": stages(run),
+        "not_analyzed": unanalyzed(run),
+        "conversations": len(run["conversations"]),
         "hosts": hosts(logs / "hosts", now),
         "failures": failures(failures_file(run["experiment"]), now),
         "store": disk_usage(run["store"]),
@@ -151,6 +155,8 @@ def show(result: dict[str, Any]) -> str:
     rows = [[stage["stage"], f"{stage['done']:,}", f"{stage['all']:,}"] for stage in result["stages"]]
     parts.append(table(["stage", "done", "of"], rows))
     parts.append("\n".join(["now:", *map(_host_line, result["hosts"])]) if result["hosts"] else "no host is running")
+    if said := not_analyzed(result["not_analyzed"], result["conversations"]):
+        parts.append(said)
     if failed := result["failures"]:
         lines = [f"  {line['log']}, {duration(line['s_ago'])} ago: {line['error']}" for line in failed[:SHOWN]]
         more = [f"  and {len(failed) - SHOWN} more"] if len(failed) > SHOWN else []

@@ -182,9 +182,9 @@ class SweepFiles(TraitFiles):
     @cached_property
     def capping_scripts(self) -> list[str]:
         """The scripts that are simulated with and without a cap."""
-        from personascope.formats.conversations import find_conversations
+        from personascope.formats.conversation_files import find_scripts
 
-        return list(find_conversations([self.config["drift"]["simulations"]["folder"]]))
+        return list(find_scripts(self.config["drift"]["simulations"]["folder"]))
 
     def capping_files(self, suffix: str) -> list[str]:
         """A file of every script and cap."""
