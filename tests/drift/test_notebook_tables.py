@@ -160,7 +160,7 @@ def test_the_summary_as_csv_has_whole_turns_and_metadata_as_json(tmp_path: Path)
     made = make_summary(3)
     write_csv(tmp_path / "drift_summary.csv", made)
     read = pd.read_csv(tmp_path / "drift_summary.csv", dtype=str, keep_default_na=False)
-    assert read["metadata"][0] == '{"domain": "cooking"}'
+    assert read["metadata"].tolist()[0] == '{"domain": "cooking"}'
     assert set(read["alarm_turn"]) == {"7", ""} and set(read["largest_drop_turn"]) == {"4", ""}
     assert {"rank", "fall"} <= set(read.columns) and read["rank"].tolist()[:3] == ["1", "2", "3"]
 

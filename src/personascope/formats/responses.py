@@ -169,7 +169,7 @@ def oddities(row: Mapping[str, Any]) -> list[str]:
     odd = []
     if unanswered(row):
         odd.append(NEVER_ENDED)
-    elif not _response(row):
+    elif "response" in row and not _response(row):
         odd.append(EMPTY)
     if row.get("finish_reason", "stop") not in KNOWN_ENDS:
         odd.append(f"ended with finish_reason {row['finish_reason']!r}")

@@ -185,13 +185,14 @@ def _draw_marks(ax: Axes, values: np.ndarray, alarm: np.ndarray) -> None:
     clean(ax)
 
 
+def _no_drop(row: Mapping[Any, Any]) -> str:
+    return " (no drop)" if "no_drop" in text_of(row.get("flags")) else ""
+
+
 def _draw_p(ax: Axes, part: pd.DataFrame, alpha: float | None) -> None:
     p, alarm = numbers(part, "p_value"), np.isfinite(numbers(part, "alarm_turn"))
     _draw_marks(ax, p, alarm)
-    flags = part["flags"].map(text_of) if "flags" in part else [""] * len(part)
-    marks = [" (no drop)" if "no_drop" in flag else "" for flag in flags]
-    called = [font_text(_called(row), 36) for row in part.to_dict("records")]
-    names = [name + mark for name, mark in zip(called, marks, strict=True)]
+    names = [font_text(_called(row), 36) + _no_drop(row) for row in part.to_dict("records")]
     ax.set_yticks(range(len(part)), names, fontsize=8)
     for label, raised in zip(ax.get_yticklabels(), alarm, strict=True):
         label.set(fontweight="bold" if raised else "normal", color=BLACK if raised else GREY)
@@ -294,7 +295,7 @@ def _row(row: dict[Any, Any], look: list[str], columns: Sequence[str]) -> tuple[
         else:
             number = _number(value)
             shown = figure_of(number, column in WHOLE)
-            if column == "largest_drop" and number is None and "no_drop" in text_of(row.get("flags")):
+            if column == "largest_drop" and number is None and _no_drop(row):
                 shown = "no drop"
             cells.append(cell(shown, value=number))
     cells.append(cell(text_of(row.get("metadata")), text=True))
