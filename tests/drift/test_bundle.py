@@ -173,6 +173,7 @@ def test_arrays_hold_the_numbers_and_load_without_pickle(tmp_path: Path) -> None
     cosines = loaded["turn_vectors_unit"] @ loaded["axis_unit"]
     assert cosines[filled] == pytest.approx(loaded["cos_axis"][filled], abs=1e-6)
     assert np.array_equal(loaded["contrib"], loaded["delta_x"] * loaded["axis_unit"])
+    assert result.selected is not None
     assert len(loaded["token_proj"]) == len(loaded["token_norm"]) == result.turns.n_tokens[2 + result.selected]
     assert loaded["role_names"].tolist() == result.roles.role_names
 

@@ -335,7 +335,7 @@ def test_the_ranking_begins_with_what_could_not_be_analyzed_and_names_files_as_t
     said = "1 of 4 conversations could not be analyzed: broken: broken.json: no messages"
     assert said in page.text and page.text.index(said) < page.text.index("Analysis cosine")
     assert "My chat (1)" in page.text and "My-chat-1" not in page.text
-    assert "could not be analyzed" not in Page(ranking_html(summary[summary["status"] == "ok"])).text
+    assert "could not be analyzed" not in Page(ranking_html(summary.loc[summary["status"] == "ok"])).text
 
 
 def test_tool_calls_stand_in_the_text_of_a_conversation() -> None:
