@@ -1,6 +1,12 @@
 from snakemake.utils import min_version
 
+from personascope.errors import one_line_errors
+from personascope.runs.config import check_folder
+
 min_version("9.27")
+
+with one_line_errors():
+    check_folder(workflow.basedir, workflow.overwrite_configfiles)
 
 
 configfile: "config/config.yaml"
@@ -24,7 +30,11 @@ report: "workflow/report/workflow.rst"
 
 # For `personascope status`.
 onstart:
-    note_run(E.settings(workflow.pathvars.apply("<out>")), log)
+    note_run(
+        E.settings(workflow.pathvars.apply("<out>")),
+        log,
+        [job.rule.name for job in workflow.dag.jobs],
+    )
 
 
 onsuccess:

@@ -15,11 +15,13 @@ from personascope.formats.contexts import load_activity, load_contexts
 from personascope.formats.features import iter_features
 from personascope.formats.files import write_jsonl
 from personascope.formats.logit_lens import LogitLens
+from personascope.formats.responses import NEVER_ENDED
 from personascope.formats.tables import open_parquet
 from personascope.hosting.loaded import Loaded
 from personascope.hosting.operations import extract, logit_lens
 from personascope.models.loading import ModelSpec
 from tests.extraction.test_extract import D_SAE, save_sae
+from tests.extraction.test_items import row_of
 
 QUESTIONS = ["Who?", "What?", "Why?"]
 
@@ -33,8 +35,10 @@ def request_fields(tmp_path: Path, tiny_llama: Any, chat_tokenizer: Any) -> dict
     return common | {"sae": save_sae(tmp_path / "sae"), "residual_layers": [1], "chunk_tokens": 3}
 
 
-def extracted(folder: Path, fields: dict[str, Any], k: int) -> list[str]:
-    rows = [
+def extracted(
+    folder: Path, fields: dict[str, Any], k: int, rows: list[dict[str, Any]] | None = None, selection: str = ""
+) -> list[str]:
+    rows = rows or [
         {
             "prompt_index": 0,
             "question_id": i,
@@ -52,7 +56,7 @@ def extracted(folder: Path, fields: dict[str, Any], k: int) -> list[str]:
         outputs |= {name: str(folder / f"out{k}.{name}") for name in ("contexts", "activity")} | {"k": k}
     given: dict[str, Any] = {
         "responses": str(folder / "pirate.jsonl"),
-        "token_selection": "response_only",
+        "token_selection": selection or "response_only",
         "batch_tokens": 64,
     }
     said: list[str] = []
@@ -139,3 +143,21 @@ def test_the_lens_is_written_with_what_it_is_of(tmp_path: Path, request_fields: 
     logit_lens.run(Loaded(), said.append, logit_lens.Request(**request_fields, lens=str(tmp_path / "l.npz")))
     assert LogitLens.load(tmp_path / "l.npz").promoted.shape[0] == D_SAE
     assert said == [f"logit lens of {D_SAE} features"]
+
+
+def test_reasoning_is_left_out_and_counted_where_it_never_ended(
+    tmp_path: Path, request_fields: dict[str, Any], chat_tokenizer: Any
+) -> None:
+    texts = [("<think>\nThe sea\n</think>\n\nA language", "stop"), ("<think>\nThe sea is", "length"), ("I am", "abort")]
+    rows = [row_of(chat_tokenizer, *text) | {"question_id": i} for i, text in enumerate(texts)]
+    said = extracted(tmp_path, request_fields, 0, rows)
+    (found,) = iter_features(tmp_path / "out0.features")
+    answer, own = (len(chat_tokenizer(text).input_ids) for text in ("A language", "I am"))
+    assert found.n_tokens.tolist() == [answer, 0, own]
+    assert not found.dense("max", D_SAE)[1].any()
+    counts = open_parquet(tmp_path / "out0.features")[1]["counts"]
+    assert counts == {"responses": 3, NEVER_ENDED: 1, "ended with finish_reason 'abort'": 1}
+    assert f"pirate: 1 of 3 responses {NEVER_ENDED}: they are left out of all means" in said
+    extracted(tmp_path, request_fields, 0, rows, "response_with_reasoning")
+    (whole,) = iter_features(tmp_path / "out0.features")
+    assert (whole.n_tokens > found.n_tokens).tolist() == [True, True, False]

@@ -17,6 +17,7 @@ import torch
 from personascope.errors import UserError
 from personascope.formats.adapters import adapter_advice
 from personascope.formats.layers import LAYER_CONVENTION as LAYER_CONVENTION
+from personascope.models.hub import not_here, silence
 from personascope.models.stops import template_stops
 from personascope.models.templates import Template, use_template
 from personascope.models.tokenizers import as_its_file_says
@@ -61,13 +62,16 @@ def _source(spec: ModelSpec) -> dict[str, Any]:
         raise UserError(f"model.id: {spec.id} is no folder here and no Hugging Face id")
     if local and not (Path(spec.id) / "config.json").is_file() and (advice := adapter_advice(Path(spec.id))):
         raise UserError(f"model.id: {spec.id} is a folder without config.json; {advice}")
-    return {"revision": spec.revision, "trust_remote_code": spec.trust_remote_code, "local_files_only": local}
+    here = local or silence() is not None
+    return {"revision": spec.revision, "trust_remote_code": spec.trust_remote_code, "local_files_only": here}
 
 
 def _load_error(spec: ModelSpec, error: Exception) -> UserError:
     text = " ".join(str(error).split())
     if "gated" in text.lower():
         return UserError(f"model.id: {spec.id} is gated; accept its license on its page and set HF_TOKEN")
+    if not Path(spec.id).is_dir() and isinstance(error, OSError) and (reason := silence()):
+        return UserError(f"model.id: {not_here(spec.id, reason)}")
     return UserError(f"model.id: {spec.id} cannot be loaded: {text[:300]}")
 
 
@@ -161,13 +165,14 @@ def model_identity(spec: ModelSpec) -> str:
     """
     folder = Path(spec.id)
     if not folder.is_dir():
-        from transformers import AutoConfig
+        from transformers.utils.hub import cached_file, extract_commit_hash
 
+        where = {key: value for key, value in _source(spec).items() if key != "trust_remote_code"}
         try:
-            config = AutoConfig.from_pretrained(spec.id, **_source(spec))
-        except (OSError, ValueError, ImportError) as error:
+            file = cached_file(spec.id, "config.json", **where)
+        except (OSError, ValueError) as error:
             raise _load_error(spec, error) from None
-        return f"{spec.id}@{getattr(config, '_commit_hash', None) or spec.revision or 'unknown'}"
+        return f"{spec.id}@{extract_commit_hash(file, None) or spec.revision or 'unknown'}"
     digest = hashlib.sha256()
     for file in sorted(f for f in folder.iterdir() if f.is_file() and not f.name.startswith(".")):
         digest.update(json.dumps([file.name, _file_digest(file)]).encode())

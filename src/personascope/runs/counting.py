@@ -27,14 +27,16 @@ class TokenCounter:
         try:
             from transformers import AutoConfig
 
+            from personascope.models.hub import cache_where_silent
             from personascope.models.loading import ModelSpec, context_length, load_tokenizer
 
             keys = ("id", "revision", "trust_remote_code", "template")
             spec = ModelSpec(**{key: model[key] for key in keys if key in model})
             self.tokenizer = load_tokenizer(spec)
-            config = AutoConfig.from_pretrained(
-                spec.id, revision=spec.revision, trust_remote_code=spec.trust_remote_code
-            )
+            with cache_where_silent():
+                config = AutoConfig.from_pretrained(
+                    spec.id, revision=spec.revision, trust_remote_code=spec.trust_remote_code
+                )
             self.context, self.d_model = context_length(config), config.get_text_config().hidden_size
             self.source = "counted"
         except (UserError, ImportError, OSError, ValueError) as error:

@@ -113,9 +113,7 @@ class Experiment(ExplorerFiles):
             except UserError as error:
                 raise UserError(f"{where}: {error}") from None
         for key in ("tables", "figures", "user_prediction", "published"):
-            if unknown := sorted(set(self.analyses_with(key)) - set(self.analyses)):
-                there = ", ".join(self.analyses)
-                raise UserError(f"config, drift.{key}: {unknown[0]} is no analysis; there are {there}")
+            self.check_names(f"drift.{key}", self.analyses_with(key), self.analyses, "analysis")
 
     def check_pretrained(self) -> None:
         """UserError where SAELens does not know the SAE's release or id. Once a run: its list is long."""
@@ -138,6 +136,12 @@ class Experiment(ExplorerFiles):
         there = {name.lower() for name in self.roles}
         missing = [role for role in self.config["axis"]["anchor"] if role.strip().lower() not in there]
         said = [f"config, axis.anchor: {role!r} is not among roles.select: no axis" for role in missing]
+        subset = [role for role in self.config["axis"]["roleplay_subset"] if role.strip().lower() not in there]
+        said += [
+            f"config, axis.roleplay_subset: {role!r} is not among roles.select, and left out"
+            f"{did_you_mean(role, self.roles)}"
+            for role in subset
+        ]
         asked = self.config["questions"]["select"]
         if self.mode == "general" and (asked == 1 or (isinstance(asked, list) and len(asked) == 1)):
             said.append("config, questions.select: one question is too few for an axis, which is judged on others")

@@ -8,7 +8,8 @@ from typing import Any
 
 from personascope.drift import options as drift_options
 from personascope.drift.options import names_of
-from personascope.errors import UserError
+from personascope.errors import UserError, did_you_mean
+from personascope.formats.conversation_files import safe_name
 
 # The role matrix that turns are held against: the maxima of a turn, not of all responses of a role.
 POOLED = {"mean": "mean", "max": "mean_of_max"}
@@ -67,14 +68,21 @@ class Names:
         folders = {"out": f"<results>/{name}", "log": f"<logs>/{name}", "bench": f"<benchmarks>/{name}"}
         return folders | {"model": self.model, "sae": self.sae, "cell": f"{self.mode}/<model>_<sae>"}
 
+    def check_names(self, key: str, names: Iterable[str], known: Iterable[str], what: str) -> None:
+        """UserError names the first that is no such thing of this experiment, and what there is."""
+        there = list(known)
+        for name in sorted(set(names) - set(there)):
+            near = did_you_mean(name, there) or f"; there are {', '.join(there[:12]) or 'none'}"
+            raise UserError(f"config, {key}: {name} is no {what} of this experiment{near}")
+
     def chosen(self, key: str, names: Iterable[str]) -> list[str]:
         """Those of the readable conversations that a key of config names, by name or title; UserError for one that is
         not there."""
         titles = {place["title"]: name for name, place in self.places.items()}
-        chosen = [titles.get(name, name) for name in names]
-        if unknown := sorted(set(chosen) - self.conversations.keys()):
-            raise UserError(f"config, {key}: {unknown[0]} is no conversation of this experiment")
-        return [name for name in chosen if name not in self.unread]
+        known = {name: name if name in self.conversations else titles.get(name, safe_name(name)) for name in names}
+        missing = [name for name, safe in known.items() if safe not in self.conversations]
+        self.check_names(key, missing, self.conversations, "conversation")
+        return [name for name in known.values() if name not in self.unread]
 
     # ---- parameters of rules ----------------------------------------------------------------------------------------
 

@@ -69,9 +69,14 @@ class Texts:
     traits: dict[str, RolePrompts]
 
 
+def default_profile() -> str | None:
+    """The profile that Snakemake would take of itself."""
+    return os.environ.get("SNAKEMAKE_PROFILE")
+
+
 def plan(targets: Sequence[str], configfiles: Sequence[str], profile: str | None, given: Given) -> dict[str, Any]:
     """The whole plan as JSON: `all` is the whole experiment, `left` what a run would do now."""
-    profile = profile or os.environ.get("SNAKEMAKE_PROFILE")
+    profile = profile or default_profile()
     whole = dry_run(targets, configfiles, profile, everything=True)
     left = dry_run(targets, configfiles, profile)
     texts = _texts(whole)

@@ -60,8 +60,7 @@ class SteeringFiles(SweepFiles):
         block = self.config["drift"]["causal"]
         wanted = self.conversations if block["conversations"] == "all" else block["conversations"]
         names = self.chosen("drift.causal.conversations", wanted)
-        if unknown := sorted(set(block["analyses"]) - set(self.analyses)):
-            raise UserError(f"config, drift.causal.analyses: {unknown[0]} is no analysis of this experiment")
+        self.check_names("drift.causal.analyses", block["analyses"], self.analyses, "analysis")
         for name in block["analyses"]:
             if self.analysis_options(name)["space"] != "sae":
                 raise UserError(
