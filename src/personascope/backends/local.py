@@ -53,7 +53,8 @@ def keep_rows(cache: Cache, rows: Tensor) -> None:
     layers: list[Any] = cache.layers
     for layer in layers:
         if layer.is_initialized:  # Gemma 3n's last layers read the keys of others
-            layer.keys, layer.values = layer.keys[rows], layer.values[rows]
+            own = rows.to(layer.keys.device)  # a model may lie on several devices
+            layer.keys, layer.values = layer.keys[own], layer.values[own]
 
 
 @dataclass

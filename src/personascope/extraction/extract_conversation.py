@@ -112,8 +112,9 @@ def _length(spans: Sequence[Span]) -> int:
 
 def _user_means(layers: list[Tensor], counts: list[int]) -> UserMeans:
     """From the residuals [sum(counts), d] of the user's tokens at each layer to the mean before each turn."""
-    means = [torch.stack([rows.float().mean(0) for rows in h.split(counts)], 0) for h in layers]
-    stacked = torch.stack(means, 1).cpu() if means else torch.zeros(len(counts), 0, 0)
+    # A model may lie on several devices.
+    means = [torch.stack([rows.float().mean(0) for rows in h.split(counts)], 0).cpu() for h in layers]
+    stacked = torch.stack(means, 1) if means else torch.zeros(len(counts), 0, 0)
     return UserMeans(np.array(counts, np.int32), stacked.numpy())
 
 
@@ -135,7 +136,7 @@ def _token_blocks(
         chunk = slice(start, start + options.chunk_tokens)
         offsets, indices, values = sparse_rows(sae, at_sae[chunk])
         n = len(position[chunk])
-        residuals = torch.stack([h[chunk].float() for h in layers], 1).cpu() if layers else torch.zeros(n, 0, 0)
+        residuals = torch.stack([h[chunk].float().cpu() for h in layers], 1) if layers else torch.zeros(n, 0, 0)
         yield TokenBlock(
             position=position[chunk].int().numpy(),
             turn=turn[chunk].int().numpy(),

@@ -199,12 +199,16 @@ class Chat:
     @torch.inference_mode()
     def _forward(self, ids: list[int], every: bool = False) -> Tensor:
         """Logits behind the last token, or behind every one, [1 or n, vocabulary]."""
-        return self.model(
-            input_ids=torch.tensor([ids], device=self.device),
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=0 if every else 1,
-        ).logits[0]
+        return (
+            self.model(
+                input_ids=torch.tensor([ids], device=self.device),
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=0 if every else 1,
+            )
+            .logits[0]
+            .to(self.device)
+        )
 
     @torch.inference_mode()
     def _values(

@@ -213,7 +213,8 @@ class LocalJudge:
             inputs["past_key_values"] = self._prefix(prompts[0][:shared], shared + width + n, rows)
         keys = torch.cat([torch.arange(shared, device=self.device).expand(rows, shared), own], dim=1)
         mask = self._mask(_visible(shared, real, tree.sees().to(self.device)), own, keys)
-        logits = self.model(**inputs, attention_mask=mask, use_cache=shared > 0, logits_to_keep=n + 1).logits.float()
+        logits = self.model(**inputs, attention_mask=mask, use_cache=shared > 0, logits_to_keep=n + 1).logits
+        logits = logits.float().to(self.device)  # a model may lie on several devices
         norm = logits.logsumexp(-1)
         after = torch.tensor(tree.parents, device=self.device) + 1  # row 0 is the prompt's last token
         chosen = logits[:, after, nodes[0]] - norm[:, after]

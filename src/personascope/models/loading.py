@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from personascope.errors import UserError
+from personascope.formats.adapters import adapter_advice
 from personascope.formats.layers import LAYER_CONVENTION as LAYER_CONVENTION
 from personascope.models.hub import not_here, silence
 from personascope.models.stops import template_stops
@@ -59,6 +60,8 @@ def _source(spec: ModelSpec) -> dict[str, Any]:
     local = Path(spec.id).is_dir()
     if not local and (spec.id.startswith((".", "/")) or spec.id.count("/") > 1):
         raise UserError(f"model.id: {spec.id} is no folder here and no Hugging Face id")
+    if local and not (Path(spec.id) / "config.json").is_file() and (advice := adapter_advice(Path(spec.id))):
+        raise UserError(f"model.id: {spec.id} is a folder without config.json; {advice}")
     here = local or silence() is not None
     return {"revision": spec.revision, "trust_remote_code": spec.trust_remote_code, "local_files_only": here}
 
