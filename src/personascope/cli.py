@@ -12,6 +12,7 @@ from personascope.formats.export import export_npz
 from personascope.formats.importers import SystemPrompts, import_responses
 from personascope.formats.roles import import_roles
 from personascope.formats.traits import import_traits
+from personascope.formats.transcripts import import_conversations
 from personascope.hosting.store import prune, usage
 from personascope.runs import costs, plan, status, view, why
 
@@ -23,6 +24,13 @@ def _import_roles(arguments: argparse.Namespace) -> None:
 
 def _import_traits(arguments: argparse.Namespace) -> None:
     print(f"{import_traits(arguments.source, arguments.destination)} traits are in {arguments.destination}")
+
+
+def _import_conversations(arguments: argparse.Namespace) -> None:
+    result = import_conversations(arguments.source, arguments.destination)
+    print(f"{result.written} conversations are in {arguments.destination}")
+    for line in result.lines():
+        logging.warning(line)
 
 
 def _import_responses(arguments: argparse.Namespace) -> None:
@@ -102,6 +110,11 @@ def build_parser() -> argparse.ArgumentParser:
     traits.add_argument("source", help="the checkout, its data folder, or a folder of trait files")
     traits.add_argument("destination", help="folder that gets TRAIT.json, for traits.folder")
     traits.set_defaults(run=_import_traits)
+
+    talks = commands.add_parser("import-conversations", help="bring in transcripts of HH, Inspect or Petri")
+    talks.add_argument("source", help="a file, or a folder that is searched with those below")
+    talks.add_argument("destination", help="folder that gets NAME.json, for drift.conversations")
+    talks.set_defaults(run=_import_conversations)
 
     _add_import_responses(commands)
 

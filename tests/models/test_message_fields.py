@@ -47,6 +47,7 @@ CASES: dict[str, Messages] = {
     ],
     "reasoning and a call": with_tools(None, call(), reasoning_content="Hmgamma."),
     "thinking in the content": chat("Howalpha?", "<think>\nHmgamma.\n</think>\n\nThusbeta."),
+    "empty fields": [{**m, "tool_calls": [], "reasoning_content": None, "name": None} for m in chat("Howa?", "Thusb.")],
     "a part": [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in chat("Howalpha?", "Thusbeta.")],
     "two parts": [
         {"role": "user", "content": [{"type": "text", "text": "Howalpha?"}, {"type": "text", "text": "Andbeta?"}]},
@@ -190,3 +191,25 @@ def test_qwen_3_thinks_calls_and_answers_as_text() -> None:
     again = [*talk, *chat("And Rome?", "<think>\nHm.\n</think>\n\nWarmer.")]
     assert span_texts(real("qwen3"), again, ["assistant"]) == [called, "It is 19 degrees.", "Warmer."]
     assert encode_conversation(real("qwen3"), talk).ids == own(real("qwen3"), talk)
+
+
+@pytest.mark.parametrize("name", ["mistral_nemo", "qwen3", "llama3_1", "gemma3", "deepseek_v3"])
+def test_empty_fields_say_nothing(name: str) -> None:
+    """Logs write them beside every answer; Mistral Nemo took an empty list for a call and left the answer out."""
+    plain = chat("Howa?", "Thusb.", "Whyc?", "Sod.")
+    empty = [{**message, "tool_calls": [], "reasoning_content": None} for message in plain]
+    assert encode_conversation(real(name), empty).ids == encode_conversation(real(name), plain).ids
+    assert span_texts(real(name), empty) == [message["content"] for message in plain]
+
+
+def test_reasoning_under_another_name_and_under_two() -> None:
+    answer = {"role": "assistant", "content": "Thusbeta.", "thinking": "Hmgamma."}
+    own_name = [*chat("Howalpha?"), {"role": "assistant", "content": "Thusbeta.", "reasoning_content": "Hmgamma."}]
+    assert encode_conversation(real("qwen3"), [*chat("Howalpha?"), answer]).ids == own(real("qwen3"), own_name)
+    two = [*chat("Howalpha?"), {**answer, "reasoning_content": "Another."}]
+    with pytest.raises(
+        UserError, match=re.escape("message 1 (assistant): the chat template does not render its thinking")
+    ):
+        encode_conversation(real("qwen3"), two)
+    same = [*chat("Howalpha?"), {**answer, "reasoning_content": "Hmgamma."}]
+    assert encode_conversation(real("qwen3"), same).ids == own(real("qwen3"), own_name)

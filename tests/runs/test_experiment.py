@@ -106,6 +106,43 @@ def test_files_of_the_stages(folder: Path) -> None:
     assert read().summary == [findings] and found.summary[1:] == [findings]
 
 
+def test_conversations_are_read_where_the_rules_are_and_the_bad_ones_have_no_figures(folder: Path) -> None:
+    talk = '[{"role": "user", "content": "A?"}, {"role": "assistant", "content": "B."}]'
+    write("talks/My chat.json", talk)
+    write("talks/broken.json", "[")
+    write("talks/many.jsonl", f'{talk}\n{{"id": "x7", "messages": {talk}}}\n[]\n')
+    write("talks/notes.txt", "")
+    drift = {"conversations": ["talks"], "tables": [], "figures": ["default"], "linear_split": 5}
+    found = read({"drift": drift, "extraction": {"residual_layers": [1]}})
+    assert list(found.conversations) == ["My-chat", "broken", "many-1", "x7", "many-3", "one", "two"]
+    assert found.places == {
+        "many-1": {"line": 1, "title": "many#1"},
+        "x7": {"line": 2, "title": "x7"},
+        "many-3": {"line": 3, "title": "many#3"},
+    }
+    assert (
+        list(found.unread) == ["broken", "many-3"] and "line 3: the conversation is an empty" in found.unread["many-3"]
+    )
+    assert len(found.drift) == 7, "their runs say why"
+    drawn = [path.split("/")[-2] for path in found.drift_extras]
+    assert drawn == ["My-chat", "many-1", "x7", "one", "two"]
+    assert [Path(path).stem for path in found.linear_split] == drawn
+    passed, lost = found.warnings()
+    assert passed.startswith("config, drift.conversations: talks: passed over notes.txt;")
+    assert lost.startswith("config, drift.conversations: 2 of 7 conversations can't be read: broken: talks/broken")
+    assert found.settings("out")["unread"] == found.unread
+    monitored = {"monitor": {"conversations": ["My chat", "broken", "x7"], "directions": ["axis"]}}
+    assert read({"drift": drift, "extraction": {"residual_layers": [1]}}, monitored).monitored == ["My-chat", "x7"]
+
+
+def test_a_path_that_snakemake_would_fill_in_is_refused(folder: Path) -> None:
+    for name in ("a <b>", "a {b}"):
+        write(f"odd/{name}.json", '[{"role": "assistant", "content": "B."}]')
+        with pytest.raises(UserError, match=r"odd/a .*\.json: rename it; Snakemake reads"):
+            read({"drift": {"conversations": ["odd"]}})
+        Path(f"odd/{name}.json").unlink()
+
+
 def test_references_are_files_and_simulations_and_a_number_is_spread_over_them(folder: Path) -> None:
     drift = {"references": {"conversations": ["talks"], "samples": 2}}
     found = read({"drift": drift})

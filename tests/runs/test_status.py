@@ -21,6 +21,7 @@ from personascope.formats.files import read_json, write_json
 from personascope.hosting.store import feature_files
 from personascope.runs.job import failures_file, job
 from personascope.runs.status import hosts, last_run, note_run, show, status
+from personascope.runs.unanalyzed import last_lines
 
 LOGS = Path("logs/demo")
 HOSTS, FAILURES = LOGS / "hosts", failures_file("demo")
@@ -107,6 +108,31 @@ def test_a_run_that_was_killed_has_ended(folder: Path):
     assert status()["alive"] is False
     write_json(LOGS / "run.json", run | {"node": "elsewhere"})
     assert status()["alive"] is None
+
+
+def test_conversations_that_fail_are_named_with_the_reason(folder: Path) -> None:
+    names, analyses = ["at-sea", "broken", "late", "long"], ["default", "pc1"]
+    run = RUN | {"conversations": names, "analyses": analyses, "unread": {"broken": "talks/broken.json: not JSON"}}
+    note_run(run, ["run.log"])
+    said = {"broken": "talks/broken.json: not JSON"}
+    assert status()["not_analyzed"] == said and last_lines(run)[0].startswith("1 of 4 conversations could not be")
+    for name, analysis, error in (
+        *(("at-sea", analysis, None) for analysis in analyses),
+        *(("broken", analysis, "the same again") for analysis in analyses),
+        *(("long", analysis, "long.json: too long") for analysis in analyses),
+        ("late", "default", None),
+        ("late", "pc1", "turn 9 is outside"),
+    ):
+        content = {"status": "failed" if error else "ok", "error": error}
+        write_json(Path(f"results/demo/drift/general/m_s/{analysis}/{name}/summary.json"), content)
+    said |= {"late (pc1)": "turn 9 is outside", "long": "long.json: too long"}
+    assert status()["not_analyzed"] == said
+    line = (
+        "3 of 4 conversations could not be analyzed: broken: talks/broken.json: not JSON; long: long.json: too long; "
+        "late (pc1): turn 9 is outside"
+    )
+    assert last_lines(run) == [line] and line in show(status())
+    assert last_lines(RUN) == []
 
 
 def test_the_store_is_measured(folder: Path):

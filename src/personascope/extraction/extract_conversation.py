@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from personascope.errors import UserError
-from personascope.extraction.extract import ExtractOptions
+from personascope.extraction.extract import SAVE_WIDER, ExtractOptions
 from personascope.formats.tokens import TokenBlock, UserMeans
-from personascope.models.hookpoints import HookPoint, run_to
+from personascope.models.hookpoints import HookPoint, require_finite, run_to
 from personascope.models.saes import LoadedSAE, encode_blocks
 from personascope.models.spans import Encoded, Message, Span, encode_conversation, locate_spans
 
@@ -156,6 +156,7 @@ def sparse_rows(sae: LoadedSAE, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]
         rows.append(row)
         columns.append(column + block.start)
         values.append(z[row, column])
+        require_finite(values[-1][:, None], "SAE", sae.dtype, SAVE_WIDER)
     row = torch.cat(rows)
     order = torch.sort(row, stable=True).indices
     offsets = torch.zeros(len(tokens) + 1, dtype=torch.int64)

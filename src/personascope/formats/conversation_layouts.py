@@ -115,14 +115,16 @@ def _sharegpt(message: dict[str, Any], where: str) -> Message:
 def _calls(value: Any, where: str) -> list[dict[str, Any]]:
     """Tool calls in OpenAI's layout from the JSON of {"name", "arguments"}, one or a list."""
     try:
-        read: Any = json.loads(value) if isinstance(value, str) else value
+        calls = json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError):
-        read = None
-    calls: list[Any] = read if isinstance(read, list) else [read]
-    if not calls or not all(isinstance(call, dict) and {"name", "arguments"} <= call.keys() for call in calls):
-        raise UserError(f'{where}: the value of a {CALL} must be JSON of "name" and "arguments"')
-    others({"value": calls}, (), where)
-    return [{"type": "function", "function": {key: call[key] for key in ("name", "arguments")}} for call in calls]
+        calls = None
+    read: list[dict[str, Any]] = []
+    for call in calls if isinstance(calls, list) and calls else [calls]:
+        if not isinstance(call, dict) or not {"name", "arguments"} <= call.keys():
+            raise UserError(f'{where}: the value of a {CALL} must be JSON of "name" and "arguments"')
+        read.append({"type": "function", "function": {key: call[key] for key in ("name", "arguments")}})
+    others({"value": read}, (), where)
+    return read
 
 
 def _made(role: str, message: dict[str, Any], key: str, where: str) -> Message:

@@ -23,6 +23,7 @@ from personascope.errors import UserError
 from personascope.models.hookpoints import decoder_layers
 from personascope.models.loading import context_length
 from personascope.models.spans import encode_conversation, locate_spans
+from personascope.models.trial import require_plain_cache
 
 LEAST_MASS = 0.25
 BATCH_TOKENS = 2048
@@ -156,6 +157,7 @@ class LocalJudge:
         kinds = set(getattr(self.config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
         if kinds:
             raise UserError(f"judge: a model with {sorted(kinds)[0]} cannot score a tree; use the backend vllm_server")
+        require_plain_cache(model, "judge", "it cannot score a tree: use the backend vllm_server")
         self._trees: dict[int, NumberTree] = {}
 
     def judge(self, prompts: Sequence[str], top: int) -> Iterator[tuple[int, Judgement]]:

@@ -18,7 +18,14 @@ def check_fields(write: Write, messages: Sequence[Message]) -> None:
     marked, wanted = _marked_fields(messages)
     if not any(wanted):
         return
-    text = write(marked)
+    try:
+        text = write(marked)
+    except REFUSALS as error:
+        index = next(i for i, parts in enumerate(wanted) if parts)
+        raise UserError(
+            f"message {index} ({messages[index]['role']}): it cannot be told whether the chat template renders its "
+            f"tool calls and reasoning: {error}"
+        ) from None
     for index, parts in enumerate(wanted):
         for what, markers in parts.items():
             if all(marker in text for marker in markers):
@@ -48,7 +55,9 @@ def _marked_fields(messages: Sequence[Message]) -> tuple[list[Message], list[dic
         new = dict(message)
         for key in REASONING:
             if isinstance(message.get(key), str) and message[key].strip():
-                new[key] = f"{nonce}r{index}mzq"
+                # One marker a text: the same under two keys is said once.
+                same = next(other for other in REASONING if message.get(other) == message[key])
+                new[key] = f"{nonce}{same}{index}mzq"
                 parts[key] = [new[key]]
         calls = iter(range(len(message.get("tool_calls") or [])))
 

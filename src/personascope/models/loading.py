@@ -97,6 +97,7 @@ def load_model(spec: ModelSpec) -> Any:
     from transformers.utils.logging import disable_progress_bar
 
     from personascope.models.attention import use_cpu_attention
+    from personascope.models.trial import TRIED, require_readable
 
     disable_progress_bar()  # logs are files
     if spec.dtype not in DTYPES:
@@ -114,8 +115,11 @@ def load_model(spec: ModelSpec) -> Any:
         model.to(choose_device(spec.device))
     use_cpu_attention(model)
     model.requires_grad_(False)
+    model.eval()
+    if model.config.model_type not in TRIED:
+        require_readable(model)
     log.info("loaded model %s (%s) in %.1f s", spec.id, spec.dtype, time.perf_counter() - started)
-    return model.eval()
+    return model
 
 
 def stop_ids(spec: ModelSpec, tokenizer: Any) -> list[int]:

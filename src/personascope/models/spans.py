@@ -8,13 +8,14 @@ conversations. A conversation or prompt is only rendered where all that it says 
 
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from personascope.errors import UserError
 from personascope.models.contents import Range, content_ranges
 from personascope.models.fields import call_text, check_fields
+from personascope.models.reasoning import rendered_parts
 from personascope.models.templates import (
     REFUSALS,
     Form,
@@ -30,21 +31,23 @@ from personascope.models.templates import (
 )
 
 __all__ = ["Encoded", "Message", "Span", "encode_conversation", "locate_spans", "message_spans", "prompt_ids"]
-__all__ += ["render", "template_hash"]
+__all__ += ["render", "special_ids", "template_hash"]
 
 
 @dataclass(frozen=True)
 class Span:
     """Tokens [start, end) of one message's content; start == end where it is empty or white space.
 
-    The text of tool calls is part of it, behind the content. `special_tokens`: the content holds text that the
-    tokenizer reads as special tokens (a template look-alike).
+    Of an assistant's message it is the answer, and the text of tool calls behind it; `thoughts` are the tokens of its
+    reasoning, where that is rendered. `special_tokens`: the content holds text that the tokenizer reads as special
+    tokens (a template look-alike).
     """
 
     message_index: int
     start: int
     end: int
     special_tokens: bool = False
+    thoughts: tuple[Range, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,11 @@ def _calls(tokenizer: Any, messages: Sequence[Message], rendering: _Rendering) -
     """Character ranges of tool calls, each behind its message's content."""
     found = {}
     for index in (i for i, message in enumerate(messages) if message.get("tool_calls")):
-        calls, (start, end) = call_text(rendering.write, tokenizer, messages, index), rendering.contents[index]
+        try:
+            calls = call_text(rendering.write, tokenizer, messages, index)
+        except REFUSALS:
+            calls = ""
+        start, end = rendering.contents[index]
         place = rendering.text.find(calls, start) if calls else -1
         if place < 0:
             raise UserError(f"message {index} ({messages[index]['role']}): its tool calls are not in the rendering")
@@ -193,15 +200,21 @@ def locate_spans(
 ) -> list[Span]:
     """`message_spans` for a conversation that is already encoded."""
     special = special_ids(tokenizer)
-    spans = []
-    for index in (i for i, message in enumerate(messages) if message["role"] in roles):
-        span = _token_span(encoded, index, *encoded.contents[index], special)
-        if index in encoded.calls:
-            calls = _token_span(encoded, index, *encoded.calls[index], frozenset())
-            start = span.start if span.end > span.start else calls.start
-            span = Span(index, start, calls.end, span.special_tokens)
-        spans.append(span)
-    return spans
+    wanted = [i for i, message in enumerate(messages) if message["role"] in roles]
+    return [_span(messages, encoded, index, special) for index in wanted]
+
+
+def _span(messages: Sequence[Message], encoded: Encoded, index: int, special: frozenset[int]) -> Span:
+    content, thoughts = encoded.contents[index], []
+    if messages[index]["role"] == "assistant":
+        since = encoded.contents[index - 1][1] if index else 0
+        content, thoughts = rendered_parts(encoded.text, content, since, messages[index])
+    span = _token_span(encoded, index, *content, special)
+    if index in encoded.calls:
+        calls = _token_span(encoded, index, *encoded.calls[index], frozenset())
+        span = replace(span, start=span.start if span.end > span.start else calls.start, end=calls.end)
+    told = [_token_span(encoded, index, *thought, special) for thought in thoughts]
+    return replace(span, thoughts=tuple((one.start, one.end) for one in told if one.end > one.start))
 
 
 _SPECIAL_IDS: weakref.WeakKeyDictionary[Any, frozenset[int]] = weakref.WeakKeyDictionary()
@@ -220,10 +233,9 @@ def special_ids(tokenizer: Any) -> frozenset[int]:
     return _SPECIAL_IDS[tokenizer]
 
 
-def _token_span(encoded: Encoded, index: int, start: int, end: int, special_ids: frozenset[int]) -> Span:
+def _token_span(encoded: Encoded, index: int, start: int, end: int, special: frozenset[int]) -> Span:
     inside = [t for t, (begin, stop) in enumerate(encoded.offsets) if begin < end and stop > start and stop > begin]
     if start == end or not inside:  # empty, or characters that the tokenizer's normalization removes
         first = next((t for t, (begin, _) in enumerate(encoded.offsets) if begin >= start), len(encoded.ids))
         return Span(index, first, first)
-    special = any(encoded.ids[t] in special_ids for t in inside)
-    return Span(index, inside[0], inside[-1] + 1, special)
+    return Span(index, inside[0], inside[-1] + 1, any(encoded.ids[t] in special for t in inside))

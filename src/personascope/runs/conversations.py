@@ -4,12 +4,15 @@ All files are read where the rules are read, so that one that can't be read is t
 jobs only pass the reason on, and no figures are asked for.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from personascope.errors import UserError
 from personascope.formats.conversation_files import Found, find_conversations, find_scripts, not_analyzed
+
+VARIABLE = re.compile("<.*>|{.*}")  # in a path, to Snakemake
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,10 @@ def find_all(config: dict[str, Any]) -> Conversations:
     for kind, files in sources.items():
         try:
             found = find_conversations(files)
+            if odd := [place.path for place in found.places.values() if VARIABLE.search(str(place.path))]:
+                raise UserError(
+                    f"{odd[0]}: rename it; Snakemake reads what is between < and >, or braces, as a variable"
+                )
             parts[kind] = {name: str(place.path) for name, place in found.places.items()} | _simulated(drift, kind)
         except UserError as error:
             raise UserError(f"config, drift: {error}") from None

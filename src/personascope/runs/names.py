@@ -9,6 +9,7 @@ from typing import Any
 from personascope.drift import options as drift_options
 from personascope.drift.options import names_of
 from personascope.errors import UserError, did_you_mean
+from personascope.formats.conversation_files import safe_name
 
 # The role matrix that turns are held against: the maxima of a turn, not of all responses of a role.
 POOLED = {"mean": "mean", "max": "mean_of_max"}
@@ -78,9 +79,10 @@ class Names:
         """Those of the readable conversations that a key of config names, by name or title; UserError for one that is
         not there."""
         titles = {place["title"]: name for name, place in self.places.items()}
-        chosen = [titles.get(name, name) for name in names]
-        self.check_names(key, chosen, self.conversations, "conversation")
-        return [name for name in chosen if name not in self.unread]
+        known = {name: name if name in self.conversations else titles.get(name, safe_name(name)) for name in names}
+        missing = [name for name, safe in known.items() if safe not in self.conversations]
+        self.check_names(key, missing, self.conversations, "conversation")
+        return [name for name in known.values() if name not in self.unread]
 
     # ---- parameters of rules ----------------------------------------------------------------------------------------
 

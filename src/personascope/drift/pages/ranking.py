@@ -40,7 +40,7 @@ COLUMNS = {
     "q_value": "q",
     "alarm_turn": "alarm at turn",
     "onset": "evidence since",
-    "fall": "lowest z",
+    "fall": "fall (lowest z)",
     "score_first": "first score",
     "score_last": "last",
     "score_min": "lowest",
@@ -185,10 +185,14 @@ def _draw_marks(ax: Axes, values: np.ndarray, alarm: np.ndarray) -> None:
     clean(ax)
 
 
+def _no_drop(row: Mapping[Any, Any]) -> str:
+    return " (no drop)" if "no_drop" in text_of(row.get("flags")) else ""
+
+
 def _draw_p(ax: Axes, part: pd.DataFrame, alpha: float | None) -> None:
     p, alarm = numbers(part, "p_value"), np.isfinite(numbers(part, "alarm_turn"))
     _draw_marks(ax, p, alarm)
-    names = [font_text(_called(row), 36) for row in part.to_dict("records")]
+    names = [font_text(_called(row), 36) + _no_drop(row) for row in part.to_dict("records")]
     ax.set_yticks(range(len(part)), names, fontsize=8)
     for label, raised in zip(ax.get_yticklabels(), alarm, strict=True):
         label.set(fontweight="bold" if raised else "normal", color=BLACK if raised else GREY)
@@ -267,9 +271,9 @@ def _ranking_table(analysis: str, part: pd.DataFrame, links: Links) -> str:
     heads = [("rank", False), ("conversation", True), *([("look at", True)] if linked else [])]
     heads += [(COLUMNS[name], name in TEXTS) for name in columns if name != "conversation"]
     rows = []
-    for rank, row in enumerate(part.to_dict("records"), 1):
+    for row in part.to_dict("records"):
         look = [_links(links.get((analysis, str(row["conversation"]))))] if linked else []
-        rows.append(_row(rank, row, look, columns))
+        rows.append(_row(row, look, columns))
     return table([*heads, ("metadata", True)], rows, sortable=True)
 
 
@@ -278,9 +282,10 @@ def _has_any(part: pd.DataFrame, column: str) -> bool:
     return column in part and any(text_of(value) for value in part[column])
 
 
-def _row(rank: int, row: dict[Any, Any], look: list[str], columns: Sequence[str]) -> tuple[str, list[str]]:
+def _row(row: dict[Any, Any], look: list[str], columns: Sequence[str]) -> tuple[str, list[str]]:
     """The class of a row, and its cells."""
-    cells = [cell(str(rank)), cell(_called(row), text=True), *look]
+    rank = figure_of(_number(row.get("rank")), whole=True)
+    cells = [cell(rank), cell(_called(row), text=True), *look]
     for column in columns:
         value = row.get(column)
         if column in TEXTS:
@@ -289,7 +294,10 @@ def _row(rank: int, row: dict[Any, Any], look: list[str], columns: Sequence[str]
             cells += [] if column == "conversation" else [made]
         else:
             number = _number(value)
-            cells.append(cell(figure_of(number, column in WHOLE), value=number))
+            shown = figure_of(number, column in WHOLE)
+            if column == "largest_drop" and number is None and _no_drop(row):
+                shown = "no drop"
+            cells.append(cell(shown, value=number))
     cells.append(cell(text_of(row.get("metadata")), text=True))
     return ("quiet" if _number(row.get("alarm_turn")) is None else "alarm"), cells
 
