@@ -198,6 +198,17 @@ class Experiment(ExplorerFiles):
     def features(self) -> list[str]:
         return self._of_roles("features", ".parquet", ".residuals.parquet")
 
+    def axis_features(self) -> list[str]:
+        """The roles' features that the axis is made from; UserError where its anchor is not among them."""
+        self.check_anchor()
+        return self._of_roles("features", ".parquet")
+
+    def response_files(self, analysis: str) -> list[str]:
+        """The features, or the residual means, of the roles of an analysis; UserError as of `axis_features`."""
+        self.check_anchor(analysis)
+        suffix = ".residuals.parquet" if self.matrix_space(analysis) == "residual" else ".parquet"
+        return self._of_roles("features", suffix)
+
     @cached_property
     def role_matrix(self) -> list[str]:
         spaces = ["mean", "max", "mean_of_max"] + (["residual"] if self.config["extraction"]["residual_layers"] else [])
