@@ -4,9 +4,11 @@ import copy
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -19,7 +21,9 @@ from personascope.formats.responses import NEVER_ENDED
 from personascope.formats.tables import open_parquet
 from personascope.hosting.loaded import Loaded
 from personascope.hosting.operations import extract, logit_lens
+from personascope.hosting.operations.extract import ActivationsRequest, note_fit
 from personascope.models.loading import ModelSpec
+from personascope.models.saes import LoadedSAE
 from tests.extraction.test_extract import D_SAE, save_sae
 from tests.extraction.test_items import row_of
 
@@ -94,8 +98,18 @@ def test_how_well_the_sae_fits_is_said_and_kept(tmp_path: Path, request_fields: 
     metadata = open_parquet(tmp_path / "out0.features")[1]
     assert metadata["fvu"] == open_parquet(tmp_path / "out0.residuals")[1]["fvu"] > 0.5  # random weights
     assert metadata["sae_model"] == "gemma-2-2b"
-    assert f"the SAE leaves {metadata['fvu']:.1%} of the variance of the first 512 tokens unexplained" in said
-    assert any(line.startswith(f"warning: FVU {metadata['fvu']:.2f}: this SAE hardly reconstructs") for line in said)
+    tokens = sum(row["n_tokens"] for row in pq.read_table(tmp_path / "out0.features").to_pylist())
+    assert 0 < tokens < 128
+    assert f"the SAE leaves {metadata['fvu']:.1%} of the variance of the first {tokens} tokens unexplained" in said
+    assert not any("FVU" in line for line in said), "of few tokens it says little"
+
+
+@pytest.mark.parametrize(("fraction", "tokens", "warned"), [(0.51, 512, True), (0.49, 512, False), (0.51, 127, False)])
+def test_an_sae_that_hardly_fits_is_warned_of(fraction: float, tokens: int, warned: bool) -> None:
+    sae, said = cast(LoadedSAE, SimpleNamespace(trained_on=None)), list[str]()
+    request = cast(ActivationsRequest, SimpleNamespace(model=SimpleNamespace(id="a/model")))
+    assert note_fit(said.append, request, sae, fraction, tokens) == {"fvu": fraction}
+    assert any(f"warning: FVU {fraction:.2f}: this SAE hardly reconstructs" in line for line in said) == warned
     assert any(line.startswith("warning: the SAE was trained on gemma-2-2b, the model is") for line in said)
 
 

@@ -35,6 +35,7 @@ from personascope.models.saes import LoadedSAE, SAESpec, check_fit, load_sae, sa
 from personascope.models.spans import template_hash
 
 T = TypeVar("T")
+FEW = 128  # tokens; of fewer, a large fraction unexplained says little
 MOST_UNEXPLAINED = 0.5  # the fraction of the variance unexplained above which SAE and model hardly belong together
 WINDOW = 256  # responses extracted before they are written: bounds memory, and pads are few among so many
 
@@ -108,7 +109,9 @@ def _extract(loaded: Loaded, report: Report, request: Request, described: dict[s
 
     read = windows()
     first = next(read)
-    metadata |= note_fit(report, request, sae, unexplained_variance(network, sae, first[1], request.batch_tokens))
+    measured = min(MEASURED, sum(item.n_selected for item in first[1]))
+    fraction = unexplained_variance(network, sae, first[1], request.batch_tokens)
+    metadata |= note_fit(report, request, sae, fraction, measured)
 
     with residual_writer(folder / "residuals.parquet", layers, metadata) as keep:
 
@@ -193,14 +196,16 @@ def description(request: ActivationsRequest, loaded_sae: LoadedSAE) -> dict[str,
     }
 
 
-def note_fit(report: Report, request: ActivationsRequest, sae: LoadedSAE, fraction: float | None) -> dict[str, Any]:
-    """Report how well the SAE fits, and return it as metadata: `fvu`, the fraction of the variance of the first tokens
-    that it leaves unexplained."""
+def note_fit(
+    report: Report, request: ActivationsRequest, sae: LoadedSAE, fraction: float | None, tokens: int
+) -> dict[str, Any]:
+    """Report how well the SAE fits, and return it as metadata: `fvu`, the fraction of the variance of the first so many
+    tokens that it leaves unexplained. Of few tokens a large one is no reason to warn."""
     if said := other_model(sae.trained_on, request.model.id):
         report(f"warning: {said}")
     if fraction is not None:
-        report(f"the SAE leaves {fraction:.1%} of the variance of the first {MEASURED} tokens unexplained")
-        if not fraction <= MOST_UNEXPLAINED:
+        report(f"the SAE leaves {fraction:.1%} of the variance of the first {tokens} tokens unexplained")
+        if tokens >= FEW and not fraction <= MOST_UNEXPLAINED:
             report(
                 f"warning: FVU {fraction:.2f}: this SAE hardly reconstructs what it reads here; are model, layer and "
                 "the scale of its inputs those that it was trained with?"

@@ -101,7 +101,8 @@ def _extract(
     started = time.perf_counter()
 
     def measure(h: Tensor) -> None:
-        metadata.update(note_fit(report, request, sae, unexplained(sae, h[:MEASURED])))
+        first = h[:MEASURED]
+        metadata.update(note_fit(report, request, sae, unexplained(sae, first), len(first)))
 
     known = tokenizer(loaded, request.spec)
     user, blocks = conversation_activations(network, sae, known, encoded, options, measure)
