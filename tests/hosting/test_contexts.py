@@ -102,6 +102,7 @@ def test_how_well_the_sae_fits_is_said_and_kept(tmp_path: Path, request_fields: 
     assert 0 < tokens < 128
     assert f"the SAE leaves {metadata['fvu']:.1%} of the variance of the first {tokens} tokens unexplained" in said
     assert not any("FVU" in line for line in said), "of few tokens it says little"
+    assert any(line.startswith("warning: the SAE was trained on gemma-2-2b, the model is") for line in said)
 
 
 @pytest.mark.parametrize(("fraction", "tokens", "warned"), [(0.51, 512, True), (0.49, 512, False), (0.51, 127, False)])
@@ -110,7 +111,6 @@ def test_an_sae_that_hardly_fits_is_warned_of(fraction: float, tokens: int, warn
     request = cast(ActivationsRequest, SimpleNamespace(model=SimpleNamespace(id="a/model")))
     assert note_fit(said.append, request, sae, fraction, tokens) == {"fvu": fraction}
     assert any(f"warning: FVU {fraction:.2f}: this SAE hardly reconstructs" in line for line in said) == warned
-    assert any(line.startswith("warning: the SAE was trained on gemma-2-2b, the model is") for line in said)
 
 
 @pytest.mark.parametrize("layers", [[1], []])
