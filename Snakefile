@@ -1,6 +1,12 @@
 from snakemake.utils import min_version
 
+from personascope.errors import one_line_errors
+from personascope.runs.config import check_folder
+
 min_version("9.27")
+
+with one_line_errors():
+    check_folder(workflow.basedir, workflow.overwrite_configfiles)
 
 
 configfile: "config/config.yaml"
@@ -24,15 +30,23 @@ report: "workflow/report/workflow.rst"
 
 # For `personascope status`.
 onstart:
-    note_run(E.settings(workflow.pathvars.apply("<out>")), log)
+    note_run(
+        E.settings(workflow.pathvars.apply("<out>")),
+        log,
+        [job.rule.name for job in workflow.dag.jobs],
+    )
 
 
 onsuccess:
     note_times(E.name)
+    for line in last_lines(E.settings(workflow.pathvars.apply("<out>"))):
+        logger.warning(line)
 
 
 onerror:
     note_times(E.name)
+    for line in last_lines(E.settings(workflow.pathvars.apply("<out>"))):
+        logger.warning(line)
 
 
 # The model is fetched where Snakemake runs: the nodes of many clusters do not reach the network.

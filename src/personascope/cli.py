@@ -12,8 +12,9 @@ from personascope.formats.export import export_npz
 from personascope.formats.importers import SystemPrompts, import_responses
 from personascope.formats.roles import import_roles
 from personascope.formats.traits import import_traits
+from personascope.formats.transcripts import import_conversations
 from personascope.hosting.store import prune, usage
-from personascope.runs import costs, plan, status, view
+from personascope.runs import costs, plan, status, view, why
 
 
 def _import_roles(arguments: argparse.Namespace) -> None:
@@ -23,6 +24,13 @@ def _import_roles(arguments: argparse.Namespace) -> None:
 
 def _import_traits(arguments: argparse.Namespace) -> None:
     print(f"{import_traits(arguments.source, arguments.destination)} traits are in {arguments.destination}")
+
+
+def _import_conversations(arguments: argparse.Namespace) -> None:
+    result = import_conversations(arguments.source, arguments.destination)
+    print(f"{result.written} conversations are in {arguments.destination}")
+    for line in result.lines():
+        logging.warning(line)
 
 
 def _import_responses(arguments: argparse.Namespace) -> None:
@@ -50,6 +58,10 @@ def _print(result: dict[str, Any], text: str, *, as_json: bool) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> None:
+    if arguments.why:
+        groups = why.why(arguments.targets, arguments.configfile, arguments.profile or plan.default_profile())
+        print(json.dumps(groups, indent=2) if arguments.json else why.show(groups))
+        return
     rates = (arguments.generation_rate, arguments.extraction_rate)
     given = plan.Given(*rates, arguments.price_prompt, arguments.price_output)
     result = plan.plan(arguments.targets, arguments.configfile, arguments.profile, given)
@@ -98,6 +110,11 @@ def build_parser() -> argparse.ArgumentParser:
     traits.add_argument("source", help="the checkout, its data folder, or a folder of trait files")
     traits.add_argument("destination", help="folder that gets TRAIT.json, for traits.folder")
     traits.set_defaults(run=_import_traits)
+
+    talks = commands.add_parser("import-conversations", help="bring in transcripts of HH, Inspect or Petri")
+    talks.add_argument("source", help="a file, or a folder that is searched with those below")
+    talks.add_argument("destination", help="folder that gets NAME.json, for drift.conversations")
+    talks.set_defaults(run=_import_conversations)
 
     _add_import_responses(commands)
 
@@ -160,6 +177,7 @@ def _add_plan(commands: Any) -> None:
     parser = commands.add_parser("plan", help="what a run will take: jobs, model loads, tokens, hours, disk, price")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="what to make (default: all)")
     parser.add_argument("--configfile", nargs="+", action="extend", default=[], metavar="FILE", help="overlays")
+    parser.add_argument("--why", action="store_true", help="instead: the jobs that are left by stage, and why")
     parser.add_argument("--profile", help="Snakemake profile of the run, for example slurm")
     for name in ("generation", "extraction"):
         meaning = f"tokens/s of one job of {name}, instead of what was measured here"

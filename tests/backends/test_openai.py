@@ -265,10 +265,19 @@ def test_trailing_stop_id_is_cut(server: Server, ids: list[int], kept: list[int]
     assert run(make(server))[0].token_ids == kept
 
 
-@pytest.mark.parametrize("reason", ["content_filter", None])
-def test_other_finish_reasons_are_refused(server: Server, reason: str | None) -> None:
-    server.behave = lambda n, body: completion([5], finish=reason)
-    assert f"returned finish_reason {reason!r}" in failure(make(server))
+@pytest.mark.parametrize(
+    ("word", "kept"),
+    [(w, "stop") for w in ("stop", "EOS", "eos_token", "end", "end_turn", "stop_sequence", None)]
+    + [("length", "length"), ("max_tokens", "length"), ("content_filter", "content_filter"), ("abort", "abort")],
+)
+def test_words_for_the_end(server: Server, word: str | None, kept: str) -> None:
+    server.behave = lambda n, body: completion([5], finish=word)
+    assert run(make(server))[0] == Completion([5], kept)
+
+
+def test_no_text_and_no_word_is_no_completion(server: Server) -> None:
+    server.behave = lambda n, body: completion([], text="", finish=None)
+    assert "completions" in failure(make(server, max_retries=0))
 
 
 def test_first_fatal_error_ends_all_and_keeps_what_is_done(server: Server) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from personascope.extraction.contexts import Collector
-from personascope.extraction.extract import Item, extract
+from personascope.extraction.extract import extract
+from personascope.extraction.items import Item
 from personascope.models.hookpoints import run_to
 from personascope.models.saes import LoadedSAE, SAESpec, load_sae
 from tests.benchmarks.common import ROUNDS, SAE, Row, load_embedded

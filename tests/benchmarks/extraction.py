@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from personascope.extraction.extract import ExtractOptions, Item, extract
+from personascope.extraction.extract import ExtractOptions, extract
+from personascope.extraction.items import Item
 from personascope.formats.conversations import read_conversation
 from personascope.formats.roles import build_prompts, read_questions, read_role, select_questions
 from personascope.models.hookpoints import hooks

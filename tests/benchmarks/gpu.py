@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from personascope.extraction.extract import ExtractOptions, Item, batches_by_tokens, extract
+from personascope.extraction.extract import ExtractOptions, batches_by_tokens, extract
+from personascope.extraction.items import Item
 from personascope.models.hookpoints import HookPoint, run_to
 from personascope.models.saes import LoadedSAE, encode_blocks
 from tests.benchmarks.common import Deadline, Row, print_table, seconds

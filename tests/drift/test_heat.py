@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import html
 import re
 import time
 from html.parser import HTMLParser
@@ -323,6 +324,29 @@ def test_columns_are_sorted_by_numbers_not_by_how_they_are_shown() -> None:
     heads = [tag for tag, item in page.elements if tag == "button" and item["type"] == "button"]
     values = [float(str(item["data-v"])) for tag, item in page.elements if tag == "td" and "data-v" in item]
     assert len(heads) == 20 and -3.8 in values and 4004 in values
+
+
+def test_the_ranking_begins_with_what_could_not_be_analyzed_and_names_files_as_the_user_did() -> None:
+    summary = make_summary(3)
+    names = {"conversation_0": "My-chat-1"}
+    summary["metadata"] = [{"title": "My chat (1)"} if name in names else {} for name in summary["conversation"]]
+    summary["conversation"] = [names.get(name, name) for name in summary["conversation"]]
+    page = Page(ranking_html(summary, make_nulls()))
+    said = "1 of 4 conversations could not be analyzed: broken: broken.json: no messages"
+    assert said in page.text and page.text.index(said) < page.text.index("Analysis cosine")
+    assert "My chat (1)" in page.text and "My-chat-1" not in page.text
+    assert "could not be analyzed" not in Page(ranking_html(summary.loc[summary["status"] == "ok"])).text
+
+
+def test_tool_calls_stand_in_the_text_of_a_conversation() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": "Look."},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "blue"},
+    ]
+    text = html.unescape(heat_html(pd.DataFrame(), messages, pd.DataFrame()))
+    assert '"name": "look"' in text and ">blue<" in text and ">None<" not in text
 
 
 def test_texts_in_the_ranking_stay_texts() -> None:

@@ -19,14 +19,8 @@ from sae_lens import (
 )
 
 from personascope.errors import UserError
-from personascope.extraction.extract import (
-    ExtractOptions,
-    Item,
-    batches_by_tokens,
-    extract,
-    layers_available,
-    make_item,
-)
+from personascope.extraction.extract import ExtractOptions, batches_by_tokens, extract, layers_available
+from personascope.extraction.items import Item, make_item
 from personascope.formats.features import Pooled
 from personascope.models.saes import LoadedSAE, SAESpec, check_fit, encode_blocks, load_sae, sae_identity
 from personascope.models.spans import encode_conversation, message_spans
@@ -246,7 +240,7 @@ MESSAGES = [
 
 def test_token_selection(chat_tokenizer: Any) -> None:
     ids = encode_conversation(chat_tokenizer, MESSAGES).ids
-    assert make_item(chat_tokenizer, MESSAGES, "all", None) == Item(ids, [(0, len(ids))])
+    assert make_item(chat_tokenizer, MESSAGES, "all_with_special", None) == Item(ids, [(0, len(ids))])
     answer, _ = message_spans(chat_tokenizer, MESSAGES)
     item = make_item(chat_tokenizer, MESSAGES, "response_only", None)
     assert item == Item(ids, [(answer.start, answer.end)])

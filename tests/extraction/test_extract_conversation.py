@@ -158,14 +158,14 @@ def test_user_means_are_those_of_a_forward_pass_by_hand(
         read_user_means(tmp_path / "talk.user_means.npz", 2)
 
 
-def test_user_means_of_a_template_that_drops_tools_and_moves_the_system_turn(
+def test_user_means_of_a_conversation_with_tools_whose_system_turn_is_merged(
     tiny_llama: Any, chat_tokenizer: Any, tmp_path: Path
 ) -> None:
     """The mean is over what the user wrote: neither over the system turn in front of it, nor over a tool's answer."""
     tokenizer = copy.deepcopy(chat_tokenizer)
     tokenizer.chat_template = (
         "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}{% for m in messages "
-        "if m.role != 'tool' %}{{ '<|im_start|>' + m.role + '\n' + m.content | trim + '<|im_end|>\n' }}{% endfor %}"
+        "%}{{ '<|im_start|>' + m.role + '\n' + m.content | trim + '<|im_end|>\n' }}{% endfor %}"
     )
     encoded = encode_within(tokenizer, [TALK[0], *TOOLS], None, "refuse")
     sae = load_sae(save_sae(tmp_path / "sae"))

@@ -97,21 +97,23 @@ def test_a_clamp_to_the_present_values_changes_nothing(tiny_llama: Any, sae: Loa
 def test_answers_are_read_as_one_by_one_and_without_hooks(tiny_llama: Any, sae: LoadedSAE) -> None:
     answers = [[9, 8, 7, 6], [], [44], list(range(100, 130))]
     prompt = Prompt(tiny_llama, IDS[:START])
+    ranges = [(0, 4), (0, 0), (0, 1), (5, 30)]  # the last one has reasoned before its answer
     known = axes()
     for batch_tokens in (20, 2000):
-        found = read_answers(prompt, answers, known, sae, batch_tokens=batch_tokens)
-        assert found.activations.n_turns == 4 and len(found.activations) == 35
-        rows = np.repeat(np.arange(4), [4, 0, 1, 30])
+        found = read_answers(prompt, answers, ranges, known, sae, batch_tokens=batch_tokens)
+        assert found.activations.n_turns == 4 and len(found.activations) == 30
+        rows = np.repeat(np.arange(4), [4, 0, 1, 25])
         assert np.array_equal(found.activations.turn, rows)
         for i, answer in enumerate(answers):
             if not answer:
                 assert np.isnan([found.projections[layer][i] for layer in known]).all()
                 continue
             states = tiny_llama(torch.tensor([IDS[:START] + answer]), output_hidden_states=True).hidden_states
-            expected = states[2][0, START:].mean(0) @ torch.from_numpy(known[1])
+            start = START + ranges[i][0]
+            expected = states[2][0, start:].mean(0) @ torch.from_numpy(known[1])
             assert found.projections[1][i] == pytest.approx(float(expected), abs=1e-5)
-            z = sae.sae.encode(states[2][0, START:])
-            dense = np.zeros((len(answer), D_SAE))
+            z = sae.sae.encode(states[2][0, start:])
+            dense = np.zeros((len(z), D_SAE))
             for token, place in enumerate(np.flatnonzero(rows == i)):
                 owned = slice(found.activations.offsets[place], found.activations.offsets[place + 1])
                 dense[token, found.activations.indices[owned]] = found.activations.values[owned]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from personascope.extraction.extract import Item
+from personascope.extraction.items import Item
 from personascope.extraction.readings import read_layers
 
 

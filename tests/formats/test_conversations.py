@@ -1,7 +1,6 @@
 """Conversation and simulation files: what is read, what is refused and how it is said, and those that are shipped."""
 
 import json
-import logging
 import re
 from collections import Counter
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import Any
 import pytest
 
 from personascope.errors import UserError
+from personascope.formats.checks import MAX_DEPTH
+from personascope.formats.conversation_files import find_scripts
 from personascope.formats.conversations import (
-    MAX_DEPTH,
     Conversation,
     Simulation,
-    find_conversations,
     parse_conversation,
     read_conversation,
     read_simulation,
@@ -74,9 +73,9 @@ def test_the_text_comes_out_as_it_was_put_in(tmp_path: Path) -> None:
     assert read_conversation(escaped).messages == read_conversation(marked).messages == messages
 
 
-def test_messages_have_role_and_content_only(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.json", [{"name": "Ann", **ASKED}, {**ANSWERED, "refusal": None}])
-    assert read_conversation(path).messages == [ASKED, ANSWERED]
+def test_of_a_message_only_what_a_template_may_want_is_kept(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", [{"name": "Ann", "weight": 1, **ASKED}, {**ANSWERED, "refusal": None}])
+    assert read_conversation(path).messages == [{"name": "Ann", **ASKED}, ANSWERED]
 
 
 def test_no_turn_of_the_user_is_needed() -> None:
@@ -97,8 +96,8 @@ DEEP = "[" * 100_000 + "]" * 100_000
         ("null", ["list", "NoneType"]),
         ("NaN", ["list", "float"]),
         ("[]", ["empty list"]),
-        ({}, ['no "conversation"']),
-        ({"messages": [ASKED, ANSWERED]}, ['no "conversation"']),
+        ({}, ['"conversation", "messages", "conversations"']),
+        (ASKED, ["a message alone"]),
         ({"conversation": None}, ["list", "NoneType"]),
         ({"conversation": {"0": ANSWERED}}, ["list", "dict"]),
         ({"conversation": []}, ["empty list"]),
@@ -109,15 +108,14 @@ DEEP = "[" * 100_000 + "]" * 100_000
         (after_ask({"role": "user"}), ["message 1", 'no "content"']),
         (after_ask({"role": None, "content": "x"}), ["message 1", "role", "NoneType"]),
         (after_ask({"role": ["user"], "content": "x"}), ["message 1", "role", "list"]),
-        (after_ask({"role": "tool", "content": "x"}), ["message 1", "unknown role 'tool'", "system, user, assistant"]),
+        (after_ask({"role": "bot", "content": "x"}), ["message 1", "unknown role 'bot'", "system, developer, user"]),
         (after_ask({"role": "Assistant", "content": "x"}), ["message 1", "unknown role 'Assistant'"]),
         (after_ask({"role": "", "content": "x"}), ["message 1", "unknown role ''"]),
         (after_ask({"role": "a\nb" * 999, "content": "x"}), ["message 1", r"unknown role 'a\nb", "..."]),
         (after_ask({"role": "\ud800", "content": "x"}), ["message 1", "role", r"\ud800"]),
-        (after_ask({"role": "user", "content": None}), ["message 1", "content", "text", "NoneType"]),
+        (after_ask({"role": "user", "content": None}), ["message 1", "content is null", "tool_calls"]),
         (after_ask({"role": "user", "content": 7}), ["message 1", "content", "text", "int"]),
         (after_ask({"role": "user", "content": float("nan")}), ["message 1", "content", "text", "float"]),
-        (after_ask({"role": "user", "content": [{"type": "text", "text": "x"}]}), ["message 1", "content", "list"]),
         (after_ask({"role": "user", "content": {"text": "x"}}), ["message 1", "content", "dict"]),
         (after_ask({"role": "user", "content": "ab\ud83d!"}), ["message 1", "content", r"\ud83d", "character 2"]),
         (after_ask({"role": "user", "content": "\ude00\ud83d"}), ["message 1", "content", r"\ude00", "character 0"]),
@@ -184,63 +182,11 @@ BAD_NAMES = ["a b", "$(id)", "-rf", ".hidden", "_x", "é", "a\nb", "a" * 151, "{
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
-def test_a_name_that_a_path_or_shell_could_trip_over_asks_for_another(tmp_path: Path, name: str) -> None:
-    path = write(tmp_path / f"{name}.json", [ANSWERED])
-    for use in (read_conversation, read_simulation, lambda path: find_conversations([path])):
-        with pytest.raises(UserError) as error:
-            use(path)
-        assert "rename" in complaint(error) and repr(name[:40])[1:-1] in complaint(error)
-
-
-def test_conversations_are_found_in_folders_and_alone(tmp_path: Path) -> None:
-    for name in ("b.json", "a.json", "C-2.v1_x.json", ".hidden.json", "notes.txt", "sub/deeper.json"):
-        write(tmp_path / "one" / name, [ANSWERED])
-    (tmp_path / "one" / "folder.json").mkdir()
-    single = write(tmp_path / "two" / "single.json", "this is not opened")
-    write(tmp_path / "two" / "other.json", [ANSWERED])
-    found = find_conversations([str(single), tmp_path / "one"])
-    assert list(found.items()) == [
-        ("single", single),
-        ("C-2.v1_x", tmp_path / "one" / "C-2.v1_x.json"),
-        ("a", tmp_path / "one" / "a.json"),
-        ("b", tmp_path / "one" / "b.json"),
-    ]
-    assert find_conversations([]) == find_conversations([tmp_path / "one" / "folder.json"]) == {}
-
-
-def test_a_bad_name_in_a_folder_is_told_before_anything_runs(tmp_path: Path) -> None:
-    write(tmp_path / "good.json", [ANSWERED])
-    write(tmp_path / "a b; rm -rf x.json", [ANSWERED])
+def test_a_script_that_a_path_or_shell_could_trip_over_asks_for_another_name(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / f"{name}.json", {"user": ["One?"]})
     with pytest.raises(UserError) as error:
-        find_conversations([tmp_path])
-    assert "rename" in complaint(error) and "rm -rf x" in complaint(error)
-
-
-def test_a_file_met_twice_is_one_conversation(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.json", [ANSWERED])
-    assert find_conversations([tmp_path, path, str(tmp_path / "." / "a.json")]) == {"a": path}
-
-
-def test_two_files_of_one_name_are_both_named(tmp_path: Path) -> None:
-    paths = [write(tmp_path / folder / "a.json", [ANSWERED]) for folder in ("one", "two")]
-    with pytest.raises(UserError) as error:
-        find_conversations([tmp_path / "one", paths[1]])
-    assert all(str(path) in complaint(error) for path in paths) and "rename" in complaint(error)
-
-
-@pytest.mark.parametrize("name", ["absent", "absent.json"])
-def test_a_source_that_does_not_exist_is_named(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UserError) as error:
-        find_conversations([tmp_path / name])
-    assert str(tmp_path / name) in complaint(error) and "no such" in complaint(error)
-
-
-def test_a_link_to_nowhere_stops_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    write(tmp_path / "a.json", [ANSWERED])
-    (tmp_path / "gone.json").symlink_to(tmp_path / "absent")
-    with caplog.at_level(logging.WARNING):
-        assert list(find_conversations([tmp_path])) == ["a"]
-    assert "gone.json" in caplog.text
+        read_simulation(path)
+    assert "rename" in complaint(error) and repr(name[:40])[1:-1] in complaint(error)
 
 
 SCRIPT = {"user": ["One?", "Two?", "Three?", "Four?"], "pressure": {"from": 1, "prefix": ["Be a cat.", "Meow!"]}}
@@ -330,14 +276,14 @@ def runs(text: str, length: int) -> set[tuple[str, ...]]:
 @pytest.fixture(scope="module")
 def shipped() -> dict[str, Conversation]:
     """Conversation by kind; a mistake in one of them is an error of the fixture."""
-    conversations = [read_conversation(path) for path in find_conversations([CONVERSATIONS]).values()]
+    conversations = [read_conversation(path) for path in find_scripts(CONVERSATIONS).values()]
     assert len(conversations) == 12
     return {conversation.metadata["kind"]: conversation for conversation in conversations}
 
 
 @pytest.fixture(scope="module")
 def scripts() -> dict[str, Simulation]:
-    return {name: read_simulation(path) for name, path in find_conversations([SIMULATIONS]).items()}
+    return {name: read_simulation(path) for name, path in find_scripts(SIMULATIONS).items()}
 
 
 def texts(conversation: Conversation, role: str | None = None) -> list[str]:

@@ -52,7 +52,10 @@ def test_an_object_by_persona_and_question(cache: Path, tmp_path: Path, caplog: 
             {"role": "user", "content": "What is truth?"},
             {"role": "assistant", "content": "Arr, the sea."},
         ],
+        "reasoning": None,
         "response_token_ids": None,
+        "answer_start": None,
+        "answer_end": None,
         "finish_reason": "unknown",
         "seed": None,
         "prompt_exact": False,
@@ -86,6 +89,20 @@ def test_questions_of_a_file_keep_their_ids(cache: Path, tmp_path: Path) -> None
     with pytest.raises(UserError, match=r"persona 'default', question 'Why\?': not among the questions of .*q.jsonl"):
         import_responses(cache, tmp_path / "other", **given)
     assert not (tmp_path / "other").exists()
+
+
+def test_reasoning_is_told_apart(tmp_path: Path) -> None:
+    """In think tags, or in a field of its own; the conversation keeps what was written."""
+    payload = [
+        {"persona": "bard", "question": "Who?", "response": "<think>\nHm\n</think>\n\nI.", "finish_reason": "eos"},
+        {"persona": "bard", "question": "Why?", "response": "Since.", "reasoning": "Hm", "finish_reason": None},
+        {"persona": "bard", "question": "How?", "response": "<think>\nHm", "finish_reason": "abort"},
+    ]
+    import_responses(written(tmp_path, payload), tmp_path / "out", model="m", system=SystemPrompts(none=True))
+    read = rows(tmp_path, "bard")
+    assert [(row["response"], row["reasoning"]) for row in read] == [("I.", "Hm"), ("Since.", "Hm"), ("", "Hm")]
+    assert [row["finish_reason"] for row in read] == ["stop", "stop", "abort"]
+    assert read[0]["conversation"][-1]["content"] == payload[0]["response"]
 
 
 ENTRY = {"persona": "bard", "question": "Who?", "response": "I."}

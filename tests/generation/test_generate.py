@@ -255,6 +255,13 @@ def test_prompt_and_answer_fit_the_model(chat_tokenizer: Any) -> None:
         build_requests(chat_tokenizer, [prompt(3)], seed=0, max_tokens=50, max_model_len=length)
 
 
+def test_a_prompt_that_the_template_leaves_out_is_named(chat_tokenizer: Any) -> None:
+    silent = copy.deepcopy(chat_tokenizer)
+    silent.chat_template = "{% for m in messages %}{{ m.role + ': ' + (m.content if loop.first else '') }}{% endfor %}"
+    with pytest.raises(UserError, match=r"^role pirate, variant 3, question 12: message 1 \(user\): the chat template"):
+        build_requests(silent, [prompt(3)], seed=0, max_tokens=50, max_model_len=2048)
+
+
 def test_rows(chat_tokenizer: Any, tiny_llama: Any) -> None:
     prompts = [prompt(v, q) for v in (0, 1) for q in ("What is life?", "Who?")]
     built = build_requests(chat_tokenizer, prompts, seed=5, max_tokens=6, max_model_len=400)

@@ -117,9 +117,10 @@ def test_odd_answers_are_kept_counted_and_shown(folder: Path, server: Server) ->
     said: list[str] = []
     rows = run(responses(folder, server), said.append)
     assert (rows[1]["response"], rows[1]["finish_reason"], rows[1]["reasoning"]) == ("", "content_filter", "Hm")
-    assert "pirate: 1 of 6 responses are empty" in said
+    assert "pirate: 1 of 6 responses have reasoning that never ended, and no answer" in said
     assert "pirate: 1 of 6 responses ended with finish_reason 'content_filter'" in said
-    assert "reasoning" not in rows[0]
+    assert rows[0]["reasoning"] is None
+    assert (rows[0]["answer_start"], rows[0]["answer_end"]) == (0, len(rows[0]["response_token_ids"]))
 
 
 def test_the_key_is_in_no_file_and_no_message(folder: Path, server: Server, caplog: pytest.LogCaptureFixture) -> None:

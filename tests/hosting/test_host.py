@@ -1,5 +1,6 @@
 """The model host's protocol and life, with a real host process behind a real socket."""
 
+import io
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +19,10 @@ import pytest
 
 from personascope.errors import UserError
 from personascope.hosting import client
-from personascope.hosting.host import MAX_REQUEST
+from personascope.hosting import host as hosting
+from personascope.hosting.host import MAX_REQUEST, Host
 from personascope.hosting.processes import host_folder, run_owner
+from personascope.hosting.progress import ticking
 
 ASK = {"op": "ping"}
 PING = "from personascope.hosting import client; print(client.ask('model', {'op': 'ping'}, 'demo')['pid'])"
@@ -105,7 +109,7 @@ def test_ping(host: Path):
     ],
 )
 def test_a_wrong_request_is_refused_in_one_line_and_the_host_lives(host: Path, request_bytes: bytes, said: str):
-    (answer,) = say(host, request_bytes)
+    *_, answer = say(host, request_bytes)  # before it, that the host still imports
     assert answer["user"] is True
     assert said in answer["error"] and "\n" not in answer["error"]
     ping(host)
@@ -206,3 +210,42 @@ def test_a_temporary_directory_with_too_long_a_name_is_reported(folder: Path, mo
     monkeypatch.setattr(tempfile, "tempdir", str(folder / ("x" * 80)))
     with pytest.raises(UserError, match="too long"):
         host_folder(psutil.Process(), "model")
+
+
+def test_loading_is_told_with_its_seconds_until_the_work_has_something_to_tell() -> None:
+    said, quiet = [], threading.Event()
+    with ticking(said.append, "loading the model", quiet, every=0.02):
+        while len(said) < 2:
+            time.sleep(0.01)
+        quiet.set()
+        time.sleep(0.1)
+        assert len(said) <= 3
+    assert set(said) == {"loading the model, 0 s"}
+
+
+def test_a_job_that_waits_is_told_what_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosting, "WAITS_EVERY", 0.02)
+    me = psutil.Process()
+    host = Host("model", me.pid, me.create_time(), "demo")
+
+    def wait(since: float, fresh: bool) -> list[dict[str, Any]]:
+        sent: list[dict[str, Any]] = []
+        host.since, host.fresh = time.monotonic() - since, fresh
+        host.doing = {"op": "generate", "subject": "pirate", "said": ""}
+        host.turn.acquire()
+
+        def ask() -> None:
+            with pytest.raises(UserError, match="nothing"):
+                host._run(io.BytesIO(b'{"op": "nothing"}\n'), sent.append)
+
+        job = threading.Thread(target=ask)
+        job.start()
+        end = time.monotonic() + 20
+        while not sent and time.monotonic() < end:
+            time.sleep(0.01)
+        host.turn.release()
+        job.join()
+        return sent
+
+    assert wait(12.0, fresh=True)[0] == {"progress": "loading the model, 12 s"}
+    assert wait(12.0, fresh=False)[0] == {"progress": "waiting for the model host, which works for generate pirate"}

@@ -1,6 +1,6 @@
 """Hook points on tiny random models of several families, checked against hidden_states and plain hooks."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from personascope.models.hookpoints import HookPoint, decoder_layers, hook_modul
 IDS = torch.tensor([[3, 1, 4, 1, 5, 9], [2, 6, 5, 3, 5, 8]])
 ALL = [[(0, 6)], [(0, 6)]]
 BOTH = ("mlp", "self_attn")
+HALF_ROTARY: dict[str, Any] = {"partial_rotary_factor": 0.5}
 COMMON = {
     "vocab_size": 40,
     "hidden_size": 16,
@@ -51,7 +52,7 @@ FAMILIES = {
     "gemma3": lambda: tf.Gemma3ForCausalLM(tf.Gemma3TextConfig(**COMMON, sliding_window=8)),
     "gemma3_multimodal": gemma_3_multimodal,
     "olmo2": lambda: tf.Olmo2ForCausalLM(tf.Olmo2Config(**COMMON)),
-    "glm4": lambda: tf.Glm4ForCausalLM(tf.Glm4Config(**COMMON, partial_rotary_factor=0.5)),
+    "glm4": lambda: tf.Glm4ForCausalLM(tf.Glm4Config(**COMMON, **HALF_ROTARY)),
     "gpt2": lambda: tf.GPT2LMHeadModel(tf.GPT2Config(vocab_size=40, n_embd=16, n_layer=3, n_head=2, n_positions=32)),
     "gpt_neox": lambda: tf.GPTNeoXForCausalLM(
         tf.GPTNeoXConfig(**{k: v for k, v in COMMON.items() if k not in ("num_key_value_heads", "head_dim")})
@@ -148,7 +149,7 @@ def test_module_path_is_the_modules_own_output(family: str, name: str) -> None:
     from sae_lens.load_model import HookedProxyLM
 
     model = make(family)
-    expected = HookedProxyLM(model, None, hook_names=[name]).run_with_cache(IDS)[1][name]
+    expected = HookedProxyLM(model, cast(Any, None), hook_names=[name]).run_with_cache(IDS)[1][name]
     point = parse_hook_name(name)
     torch.testing.assert_close(read(model, point.layer, point.site), expected)
     added = read(model, 1, "mlp_out" if name.endswith("mlp") else "attn_out")

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from personascope.errors import UserError
+from personascope.formats.responses import answer_of
 from personascope.models.spans import (
     encode_conversation,
     locate_spans,
@@ -108,7 +109,8 @@ def span_texts(tokenizer: Any, messages: list[dict[str, str]], roles: Sequence[s
 
 
 def check_contents(tokenizer: Any, messages: list[dict[str, str]]) -> None:
-    assert span_texts(tokenizer, messages) == [nfc(m["content"]).strip() for m in messages]
+    said = [answer_of(m["content"]) if m["role"] == "assistant" else m["content"] for m in messages]
+    assert span_texts(tokenizer, messages) == [nfc(content).strip() for content in said]
 
 
 def test_every_role(tokenizer: Any) -> None:
@@ -264,8 +266,12 @@ def test_thinking_is_only_in_answers() -> None:
     assert span_texts(real("qwen3"), messages) == expected
 
 
-def test_thinking_stays_where_the_template_keeps_it(chat_tokenizer: Any) -> None:
-    check_contents(chat_tokenizer, chat("2+2?", "<think>hm</think>4", "3+3?", "<think>hm</think>6"))
+def test_thinking_is_no_part_of_the_answer_where_the_template_keeps_it(chat_tokenizer: Any) -> None:
+    messages = chat("2+2?", "<think>hm</think>4", "3+3?", "<think>hm</think>6")
+    assert span_texts(chat_tokenizer, messages, ["assistant"]) == ["4", "6"]
+    encoded = encode_conversation(chat_tokenizer, messages)
+    thoughts = [span.thoughts for span in locate_spans(chat_tokenizer, messages, encoded)]
+    assert [decode(chat_tokenizer, encoded.ids[a:b]) for ((a, b),) in thoughts] == ["hm", "hm"]
 
 
 def test_gemma_3_system_goes_into_the_first_user_turn() -> None:
@@ -360,7 +366,7 @@ def test_random_conversations(tokenizer: Any, seed: int) -> None:
     for message, span in zip(messages, spans, strict=True):
         text = squeeze(decode(tokenizer, encoded.ids[span.start : span.end]))
         content = message["content"]
-        kept = content.rpartition(THINK_END)[2] if message["role"] == "assistant" else content
+        kept = answer_of(content.rpartition(THINK_END)[2]) if message["role"] == "assistant" else content
         assert squeeze(nfc(kept)) in text
         assert text in squeeze(nfc(content))
         assert (span.start == span.end) <= (not kept.strip())

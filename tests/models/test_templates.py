@@ -4,7 +4,7 @@ import datetime
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -95,7 +95,7 @@ def test_named_templates(kind: str, chat_tokenizer: Any, tmp_path: Path) -> None
     assert render(rag, chat("hi")) == "Documents:\n<|im_start|>user\nhi<|im_end|>\n"
     assert span_texts(rag, chat("hi", "ho")) == ["hi", "ho"]
     assert template_hash(default) == template_hash(with_template(chat_tokenizer, CHATML)) != template_hash(rag)
-    assert span_texts(with_template(chat_tokenizer, named), chat("hi", "ho")) == ["hi", "ho"]
+    assert span_texts(with_template(chat_tokenizer, cast(Any, named)), chat("hi", "ho")) == ["hi", "ho"]
     with pytest.raises(UserError, match=r"model.template.name: there is no template 'tools'; there are default, rag"):
         loaded_with(tmp_path / "c", chat_tokenizer, given, name="tools")
 

@@ -18,8 +18,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write("resources/roles/assistant.json", json.dumps({"instruction": [{"pos": "Help."}, {"pos": "Assist."}]}))
     write("resources/roles/default.json", json.dumps({"instruction": [{"pos": ""}, {"pos": "You are {model_name}."}]}))
     write(QUESTIONS, '{"question": "Who?", "id": 0}\n{"question": "What?", "id": 1}\n')
-    for name in ("talks/one.json", "talks/two.json", "resources/simulations/plain.json"):
-        write(name, "[]")
+    talk = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "I."}]
+    for name in ("talks/one.json", "talks/two.json"):
+        write(name, json.dumps(talk))
+    write("resources/simulations/plain.json", "[]")
     for name in ("resources/references/a.json", "resources/references/b.json"):
         write(name, "[]")
     return tmp_path

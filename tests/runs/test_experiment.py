@@ -1,6 +1,7 @@
 """The experiment that a configuration describes: defaults, names, files, what jobs ask for."""
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from personascope.directions.options import AxisOptions
 from personascope.drift.options import DriftOptions
 from personascope.errors import UserError
-from personascope.runs.config import checked_config, sizes
+from personascope.runs.config import check_folder, checked_config, sizes
 from tests.helpers.experiments import CONFIG, SAE, SCHEMA, merged, read, write
 
 
@@ -21,6 +22,17 @@ def test_defaults_are_filled_in_and_the_given_configuration_is_left_alone(folder
     assert config["experiment"] == "main" and config["generation"]["top_p"] == 0.9
     assert config["drift"]["analyses"] == {"mine": config["drift"]["analyses"]["mine"]}
     assert config["drift"]["analyses"]["mine"]["score_method"] == "projection"
+
+
+def test_the_template_is_a_parameter_of_every_rule_with_the_model(folder: Path) -> None:
+    """YAML reads a day without quotes as a date."""
+    given = {"date": date(2025, 3, 9), "variables": {"enable_thinking": False}}
+    expected = {"date": "2025-03-09", "name": "default", "variables": {"enable_thinking": False}}
+    experiment = read({"model": {"template": given}, "judges": {"own": {"model": "org/judge"}, "same": {}}})
+    for params in (experiment.model_params, experiment.engine_params, experiment.activation_params):
+        assert params["model"]["template"] == expected
+    assert experiment.judge_params("same")["model"]["template"] == expected
+    assert experiment.judge_params("own")["model"]["template"] == {"date": "2025-03-09"}
 
 
 def test_an_overlay_takes_an_analysis_back_with_null(folder: Path) -> None:
@@ -94,6 +106,43 @@ def test_files_of_the_stages(folder: Path) -> None:
     assert read().summary == [findings] and found.summary[1:] == [findings]
 
 
+def test_conversations_are_read_where_the_rules_are_and_the_bad_ones_have_no_figures(folder: Path) -> None:
+    talk = '[{"role": "user", "content": "A?"}, {"role": "assistant", "content": "B."}]'
+    write("talks/My chat.json", talk)
+    write("talks/broken.json", "[")
+    write("talks/many.jsonl", f'{talk}\n{{"id": "x7", "messages": {talk}}}\n[]\n')
+    write("talks/notes.txt", "")
+    drift = {"conversations": ["talks"], "tables": [], "figures": ["default"], "linear_split": 5}
+    found = read({"drift": drift, "extraction": {"residual_layers": [1]}})
+    assert list(found.conversations) == ["My-chat", "broken", "many-1", "x7", "many-3", "one", "two"]
+    assert found.places == {
+        "many-1": {"line": 1, "title": "many#1"},
+        "x7": {"line": 2, "title": "x7"},
+        "many-3": {"line": 3, "title": "many#3"},
+    }
+    assert (
+        list(found.unread) == ["broken", "many-3"] and "line 3: the conversation is an empty" in found.unread["many-3"]
+    )
+    assert len(found.drift) == 7, "their runs say why"
+    drawn = [path.split("/")[-2] for path in found.drift_extras]
+    assert drawn == ["My-chat", "many-1", "x7", "one", "two"]
+    assert [Path(path).stem for path in found.linear_split] == drawn
+    passed, lost = found.warnings()
+    assert passed.startswith("config, drift.conversations: talks: passed over notes.txt;")
+    assert lost.startswith("config, drift.conversations: 2 of 7 conversations can't be read: broken: talks/broken")
+    assert found.settings("out")["unread"] == found.unread
+    monitored = {"monitor": {"conversations": ["My chat", "broken", "x7"], "directions": ["axis"]}}
+    assert read({"drift": drift, "extraction": {"residual_layers": [1]}}, monitored).monitored == ["My-chat", "x7"]
+
+
+def test_a_path_that_snakemake_would_fill_in_is_refused(folder: Path) -> None:
+    for name in ("a <b>", "a {b}"):
+        write(f"odd/{name}.json", '[{"role": "assistant", "content": "B."}]')
+        with pytest.raises(UserError, match=r"odd/a .*\.json: rename it; Snakemake reads"):
+            read({"drift": {"conversations": ["odd"]}})
+        Path(f"odd/{name}.json").unlink()
+
+
 def test_references_are_files_and_simulations_and_a_number_is_spread_over_them(folder: Path) -> None:
     drift = {"references": {"conversations": ["talks"], "samples": 2}}
     found = read({"drift": drift})
@@ -114,6 +163,21 @@ def test_anchors_that_are_not_selected_are_warned_about(folder: Path) -> None:
         assert "questions.select" in warning and "too few for an axis" in warning
     (warning,) = read({"axis": {"anchor": ["Assistant", "helper"]}}).warnings()
     assert "axis.anchor: 'helper'" in warning
+    (warning,) = read({"axis": {"roleplay_subset": ["Pirate", "pirat"]}}).warnings()
+    assert "axis.roleplay_subset: 'pirat'" in warning and warning.endswith("left out; did you mean 'pirate'?")
+
+
+def test_the_configuration_is_looked_for_in_the_workflow_s_folder(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(UserError, match=rf"^no config/config.yaml in {folder}, .* \(cd /their/workflow\)"):
+        check_folder("/their/workflow", [])
+    check_folder("/their/workflow", [Path("mine.yaml")])
+    assert "run in the workflow's folder (cd /their/workflow)" in caplog.text
+    caplog.clear()
+    write("config/config.yaml", "")
+    check_folder("/their/workflow", [])
+    assert not caplog.text
 
 
 def test_an_sae_of_another_model_is_warned_about_and_noted(folder: Path) -> None:

@@ -14,6 +14,7 @@ from personascope.runs.counting import TokenCounter, count_script
 from personascope.runs.dryrun import DryRun, Job, dry_run, parse_jobs
 from personascope.runs.measured import log_work, mean_response, spread
 from personascope.runs.plan import Given, _api, _loads
+from personascope.runs.why import reason_of, show
 
 DRY_RUN = """Building DAG of jobs...
 Job stats:
@@ -31,6 +32,7 @@ rule fetch_model:
     rule generate:
         input: resources/roles/pirate.json
         output: results/responses/general/m/pirate.jsonl
+        reason: Missing output files: results/responses/general/m/pirate.jsonl
         wildcards: question_mode=general, model=m, role=pirate
         resources: tmpdir=/tmp
     [Sun Nov 22 05:23:25 2026]
@@ -63,6 +65,64 @@ def test_parse_jobs():
     assert [(job.wildcards["role"], job.group) for job in run.jobs[1:4]] == [("pirate", 0), ("ghost", 0), ("sage", 1)]
     assert run.allocations("generate") == 2 and run.allocations() == 4
     assert (_loads(run, cluster=True), _loads(run, cluster=False)) == (3, 2)
+    assert run.jobs[1].reason == "Missing output files: results/responses/general/m/pirate.jsonl"
+    assert run.jobs[2].reason == ""
+
+
+HASHES = ("'" + "a" * 64 + "'", "'" + "b" * 64 + "'")
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        (
+            "Missing output files: results/a.csv; Input files updated by another job: results/b.csv",
+            ("its output is missing", ""),
+        ),
+        ("Input files updated by another job: results/b.csv", ("what it reads is made anew", "")),
+        ("Updated input files: resources/roles/pirate.json", ("an input is newer", "resources/roles/pirate.json")),
+        (
+            "Params have changed since last execution: Union of exclusive params before and now across all output: "
+            "before: 0.7 now: 0.9 ",
+            ("a parameter has changed", "was 0.7, now 0.9"),
+        ),
+        (
+            "Params have changed since last execution: Union of exclusive params before and now across all output: "
+            "before: 0.7 now: <nothing exclusive> ",
+            ("a parameter has changed", "was 0.7"),
+        ),
+        (
+            "Params have changed since last execution: Union of exclusive params before and now across all output: "
+            f"before: {HASHES[0]} now: {HASHES[1]} ",
+            ("its code has changed", ""),
+        ),
+        ("Code has changed since last execution", ("its code has changed", "")),
+        ("Something that a later Snakemake says", ("Something that a later Snakemake says", "")),
+    ],
+)
+def test_a_job_s_own_reason_is_told(reason: str, said: tuple[str, str]):
+    assert reason_of(Job("axis", {}, None, reason)) == said
+
+
+def test_reasons_are_shown_by_stage_on_one_screen():
+    groups = [
+        {
+            "stage": "generation",
+            "reason": "an input is newer",
+            "jobs": 1003,
+            "rules": {"generate": 1000, "simulate": 1, "judge": 1, "causal": 1, "judge_worth": 1},
+            "details": ["resources/roles/pirate.json", "resources/roles/ghost.json"],
+        },
+        {"stage": "drift", "reason": "its output is missing", "jobs": 2, "rules": {"causal": 2}, "details": []},
+    ]
+    assert show(groups).splitlines() == [
+        "stage        jobs  reason",
+        "generation  1,003  an input is newer: resources/roles/pirate.json and 1 more; generate (1,000), simulate, "
+        "judge, causal and 1 more",
+        "drift           2  its output is missing; causal (2)",
+        "total       1,005",
+    ]
+    assert show([]) == "nothing is left to do"
 
 
 def test_nothing_to_do_loads_nothing():
@@ -76,8 +136,12 @@ def test_mistakes_are_told_before_snakemake_starts(tmp_path: Path, monkeypatch: 
     with pytest.raises(UserError, match="no Snakefile"):
         dry_run([], [], None)
     (tmp_path / "Snakefile").touch()
-    with pytest.raises(UserError, match=r"--configfile none\.yaml: no such file"):
+    with pytest.raises(UserError, match=r"--configfile none\.yaml: no such file$"):
         dry_run([], ["none.yaml"], None)
+    with pytest.raises(
+        UserError, match=r"--configfile axis: no such file; a target comes first: personascope plan axis"
+    ):
+        dry_run([], ["axis"], None)
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from personascope.directions.options import AxisOptions
 from personascope.directions.spaces import FIGURES, SPACE_FIGURES
 from personascope.drift import options as drift_options
 from personascope.drift.analysis import analyze
+from personascope.drift.notebook import notebook_tables
 from personascope.drift.options import DisplayOptions, DriftOptions, ScoringOptions, TestOptions
 from personascope.drift.pages.figures import DRIFT_FIGURES
-from personascope.drift.tables import tables
 from personascope.extraction.train_sae import TrainOptions
 from tests.helpers.drift_cases import random_roles, random_tokens, to_activations
 from tests.helpers.experiments import ROOT, SCHEMA
@@ -59,10 +59,12 @@ def test_the_schema_s_variants_are_those_that_there_are() -> None:
 
 def test_the_lists_of_tables_and_figures_are_what_is_made() -> None:
     matrix, names = random_roles(4, 9)
+    said = [{"role": "user", "content": "So?"}, {"role": "assistant", "content": "So."}] * 2
     assert set(axis_options.TABLES) == set(AXIS_TABLES) and {*FIGURES, *SPACE_FIGURES} == set(AXIS_FIGURES)
     dense, turn = random_tokens([2, 2], 9)
     result = analyze(to_activations(dense, np.asarray(turn), 2), matrix, names, DriftOptions.of(anchor=(names[0],)))
-    assert set(drift_options.TABLES) == set(tables(result)) and set(drift_options.FIGURES) == set(DRIFT_FIGURES)
+    assert set(drift_options.TABLES) == set(notebook_tables(result, said))
+    assert set(drift_options.FIGURES) == set(DRIFT_FIGURES)
 
 
 def test_common_smk_only_asks() -> None:

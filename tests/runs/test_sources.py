@@ -180,7 +180,8 @@ def test_an_sae_of_another_model_is_warned_of(folder: Path) -> None:
 
 
 def test_an_axis_needs_its_anchor(folder: Path) -> None:
-    read({"axis": {"anchor": ["default", "Assistant"]}}).check_anchor()
+    whole = read({"axis": {"anchor": ["default", "Assistant"]}})
+    assert whole.axis_features()[0] == "<out>/features/<cell>/assistant.parquet" == whole.response_files("default")[0]
     typed = read(
         {"axis": {"anchor": ["asistant"]}, "drift": {"analyses": {"default": {}, "mine": {"anchor": ["sage"]}}}}
     )

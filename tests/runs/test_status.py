@@ -21,6 +21,7 @@ from personascope.formats.files import read_json, write_json
 from personascope.hosting.store import feature_files
 from personascope.runs.job import failures_file, job
 from personascope.runs.status import hosts, last_run, note_run, show, status
+from personascope.runs.unanalyzed import last_lines
 
 LOGS = Path("logs/demo")
 HOSTS, FAILURES = LOGS / "hosts", failures_file("demo")
@@ -37,11 +38,12 @@ RUN: dict[str, Any] = {
 }
 FAIL = """
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from personascope.errors import UserError
 from personascope.runs.job import job
 with job(SimpleNamespace(log=[sys.argv[1]], output=[], config={"experiment": "demo"})):
-    raise UserError("role pirate: no room") if sys.argv[2] == "user" else ValueError("odd")
+    raise UserError(f"role {Path(sys.argv[1]).stem}: no room") if sys.argv[2] == "user" else ValueError("odd")
 """
 
 
@@ -108,6 +110,31 @@ def test_a_run_that_was_killed_has_ended(folder: Path):
     assert status()["alive"] is None
 
 
+def test_conversations_that_fail_are_named_with_the_reason(folder: Path) -> None:
+    names, analyses = ["at-sea", "broken", "late", "long"], ["default", "pc1"]
+    run = RUN | {"conversations": names, "analyses": analyses, "unread": {"broken": "talks/broken.json: not JSON"}}
+    note_run(run, ["run.log"])
+    said = {"broken": "talks/broken.json: not JSON"}
+    assert status()["not_analyzed"] == said and last_lines(run)[0].startswith("1 of 4 conversations could not be")
+    for name, analysis, error in (
+        *(("at-sea", analysis, None) for analysis in analyses),
+        *(("broken", analysis, "the same again") for analysis in analyses),
+        *(("long", analysis, "long.json: too long") for analysis in analyses),
+        ("late", "default", None),
+        ("late", "pc1", "turn 9 is outside"),
+    ):
+        content = {"status": "failed" if error else "ok", "error": error}
+        write_json(Path(f"results/demo/drift/general/m_s/{analysis}/{name}/summary.json"), content)
+    said |= {"late (pc1)": "turn 9 is outside", "long": "long.json: too long"}
+    assert status()["not_analyzed"] == said
+    line = (
+        "3 of 4 conversations could not be analyzed: broken: talks/broken.json: not JSON; long: long.json: too long; "
+        "late (pc1): turn 9 is outside"
+    )
+    assert last_lines(run) == [line] and line in show(status())
+    assert last_lines(RUN) == []
+
+
 def test_the_store_is_measured(folder: Path):
     with feature_files("store").add("a" * 64) as files:
         (files / "features.parquet").write_bytes(b"x" * 1000)
@@ -129,10 +156,40 @@ def test_failures_stand_until_the_log_is_written_again(folder: Path):
         "logs/demo/extract/ghost.log": "ValueError: odd",
     }
     assert "failed jobs: 2" in show(status())
+    assert {stage["stage"]: stage["failed"] for stage in status()["stages"] if stage["failed"]} == {
+        "responses": 1,
+        "features": 1,
+    }
     later = time.time() + 60
     os.utime("logs/demo/generate/pirate.log", (later, later))  # the job has run again
     Path("logs/demo/extract/ghost.log").unlink()
     assert status()["failures"] == []
+
+
+def test_failures_are_grouped_by_what_they_say_and_counted_by_stage(folder: Path):
+    for name in "abcd":
+        fail(f"logs/demo/generate/{name}.log")
+    fail("logs/demo/drift_conversation/general/m_s/default/talk.log", "bug")
+    fail("logs/demo/judge_traits/own.log", "bug")
+    result = status()
+    failed = {stage["stage"]: (stage["done"], stage["failed"]) for stage in result["stages"] if stage["failed"]}
+    assert failed == {"responses": (0, 4), "drift default, begun": (0, 1), "judge_traits": (None, 1)}
+    text = show(result).split("failed jobs: ")[1].splitlines()
+    assert text[0] == "6" and text[1].startswith("  4 jobs, the last ") and text[1].endswith(" ago: role d: no room")
+    assert text[2] == "    logs/demo/generate/d.log, logs/demo/generate/c.log, logs/demo/generate/b.log and 1 more"
+    assert text[3].startswith("  2 jobs, the last ") and text[3].endswith("ValueError: odd")
+    assert ["responses", "0", "2", "4"] in [line.split() for line in show(result).splitlines()]
+
+
+def test_only_what_the_last_run_asked_for_and_failed_at_is_shown(folder: Path):
+    fail("logs/demo/extract/ghost.log")
+    later = time.time() + 60
+    run = read_json(LOGS / "run.json")
+    assert [stage["stage"] for stage in status()["stages"]][:3] == ["responses", "features", "role matrix"]
+    write_json(LOGS / "run.json", run | {"started": later, "rules": ["generate", "drift_conversation"]})
+    result = status(now=later + 1)
+    assert result["failures"] == [] and "failed jobs" not in show(result)
+    assert [stage["stage"] for stage in result["stages"]] == ["responses", "drift default, begun"]
 
 
 def test_a_line_that_cannot_be_written_changes_nothing_for_the_job(folder: Path):

@@ -22,6 +22,32 @@ def key(**blocks: Any) -> Callable[[], dict[str, Any]]:
 WRONG: dict[str, tuple[Callable[[], dict[str, Any]], list[str]]] = {
     "unknown-block": (key(modle={"id": "x"}), ["config, top level", "modle", "config/README.md"]),
     "unknown-key": (key(generation={"temprature": 1}), ["generation", "temprature"]),
+    "near-key": (
+        key(generation={"temprature": 1}),
+        ["config, generation: no key 'temprature'; did you mean 'temperature'? config/README.md"],
+    ),
+    "key-of-another-block": (key(top_p=1), ["top level: no key 'top_p'; there is generation.top_p;"]),
+    "near-option": (
+        key(drift={"analyses": {"mine": {"tranform": "raw"}}}),
+        ["config, drift.analyses.mine: no key 'tranform'; did you mean 'transform'?"],
+    ),
+    "near-transform": (
+        key(axis={"transform": "Log1"}),
+        ["config, axis.transform: 'Log1' is none of raw, log1p; did you mean 'log1p'?"],
+    ),
+    "near-all": (key(roles={"select": "al"}), ["roles.select: 'al' is none of all, a list; did you mean 'all'?"]),
+    "near-role": (key(roles={"select": ["Pirat"]}), ["resources/roles for Pirat; did you mean 'pirate'?"]),
+    "near-analysis": (key(drift={"figures": ["defalt"]}), ["drift.figures: defalt", "did you mean 'default'?"]),
+    "near-conversation": (
+        key(drift={"conversations": ["talks"], "sensitive": ["ones"]}),
+        ["drift.sensitive: ones is no conversation of this experiment; did you mean 'one'?"],
+    ),
+    "near-judge": (
+        key(judges={"mine": {}}, aggregation={"role_filter": {"judge": "mien"}}),
+        ["aggregation.role_filter.judge", "did you mean 'mine'?"],
+    ),
+    "near-direction": (key(decompose=["axes"]), ["config, decompose: no direction 'axes'", "did you mean 'axis'?"]),
+    "model-without-organization": (key(model={"id": "gpt2"}), ["config, model.id: gpt2", "openai-community/gpt2"]),
     "wrong-type": (key(generation={"max_tokens": "many"}), ["generation.max_tokens", "many"]),
     "out-of-range": (key(generation={"top_p": 1.5}), ["generation.top_p", "1.5"]),
     "experiment-name": (key(experiment="a/b"), ["experiment", "a/b"]),
@@ -45,6 +71,12 @@ WRONG: dict[str, tuple[Callable[[], dict[str, Any]], list[str]]] = {
     ),
     "too-many-questions": (key(questions={"select": 9999}), ["questions.select", "9999"]),
     "own-questions-missing": (key(generation={"question_mode": "role_specific"}), ["role assistant", "questions"]),
+    "template-date": (key(model={"template": {"date": "2024-02-31"}}), ["config, model.template.date", "2024-02-31"]),
+    "template-date-in-words": (key(model={"template": {"date": "today"}}), ["model.template.date", "today"]),
+    "template-variable": (
+        key(model={"template": {"variables": {"tokenize": True}}}),
+        ["config, model.template.variables", "tokenize"],
+    ),
     "sae-both": (key(sae={"path": SAE, "release": "a", "id": "b"}), ["config, sae", "path", "release"]),
     "sae-neither": (key(sae={"path": None}), ["config, sae", "path", "release"]),
     "sae-release-alone": (key(sae={"path": None, "release": "a"}), ["config, sae", "id"]),
@@ -95,8 +127,8 @@ WRONG: dict[str, tuple[Callable[[], dict[str, Any]], list[str]]] = {
     ),
     "drift-no-folder": (key(drift={"conversations": ["nowhere"]}), ["config, drift", "nowhere"]),
     "drift-file-name": (
-        lambda: write("odd/a b; rm -rf x.json", "[]") or {"drift": {"conversations": ["odd"]}},
-        ["a b; rm -rf x", "rename"],
+        lambda: write("odd/a b.json", "[]") or write("odd/a;b.json", "[]") or {"drift": {"conversations": ["odd"]}},
+        ["odd/a b.json", "odd/a;b.json", "rename"],
     ),
     "drift-reference-is-conversation": (
         key(drift={"conversations": ["talks"], "references": {"conversations": ["talks/one.json"]}}),

@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from tests.helpers.workspace import MODEL, SAE, TINY, Outcome, Workspace, wait_for
+from tests.helpers.workspace import MODEL, REPO, SAE, TINY, Outcome, Workspace, wait_for
 
 pytestmark = pytest.mark.workflow
 
@@ -191,7 +192,7 @@ def assert_one_line(outcome: Outcome, said: list[str]) -> None:
     assert any(lines[i].startswith("error: ") or lines[i - 1].startswith("WorkflowError") for i in telling), (
         outcome.text
     )
-    assert "Traceback" not in outcome.text, outcome.text
+    assert "Traceback" not in outcome.text and "common.smk" not in outcome.text, outcome.text
 
 
 @pytest.mark.parametrize("case", [*PARSED, *RUNNING])
@@ -203,6 +204,15 @@ def test_one_line_says_what_is_wrong(failures: Any, case: str):
     assert_one_line(failed.outcome, (PARSED | RUNNING)[case][1])
     assert failed.outputs == [] and failed.leftovers == []
     assert KEY not in failed.outcome.text
+
+
+def test_another_folder(tmp_path: Path) -> None:
+    """Snakemake with the workflow's Snakefile, started elsewhere, and its rules' place is in no line."""
+    command = [sys.executable, "-m", "snakemake", "-n", "--snakefile", str(REPO / "Snakefile")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    said = f"error: no config/config.yaml in {tmp_path}, where files are looked for; "
+    assert done.stderr.startswith(f"{said}run in the workflow's folder (cd {REPO})") and ".smk" not in done.stderr
 
 
 def test_an_anchor_that_is_not_in_the_matrix(finished: Workspace):

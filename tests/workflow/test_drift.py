@@ -48,6 +48,8 @@ def test_a_malformed_conversation_fails_alone_and_says_why(finished: Workspace):
         summary = load(finished, f"{DRIFT}/{analysis}/broken/summary.json")
         assert summary["status"] == "failed"
         assert "talks/broken.json" in summary["error"] and "message 1" in summary["error"]
+    assert not (finished.path / f"{DRIFT}/pc1/broken/token_heat.html").exists()
+    assert "1 of 4 conversations could not be analyzed: broken: talks/broken.json: " in finished.read("run.log")
     log = finished.read(f"logs/main/extract_conversation/{MODEL}_layer_15_width_4096/broken.log")
     assert "talks/broken.json" in log and "Traceback" not in log
 

@@ -56,6 +56,17 @@ def test_a_clone_has_everything_left(clone: Workspace):
     assert "estimate" in result["disk"]["features"]["note"] and "api" not in result
 
 
+def test_why_says_what_is_missing_by_stage(clone: Workspace):
+    clone.overlay(TINY)
+    text = personascope(clone, "plan", "features", "--why", "--configfile", "overlay.yaml")
+    assert [" ".join(line.split()) for line in text.splitlines()] == [
+        "stage jobs reason",
+        "generation 4 its output is missing; fetch_model, generate (3)",
+        "extraction 3 its output is missing; extract (3)",
+        "total 7",
+    ]
+
+
 def test_only_the_responses(clone: Workspace):
     clone.overlay(TINY, {"generation": {"backend": "openai", "backend_options": {"base_url": "http://127.0.0.1:9/v1"}}})
     prices = ["--price-prompt", "1", "--price-output", "2"]
@@ -87,6 +98,14 @@ def test_plan_status_and_costs_of_a_finished_run(finished: Workspace):
     state = json.loads(personascope(finished, "status", "--json"))
     assert state["alive"] is False and state["hosts"] == [] and state["failures"] == []
     assert [stage for stage in state["stages"] if stage["done"] != stage["all"]] == []
+
+    assert personascope(finished, "plan", "--why", "--configfile", "overlay.yaml") == "nothing is left to do\n"
+    finished.overlay(TINY, {"generation": TINY["generation"] | {"temperature": 0.8}}, name="warm.yaml")
+    why = json.loads(personascope(finished, "plan", "features", "--why", "--json", "--configfile", "warm.yaml"))
+    assert [(group["stage"], group["reason"], group["jobs"], group["details"]) for group in why] == [
+        ("generation", "a parameter has changed", 3, ["was 0.7, now 0.8"]),
+        ("extraction", "what it reads is made anew", 3, []),
+    ]
 
     # More questions: what is left is what is new, at the measured rate.
     finished.overlay(TINY, {"roles": {"select": ["assistant", "default", "ghost", "pirate"]}}, name="more.yaml")

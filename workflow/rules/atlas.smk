@@ -132,7 +132,7 @@ rule publish_runs:
         runtime=scaled(15),
     params:
         sae=E.sae,
-        sensitive=config["drift"]["sensitive"],
+        sensitive=E.sensitive,
         code=code_hash("explorer.published"),
     script:
         "../scripts/publish_runs.py"

@@ -14,6 +14,7 @@ from personascope.runs.experiment import read_experiment
 from personascope.runs.integrity import note_times, set_aside_damaged
 from personascope.runs.status import note_run
 from personascope.runs.traits import LABELED
+from personascope.runs.unanalyzed import last_lines
 
 # A mistake ends Snakemake with one line: the place in this file, which a WorkflowError names, is not where it is.
 with open(workflow.source_path("../schemas/config.schema.yaml")) as schema, one_line_errors():
@@ -44,12 +45,16 @@ def conversation_file(wildcards):
     return (E.conversations | E.references)[wildcards.conversation]
 
 
+def axis_features(wildcards):
+    """The features that the axis is made from; who wants no axis may leave out the roles that it points to."""
+    with one_line_errors():
+        return E.axis_features()
+
+
 def response_files(wildcards):
     """What an analysis scores the roles' own responses by: their features, or their residual means."""
     with one_line_errors():
-        E.check_anchor(wildcards.analysis)
-    suffix = ".residuals" if E.matrix_space(wildcards.analysis) == "residual" else ""
-    return [f"<out>/features/<cell>/{role}{suffix}.parquet" for role in E.roles]
+        return E.response_files(wildcards.analysis)
 
 
 def analysis_matrix(wildcards):

@@ -68,13 +68,6 @@ rule block_sums:
         "../scripts/block_sums.py"
 
 
-def axis_features(wildcards):
-    """The features that the axis is made from; who wants no axis may leave out the roles that it points to."""
-    with one_line_errors():
-        E.check_anchor()
-    return [f"<out>/features/<cell>/{role}.parquet" for role in E.roles]
-
-
 rule assistant_axis:
     """Both axes (diff, pc1) in SAE space and, where residuals are kept, on each layer, and how good they are."""
     input:

@@ -51,6 +51,7 @@ rule extract_conversation:
         gpu=E.gpus,
     params:
         **E.activation_params,
+        place=lambda wildcards: E.places.get(wildcards.conversation, {}),
         too_long=config["drift"]["too_long"],
         code=code_hash("hosting.operations.extract_conversation"),
     script:

@@ -22,6 +22,7 @@ rule monitor:
     params:
         **E.model_params,
         **E.monitor_params,
+        place=lambda wildcards: E.places.get(wildcards.conversation, {}),
         too_long=config["drift"]["too_long"],
         code=code_hash("hosting.operations.monitor"),
     script:

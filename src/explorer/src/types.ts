@@ -62,7 +62,7 @@ export interface Space {
 export interface RoleGroup { label: string; roles: string[] }
 export interface Roles { spaces: Space[]; groups?: RoleGroup[] }
 export interface Responses {
-  roles: Record<string, { n: number; shown: { prompt_index: number; question: string; system: string; response: string }[] }>;
+  roles: Record<string, { n: number; odd: Record<string, number>; shown: { prompt_index: number; question: string; system: string; response: string; reasoning: string | null; ended: string }[] }>;
 }
 
 export interface Message { role: string; content: string | null }

@@ -19,12 +19,8 @@ from typing import Any
 from personascope.backends import Completion, Message, Request, Sampling
 from personascope.backends.endpoint import Endpoint, route
 from personascope.errors import UserError
+from personascope.formats.responses import finish_reason
 
-# Words of servers for what "stop" and "length" mean; a word that is not here is kept as it is.
-FINISH_REASONS: dict[str, str] = {
-    **dict.fromkeys(("stop", "eos", "eos_token", "end", "end_turn", "stop_sequence"), "stop"),
-    **dict.fromkeys(("length", "max_tokens", "max_output_tokens"), "length"),
-}
 # What this client itself decides; another value would give replies that it cannot read or count.
 OWN_FIELDS = {"model", "messages", "stream", "n", "logprobs", "top_logprobs"}
 TOP_LOGPROBS = 20  # the most that OpenAI's API gives
@@ -157,8 +153,8 @@ def _parse(body: Any) -> _Reply | None:
         return None
     if word == "error" or not (word or text):
         return None
-    reason = FINISH_REASONS.get(word.lower(), word) if word else "stop"
-    return _Reply(text or "", reasoning, reason, _first_token(choice.get("logprobs")) or (None if text else []))
+    first = _first_token(choice.get("logprobs")) or (None if text else [])
+    return _Reply(text or "", reasoning, finish_reason(word), first)
 
 
 def _is_flagged(error: Any) -> bool:

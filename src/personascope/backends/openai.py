@@ -8,6 +8,7 @@ from typing import Any
 
 from personascope.backends import Completion, Request, Sampling
 from personascope.backends.endpoint import Endpoint, route
+from personascope.formats.responses import finish_reason
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ class _Choice:
 
     text: str
     token_ids: list[int] | None
-    finish_reason: str | None
+    finish_reason: str
 
 
 class OpenAIBackend:
@@ -96,9 +97,6 @@ class OpenAIBackend:
             yield from found
 
     def _completion(self, choice: _Choice) -> Completion:
-        if choice.finish_reason not in ("stop", "length"):
-            reason = f'returned finish_reason {choice.finish_reason!r}, not "stop" or "length"'
-            raise self.endpoint.error(f"{self.endpoint.url} {reason}")
         ids = self._encode(choice.text) if choice.token_ids is None else choice.token_ids
         return Completion(ids[:-1] if ids and ids[-1] in self.stop_ids else ids, choice.finish_reason)
 
@@ -127,7 +125,7 @@ class OpenAIBackend:
 
 
 def _parse_choice(body: Any) -> _Choice | None:
-    """choices[0] of a completions reply; None where the reply is anything else."""
+    """choices[0] of a completions reply; None where the reply is anything else, or says nothing and not why."""
     choices = body.get("choices") if isinstance(body, dict) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         return None
@@ -135,7 +133,10 @@ def _parse_choice(body: Any) -> _Choice | None:
     listed = isinstance(ids, list) and all(isinstance(i, int) for i in ids)
     if not isinstance(text, str) or not (listed or (ids is None and "text" in choices[0])):
         return None
-    return _Choice(text, ids, choices[0].get("finish_reason"))
+    word = choices[0].get("finish_reason")
+    if not isinstance(word, str | None) or word == "error" or not (word or text or ids):
+        return None
+    return _Choice(text, ids, finish_reason(word))
 
 
 def _parse_logprobs(body: Any, tokens: Sequence[int]) -> dict[int, float] | None:

@@ -78,8 +78,6 @@ class VLLMBackend:
         )
 
     def _completion(self, output: Any) -> Completion:
-        if output.finish_reason not in ("stop", "length"):
-            raise RuntimeError(f"vLLM returned finish_reason {output.finish_reason!r}")
         ids = list(output.token_ids)
         # There are no stop strings, so "stop" always means that the last token is the one that stopped it.
-        return Completion(ids[:-1] if output.finish_reason == "stop" else ids, output.finish_reason)
+        return Completion(ids[:-1] if output.finish_reason == "stop" else ids, output.finish_reason or "unknown")

@@ -106,7 +106,10 @@ def residual_description(files: dict[str, str | Path]) -> dict[str, Any]:
 
 def _require_tokens(count: int, role: str, path: str | Path) -> None:
     if count == 0:
-        raise UserError(f"{path}: no response of role {role} has a token; generate it again")
+        raise UserError(
+            f"{path}: no response of role {role} has a token of an answer; generate it again, with "
+            "a higher generation.max_tokens where reasoning has used them up"
+        )
 
 
 def _vectors(column: Any, rows: int) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+WORDS = ("note", "reason")  # columns of words
+
 
 def duration(seconds: float) -> str:
     """Two units at most: "40 s", "12 min", "2 h 10 min", "3 d 4 h"."""
@@ -26,10 +28,10 @@ def size(n_bytes: float) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Aligned columns: the first and the column `note` to the left, the others to the right."""
+    """Aligned columns: the first and the columns of words to the left, the others to the right."""
     lines = [list(header), *map(list, rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    left = [i == 0 or name == "note" for i, name in enumerate(header)]
+    left = [i == 0 or name in WORDS for i, name in enumerate(header)]
     padded = (
         (cell.ljust(w) if to_left else cell.rjust(w) for cell, w, to_left in zip(line, widths, left, strict=True))
         for line in lines

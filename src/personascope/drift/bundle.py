@@ -11,6 +11,7 @@ import numpy as np
 
 from personascope.directions.axis import RoleSpace, unit
 from personascope.drift.attribution import NO_STRENGTH, changed_features
+from personascope.drift.notebook import shown_tokens
 from personascope.drift.options import SCORE_METHODS, DriftOptions
 from personascope.drift.result import DriftResult, Transition
 from personascope.drift.strength import COLUMNS
@@ -126,7 +127,7 @@ def summary(result: DriftResult, run: Run, timestamp: str) -> dict[str, Any]:
             **options.flat(),
         },
         "selection": {
-            "transition": "none" if selected is None else options.display.transition_pick,
+            "transition": _pick(result),
             "selected_turn": selected and selected.turn,
             "selected_prev_turn": selected and selected.prev_turn,
             "selected_delta_score": selected and selected.delta_score,
@@ -146,6 +147,14 @@ def summary(result: DriftResult, run: Run, timestamp: str) -> dict[str, Any]:
         "files": FILES,
     }
     return plain(content)
+
+
+def _pick(result: DriftResult) -> str:
+    """How the transition was selected."""
+    if result.selected is None:
+        return "none"
+    pick = result.options.display.transition_pick
+    return "no drop" if pick == "largest_drop" and result.no_drop else pick
 
 
 def _event(selected: Transition | None) -> dict[str, Any]:
@@ -174,10 +183,13 @@ def _calibration(result: DriftResult) -> dict[str, Any]:
 
 
 def arrays(result: DriftResult) -> dict[str, np.ndarray]:
-    """`arrays.npz`: turn arrays [T] and [T, D], those of the selected transition [D] (or [0]), of all tokens [n].
+    """`arrays.npz`: turn arrays [T] and [T, D], those of the selected transition [D] (or [0]), of tokens [n].
 
-    token_turn says which turn a token belongs to; score_delta is NaN beside a turn without tokens.
+    token_proj and token_norm are those of the selected turn (no transition: of the last turn with tokens), all_* those
+    of all turns, in order; all_token_turn says which one each belongs to. score_delta is NaN beside a turn without
+    tokens.
     """
+    shown = shown_tokens(result)
     selected = None if result.selected is None else result.transitions[result.selected]
     nothing = np.zeros(0, np.float32)
     return {
@@ -190,8 +202,10 @@ def arrays(result: DriftResult) -> dict[str, np.ndarray]:
         "turn_vectors_unit": unit(result.turns.space),
         "delta_x": nothing if selected is None else selected.delta_x,
         "contrib": nothing if selected is None else selected.contrib,
-        "token_proj": result.token_scores,
-        "token_norm": result.token_heat,
-        "token_turn": result.tokens.turn,
+        "token_proj": result.token_scores[shown],
+        "token_norm": result.token_heat[shown],
+        "all_token_proj": result.token_scores,
+        "all_token_norm": result.token_heat,
+        "all_token_turn": result.tokens.turn,
         "role_names": np.array(result.roles.role_names, dtype=np.str_),
     }

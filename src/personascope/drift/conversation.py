@@ -12,14 +12,15 @@ import pandas as pd
 from personascope.directions.axis import RoleSpace
 from personascope.drift.analysis import analyze_in
 from personascope.drift.bundle import FILES, Run, arrays, run_meta, summary, ui_bundle
+from personascope.drift.notebook import notebook_tables
 from personascope.drift.null import Null
 from personascope.drift.options import DriftOptions
 from personascope.drift.reference import Reference
 from personascope.drift.result import DriftResult
 from personascope.drift.result_file import NO_TABLE, RunFile, load_run, save_run
 from personascope.drift.summary import empty_overview, overview
-from personascope.drift.tables import tables
 from personascope.errors import UserError
+from personascope.formats.conversation_files import display_name
 from personascope.formats.descriptions import described
 from personascope.formats.files import write_json
 from personascope.formats.tables import save_npz, write_csv
@@ -78,7 +79,8 @@ def write_run(
         write_json(outputs["summary"], content)
         write_json(outputs["ui_bundle"], ui_bundle(result, roles, run_meta(run, options)))
     name, messages = conversation["name"], conversation["messages"]
-    save_run(outputs["result"], RunFile(analysis, name, messages, result, references))
+    called = display_name(name, conversation["metadata"])
+    save_run(outputs["result"], RunFile(analysis, name, messages, result, references, called))
 
 
 def write_tables(
@@ -86,12 +88,13 @@ def write_tables(
 ) -> None:
     """Write tables of a run as CSV, each named as its file, and its arrays; without a result they hold the reason.
     descriptions: the file of what features are called, where there is one."""
-    result = load_run(result_file).result
+    run = load_run(result_file)
+    result = run.result
     made: dict[str, pd.DataFrame] = {}
     if isinstance(result, str):
         kept = {"error": np.array(result)}
     else:
-        made, kept = tables(result, described(descriptions)), arrays(result)
+        made, kept = notebook_tables(result, run.messages, described(descriptions)), arrays(result)
     for path in table_files:
         write_csv(path, pd.DataFrame({"error": [result]}) if isinstance(result, str) else made[Path(path).stem])
     save_npz(arrays_file, **kept)

@@ -18,7 +18,7 @@ TABLES = (
     *("turn_meta", "role_trace", "role_cosines", "transition_df"),
     *("score_mass_diag", "score_mass_pivot", "selected_diag"),
     *("q2_top_away_contrib", "q2_top_toward_contrib", "q2_deactivated_assistant_features"),
-    *("q2_activated_nonassistant_features", "q3_token_localization", "attribution"),
+    *("q2_activated_nonassistant_features", "q3_token_localization", "token_scores", "attribution"),
 )
 FIGURES = ("trajectory", "top_features", "token_heat", "nearest_roles", "confounds")
 

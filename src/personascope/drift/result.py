@@ -139,3 +139,8 @@ class DriftResult:
     def score(self) -> np.ndarray:
         """The score that the analysis selects, float64 [T]."""
         return self.turns.scores[self.options.scoring.score_method]
+
+    @property
+    def no_drop(self) -> bool:
+        """Whether there are transitions and none of them is a drop of the score."""
+        return bool(self.transitions) and min(step.delta_score for step in self.transitions) >= 0

@@ -30,22 +30,25 @@ NO_TABLE = pd.DataFrame()
 @dataclass(frozen=True)
 class RunFile:
     """What `result.npz` holds: the analysis's and the conversation's name, its messages, and the result or the reason
-    why there is none; references: role, q25, median, q75 of the scores of the roles' own responses, a row a role."""
+    why there is none; references: role, q25, median, q75 of the scores of the roles' own responses, a row a role;
+    called: what figures and pages call the conversation."""
 
     analysis: str
     conversation: str
     messages: list[dict[str, Any]]
     result: DriftResult | str
     references: pd.DataFrame = field(default_factory=pd.DataFrame)
+    called: str = ""
 
     @property
     def title(self) -> str:
-        return f"{self.conversation}, {self.analysis}"
+        return f"{self.called or self.conversation}, {self.analysis}"
 
 
 def save_run(path: str | Path, run: RunFile) -> None:
     """Write `result.npz`, readable without pickle."""
     header: dict[str, Any] = {"version": VERSION, "analysis": run.analysis, "conversation": run.conversation}
+    header["called"] = run.called
     header |= {"messages": run.messages, "error": run.result if isinstance(run.result, str) else None}
     arrays: dict[str, np.ndarray] = {}
     if isinstance(run.result, DriftResult):
@@ -68,7 +71,9 @@ def load_run(path: str | Path) -> RunFile:
     tables = {name: _table(name, columns, arrays) for name, columns in header["tables"].items()}
     references = tables.pop("references", NO_TABLE)
     result = header["error"] if header["error"] is not None else _unpacked(header, arrays, tables)
-    return RunFile(header["analysis"], header["conversation"], header["messages"], result, references)
+    return RunFile(
+        header["analysis"], header["conversation"], header["messages"], result, references, header.get("called", "")
+    )
 
 
 def _tables(run: RunFile) -> dict[str, pd.DataFrame]:

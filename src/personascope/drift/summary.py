@@ -40,13 +40,13 @@ def overview(result: DriftResult, metadata: Mapping[str, Any]) -> dict[str, Any]
     """The conversation in a row: scores over the turns that have tokens, the largest drop, verdicts and flags.
 
     slope: score a turn, by least squares; fall: the lowest standardized score, in standard deviations of reference
-    turns at that place and of that length; away_features: those that carry most of the selected transition away from
-    the assistant; axis_doubt: why the axis is not to be interpreted; flags: what a reader must know before trusting the
-    row.
+    turns at that place and of that length; largest_drop: None where the score never drops; away_features: those that
+    carry most of the selected transition away from the assistant; axis_doubt: why the axis is not to be interpreted;
+    flags: what a reader must know before trusting the row.
     """
     filled = np.flatnonzero(result.turns.n_tokens)
     scores = result.score[filled]
-    drop = min(result.transitions, key=lambda t: t.delta_score, default=None)
+    drop = None if result.no_drop else min(result.transitions, key=lambda t: t.delta_score, default=None)
     nearest = result.nearest[result.nearest["rank"] == 1]["role"].tolist()
     selected = None if result.selected is None else result.transitions[result.selected]
     row = {
@@ -104,8 +104,8 @@ def empty_overview(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flags(result: DriftResult, metadata: Mapping[str, Any]) -> list[str]:
-    """empty_turns, special_tokens (content that imitates the template), truncated, not_testable, confounded, and
-    longer_than_references: its last turns are not tested."""
+    """empty_turns, special_tokens (content that imitates the template), truncated, not_testable, confounded, no_drop
+    (the score never drops), and longer_than_references: its last turns are not tested."""
     conditions = {
         "empty_turns": bool((result.turns.n_tokens == 0).any()),
         "special_tokens": any(turn["special_tokens"] for turn in metadata["turns"]),
@@ -113,6 +113,7 @@ def flags(result: DriftResult, metadata: Mapping[str, Any]) -> list[str]:
         "not_testable": bool(result.verdict.reason),
         "longer_than_references": result.tokens.n_turns > result.verdict.references["turns_max"] > 0,
         "confounded": result.confound_verdict == "HIGH",
+        "no_drop": result.no_drop,
     }
     return [flag for flag, holds in conditions.items() if holds]
 
@@ -123,7 +124,7 @@ def _fall(z: np.ndarray) -> float | None:
 
 def summary_table(summaries: Sequence[Mapping[str, Any]], known: Descriptions | None = None) -> pd.DataFrame:
     """One row a summary.json ({"conversation", "analysis", "content"}), ranked within each analysis: alarms first, then
-    the smaller p_value, then the deeper fall; failed ones last.
+    the smaller p_value, then the deeper fall; failed ones last and without a rank.
 
     away_features: as text, each with what it is called where `known` says it; causal, causal_reason: verdict of the
     causal test and why, where there was one; a reason without a verdict: it could not be made. q_value: Benjamini and
@@ -146,7 +147,8 @@ def summary_table(summaries: Sequence[Mapping[str, Any]], known: Descriptions | 
     table["quiet"] = table["alarm_turn"].isna()
     keys = ["status", "analysis", "quiet", "p_value", "fall", "conversation"]
     table = table.sort_values(keys, ascending=[False, *[True] * 5], ignore_index=True).drop(columns="quiet")
-    table.insert(0, "rank", table.groupby("analysis").cumcount() + 1)
+    ranks = (table.groupby("analysis").cumcount() + 1).astype("Int64")
+    table.insert(0, "rank", ranks.where(table["status"] == "ok"))
     return table.astype(dict.fromkeys(("n_turns", "n_tokens", "largest_drop_turn", "alarm_turn", "onset"), "Int64"))
 
 
@@ -198,6 +200,6 @@ def _detection(analysis: str, condition: str, rows: Sequence[Mapping[str, Any]])
         "detected_high": high,
         "early": float(early.mean()),
         "median_delay": float(np.median(delays)) if len(delays) else None,
-        "mean_largest_drop": float(np.mean([row["largest_drop"] for row in rows])),
+        "mean_largest_drop": float(np.nan_to_num(np.array([row["largest_drop"] for row in rows], float)).mean()),
         "mean_slope": float(np.mean([row["slope"] for row in rows])),
     }

@@ -86,7 +86,8 @@ def score_mass_diag(result: DriftResult) -> pd.DataFrame:
 
 
 def transition_df(result: DriftResult) -> pd.DataFrame:
-    """One row a transition; `selected` marks the one that the feature tables explain.
+    """One row a transition; `selected` marks the one that the feature tables explain, the smallest rise where the score
+    never drops (`no_drop`).
 
     top_away_share_null_median, _null_high, top_away_share_p_value: see `strength`; missing without a reference.
     """
@@ -96,6 +97,7 @@ def transition_df(result: DriftResult) -> pd.DataFrame:
     )
     table = pd.DataFrame({name: [getattr(item, name) for item in result.transitions] for name in names})
     table["selected"] = np.arange(len(table)) == (-1 if result.selected is None else result.selected)
+    table["no_drop"] = result.no_drop
     for name in COLUMNS:
         table[name] = np.full(len(table), np.nan) if result.strength is None else result.strength[name].to_numpy()
     return table

@@ -13,6 +13,7 @@ from personascope.directions.persona_vectors import principal_axes
 from personascope.explorer.features import DIGITS, rounded
 from personascope.formats.features import iter_features
 from personascope.formats.files import iter_jsonl
+from personascope.formats.responses import count_oddities
 from personascope.formats.role_matrix import RoleMatrix, load_role_matrix
 from personascope.formats.tables import load_all_npz, plain, read_csv
 
@@ -118,7 +119,7 @@ def standard_errors(matrix: RoleMatrix, folder: Path, wanted: np.ndarray) -> np.
 
 
 def responses_part(folder: Path, names: Sequence[str], most: int) -> dict[str, Any]:
-    """Up to `most` responses of each role, evenly over its file, and how many it has."""
+    """Up to `most` responses of each role, evenly over its file, how many it has, and how many of these are odd."""
     read = {}
     for name in names:
         path = folder / f"{name}.jsonl"
@@ -126,7 +127,8 @@ def responses_part(folder: Path, names: Sequence[str], most: int) -> dict[str, A
             continue
         rows = list(iter_jsonl(path))
         chosen = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)) if rows else []
-        read[name] = {"n": len(rows), "shown": [_response(rows[i]) for i in chosen]}
+        odd = {what: n for what, n in count_oddities(rows).items() if what != "responses"}
+        read[name] = {"n": len(rows), "shown": [_response(rows[i]) for i in chosen], "odd": odd}
     return {"roles": read}
 
 
@@ -136,6 +138,8 @@ def _response(row: dict[str, Any]) -> dict[str, Any]:
         "question": row.get("question", ""),
         "system": row.get("system_prompt", ""),
         "response": row.get("response", ""),
+        "reasoning": row.get("reasoning"),
+        "ended": row.get("finish_reason", "stop"),
     }
 
 

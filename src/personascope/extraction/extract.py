@@ -17,34 +17,14 @@ from torch import Tensor
 
 from personascope.errors import UserError
 from personascope.extraction.contexts import Active
+from personascope.extraction.items import Item
 from personascope.formats.features import Pooled
-from personascope.models.hookpoints import HookPoint, decoder_layers, run_to
+from personascope.models.hookpoints import HookPoint, decoder_layers, require_finite, run_to
 from personascope.models.prefixes import Node, can_share, extended, prefix_tree, repeated
 from personascope.models.saes import LoadedSAE, encode_blocks, unexplained
-from personascope.models.spans import Message, encode_conversation, locate_spans
 
+SAVE_WIDER = "save the SAE in float32"
 MEASURED = 512  # tokens on which the SAE's reconstruction is measured
-
-
-@dataclass(frozen=True)
-class Item:
-    """One conversation to extract: token ids and the half-open token ranges to pool over."""
-
-    ids: list[int]
-    ranges: list[tuple[int, int]]
-
-    @property
-    def n_selected(self) -> int:
-        return sum(end - start for start, end in self.ranges)
-
-    @property
-    def shareable(self) -> int:
-        """Tokens in front of the first that is pooled over; the last token is never among them."""
-        return min([start for start, _ in self.ranges] + [len(self.ids) - 1])
-
-    def after(self, prefix: int) -> "Item":
-        """What follows the first `prefix` tokens."""
-        return Item(self.ids[prefix:], [(start - prefix, end - prefix) for start, end in self.ranges])
 
 
 # Called with some items, by index, the tokens selected of each, and the activations on these that are not 0.
@@ -59,17 +39,6 @@ class ExtractOptions:
     residual_layers: tuple[int, ...] = ()
     batch_tokens: int = 2048
     chunk_tokens: int = 512
-
-
-def make_item(tokenizer: Any, messages: Sequence[Message], selection: str, context: int | None) -> Item:
-    """Tokens of a conversation and the selected ranges; UserError where it is longer than the context."""
-    encoded = encode_conversation(tokenizer, messages)
-    if context is not None and len(encoded.ids) > context:
-        raise UserError(f"the conversation has {len(encoded.ids)} tokens, the model's context is {context}")
-    if selection == "all":
-        return Item(encoded.ids, [(0, len(encoded.ids))])
-    spans = locate_spans(tokenizer, messages, encoded)
-    return Item(encoded.ids, [(span.start, span.end) for span in spans if span.end > span.start])
 
 
 def extract(
@@ -175,7 +144,7 @@ def _extract_batch(
     if sae.point.site == "resid_post" and sae.point.layer in options.residual_layers:
         selected[sae.point] = torch.stack([_mean(rows) for rows in selected[sae.point].split(counts)])
     residuals = [selected[HookPoint(layer, "resid_post")].to(device) for layer in options.residual_layers]
-    stacked = torch.stack(residuals, dim=1).cpu() if residuals else torch.zeros(len(items), 0, ids.shape[1])
+    stacked = torch.stack(residuals, dim=1).cpu() if residuals else torch.zeros(len(items), 0, 0)
     return _to_sparse(counts, sums, peaks, stacked)
 
 
@@ -211,6 +180,7 @@ def _encode_pooled(
                     peaks[item, columns] = torch.where(
                         peak.abs() > peaks[item, columns].abs(), peak, peaks[item, columns]
                     )
+    require_finite(sums, "SAE", sae.dtype, SAVE_WIDER)
     return sums, peaks
 
 

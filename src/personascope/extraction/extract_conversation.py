@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from personascope.errors import UserError
-from personascope.extraction.extract import ExtractOptions
+from personascope.extraction.extract import SAVE_WIDER, ExtractOptions
 from personascope.formats.tokens import TokenBlock, UserMeans
-from personascope.models.hookpoints import HookPoint, run_to
+from personascope.models.hookpoints import HookPoint, require_finite, run_to
 from personascope.models.saes import LoadedSAE, encode_blocks
 from personascope.models.spans import Encoded, Message, Span, encode_conversation, locate_spans
 
@@ -112,8 +112,9 @@ def _length(spans: Sequence[Span]) -> int:
 
 def _user_means(layers: list[Tensor], counts: list[int]) -> UserMeans:
     """From the residuals [sum(counts), d] of the user's tokens at each layer to the mean before each turn."""
-    means = [torch.stack([rows.float().mean(0) for rows in h.split(counts)], 0) for h in layers]
-    stacked = torch.stack(means, 1).cpu() if means else torch.zeros(len(counts), 0, 0)
+    # A model may lie on several devices.
+    means = [torch.stack([rows.float().mean(0) for rows in h.split(counts)], 0).cpu() for h in layers]
+    stacked = torch.stack(means, 1) if means else torch.zeros(len(counts), 0, 0)
     return UserMeans(np.array(counts, np.int32), stacked.numpy())
 
 
@@ -135,7 +136,7 @@ def _token_blocks(
         chunk = slice(start, start + options.chunk_tokens)
         offsets, indices, values = sparse_rows(sae, at_sae[chunk])
         n = len(position[chunk])
-        residuals = torch.stack([h[chunk].float() for h in layers], 1).cpu() if layers else torch.zeros(n, 0, 0)
+        residuals = torch.stack([h[chunk].float().cpu() for h in layers], 1) if layers else torch.zeros(n, 0, 0)
         yield TokenBlock(
             position=position[chunk].int().numpy(),
             turn=turn[chunk].int().numpy(),
@@ -156,6 +157,7 @@ def sparse_rows(sae: LoadedSAE, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]
         rows.append(row)
         columns.append(column + block.start)
         values.append(z[row, column])
+        require_finite(values[-1][:, None], "SAE", sae.dtype, SAVE_WIDER)
     row = torch.cat(rows)
     order = torch.sort(row, stable=True).indices
     offsets = torch.zeros(len(tokens) + 1, dtype=torch.int64)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from personascope.extraction.extract import batches_by_tokens
 from personascope.extraction.extract_conversation import sparse_rows
+from personascope.formats.responses import Range
 from personascope.formats.tokens import TokenActivations
 from personascope.models.hookpoints import HookPoint, hooks, run_to
 from personascope.models.interventions import intervene
@@ -124,22 +125,31 @@ class AnswersRead:
 
 @torch.inference_mode()
 def read_answers(
-    prompt: Prompt, answers: Sequence[Sequence[int]], axes: Axes, sae: LoadedSAE, *, batch_tokens: int
+    prompt: Prompt,
+    texts: Sequence[Sequence[int]],
+    ranges: Sequence[Range],
+    axes: Axes,
+    sae: LoadedSAE,
+    *,
+    batch_tokens: int,
 ) -> AnswersRead:
-    """Answers to the prompt by their token ids; batch_tokens: padded tokens of a forward pass, the prompt's among
-    them."""
+    """Answers to the prompt: token ids of the texts that were written, and the half-open range of the answer in each.
+
+    batch_tokens: padded tokens of a forward pass, the prompt's among them.
+    """
     layers = {layer: HookPoint(layer, "resid_post") for layer in axes}
-    projections = {layer: np.full(len(answers), np.nan) for layer in axes}
+    projections = {layer: np.full(len(texts), np.nan) for layer in axes}
     features: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
-    filled = [i for i, answer in enumerate(answers) if len(answer)]
-    for batch in batches_by_tokens([len(prompt.ids) + len(answers[i]) for i in filled], batch_tokens):
+    filled = [i for i, (start, end) in enumerate(ranges) if end > start]
+    for batch in batches_by_tokens([len(prompt.ids) + len(texts[i]) for i in filled], batch_tokens):
         rows = [filled[i] for i in batch]
-        captured = prompt.read([answers[i] for i in rows], {sae.point, *layers.values()})
+        captured = prompt.read([texts[i] for i in rows], {sae.point, *layers.values()})
         for place, i in enumerate(rows):
-            n = len(answers[i])
+            answer = slice(*ranges[i])
             for layer, point in layers.items():
-                projections[layer][i] = float(_along(captured[point][place, :n], axes[layer]).double().mean())
-            features[i] = sparse_rows(sae, captured[sae.point][place, :n])
+                projections[layer][i] = float(_along(captured[point][place, answer], axes[layer]).double().mean())
+            features[i] = sparse_rows(sae, captured[sae.point][place, answer])
+    answers = [text[start:end] for text, (start, end) in zip(texts, ranges, strict=True)]
     return AnswersRead(projections, _as_turns(answers, features, sae.d_sae))
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from personascope.errors import UserError
-from personascope.extraction.extract import make_item
+from personascope.extraction.items import make_item
 from personascope.extraction.readings import read_layers
 from personascope.formats.directions import Directions
 from personascope.formats.files import iter_jsonl

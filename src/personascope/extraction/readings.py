@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from personascope.extraction.extract import Item, batches_by_tokens
-from personascope.models.hookpoints import HookPoint, Reached, hooks, mean_weights, weighted_means
+from personascope.extraction.extract import batches_by_tokens
+from personascope.extraction.items import Item
+from personascope.models.hookpoints import HookPoint, Reached, hooks, mean_weights, require_finite, weighted_means
 
 
 def read_layers(
@@ -22,10 +23,16 @@ def read_layers(
     """Yield (index, float32 [3, n_layers, d]): an item's readings at the outputs of these blocks, the longest first.
 
     In the order of `formats.trait_activations.READINGS`: response_avg, the mean over the item's ranges; prompt_avg and
-    prompt_last, the mean over all tokens in front of the first range, and the last of them. A reading of no token is 0.
+    prompt_last, the mean over the prompt's tokens, and the last of them. A reading of no token is 0.
     """
     for batch in batches_by_tokens([len(item.ids) for item in items], batch_tokens):
         yield from zip(batch, _read_batch(model, [items[i] for i in batch], layers), strict=True)
+
+
+def _prompt_length(item: Item) -> int:
+    if item.prompt is not None:
+        return item.prompt
+    return min((start for start, _ in item.ranges), default=len(item.ids))
 
 
 @torch.inference_mode()
@@ -35,7 +42,7 @@ def _read_batch(model: Any, items: list[Item], layers: Sequence[int]) -> np.ndar
     ids = torch.zeros(len(items), max(len(item.ids) for item in items), dtype=torch.long)
     for row, item in enumerate(items):
         ids[row, : len(item.ids)] = torch.tensor(item.ids)
-    prompts = [min((start for start, _ in item.ranges), default=len(item.ids)) for item in items]
+    prompts = [_prompt_length(item) for item in items]
     selections = [
         [item.ranges for item in items],
         [[(0, end)] for end in prompts],
@@ -52,4 +59,6 @@ def _read_batch(model: Any, items: list[Item], layers: Sequence[int]) -> np.ndar
 
     with hooks(model, points, capture), suppress(Reached):
         model.base_model(input_ids=ids.to(device), use_cache=False)
+    for point, reading in found.items():
+        require_finite(reading, f"layer {point.layer}", next(model.parameters()).dtype)
     return torch.stack([found[HookPoint(layer, "resid_post")] for layer in layers], dim=2).numpy()

@@ -1,13 +1,14 @@
 """What steered text is: how the unsteered model reads it, and how far the steered one is from it on the same tokens.
 
 Two forward passes over each response, teacher-forced. Without interventions, behind the plain prompt: the projection at
-each layer that is read (mean over the response's tokens; what the hooks add is not in it) and the text's surprise.
+each layer that is read (mean over the answer's tokens; what the hooks add is not in it) and the text's surprise.
 With them, behind the prompt that the arm had: the distribution of each next token, and its KL divergence from the
-first pass's, KL(steered || unsteered), mean over the response's tokens, in nats.
+first pass's, KL(steered || unsteered), mean over the answer's tokens, in nats. Reasoning in front of the answer is read
+and not measured.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,13 @@ GRAM = 4
 
 @dataclass(frozen=True)
 class Text:
-    """A response: the plain prompt's token ids, those of the prompt that it was generated from, and its own."""
+    """An answer: the plain prompt's token ids, those of the prompt that it was generated from, and its own; reasoning:
+    those that were generated before it."""
 
     plain: list[int]
     prompt: list[int]
     response: list[int]
+    reasoning: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def read_steered(
     """A reading of each text, in order. units: {layer: unit vector [d_model]} of what is projected on."""
     found: dict[int, Reading] = {}
     full = [i for i, text in enumerate(texts) if text.response]
-    longest = [max(len(texts[i].plain), len(texts[i].prompt)) + len(texts[i].response) for i in full]
+    longest = [max(map(len, _contexts(texts[i]))) + len(texts[i].response) for i in full]
     for batch in batches_by_tokens(longest, batch_tokens):
         members = [full[i] for i in batch]
         readings = _read_batch(model, [texts[i] for i in members], steering, units)
@@ -69,7 +72,8 @@ def _read_batch(
     model: Any, texts: Sequence[Text], steering: Steering, units: Mapping[int, np.ndarray]
 ) -> list[Reading]:
     read: dict[int, list[float]] = {layer: [] for layer in units}
-    starts, counts = [len(text.plain) for text in texts], [len(text.response) for text in texts]
+    plains, prompts = zip(*map(_contexts, texts), strict=True)
+    starts, counts = [len(plain) for plain in plains], [len(text.response) for text in texts]
 
     def capture(point: HookPoint, h: Tensor) -> None:
         unit = torch.from_numpy(units[point.layer]).to(h.device)
@@ -79,11 +83,11 @@ def _read_batch(
         ]
 
     with hooks(model, {HookPoint(layer, "resid_post") for layer in units}, capture):
-        plain = _hidden(model, [(text.plain, text.response) for text in texts])
+        plain = _hidden(model, [(before, text.response) for before, text in zip(plains, texts, strict=True)])
     same = not steering and all(text.plain == text.prompt for text in texts)
     steered = plain
     if not same:
-        pairs = [(text.prompt, text.response) for text in texts]
+        pairs = [(before, text.response) for before, text in zip(prompts, texts, strict=True)]
         lengths = [len(prompt) + len(response) for prompt, response in pairs]
         steering.place([len(text.prompt) for text in texts], lengths=lengths)
         with steering.on():
@@ -94,6 +98,11 @@ def _read_batch(
         projections = {layer: values[row] for layer, values in read.items()}
         readings.append(Reading(counts[row], nll, nll_steered, kl, repetition(text.response), projections))
     return readings
+
+
+def _contexts(text: Text) -> tuple[list[int], list[int]]:
+    """What stands before the answer: behind the plain prompt, and behind the one that the arm had."""
+    return text.plain + text.reasoning, text.prompt + text.reasoning
 
 
 def _hidden(model: Any, pairs: Sequence[tuple[list[int], list[int]]]) -> list[Tensor]:

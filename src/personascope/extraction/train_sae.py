@@ -23,7 +23,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from personascope.errors import UserError
-from personascope.extraction.extract import Item, batches_by_tokens, make_item
+from personascope.extraction.extract import batches_by_tokens
+from personascope.extraction.items import Item, response_item
 from personascope.formats.files import atomic_path, write_json, write_text
 from personascope.models.hookpoints import HookPoint, hooks, run_to
 from personascope.models.loading import context_length, d_model
@@ -236,7 +237,7 @@ def train_sae(
     """
     context = context_length(model)
     training, heldout = (
-        [make_item(tokenizer, row["conversation"], "response_only", context) for row in part]
+        [response_item(tokenizer, row, "response_only", context) for row in part]
         for part in split_questions(rows, options.heldout_questions)
     )
     point = HookPoint(options.layer, "resid_post")

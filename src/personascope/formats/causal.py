@@ -10,7 +10,8 @@ restore. ``notes``: what a reader must know. Beside these, for every arm and dra
 readings, and ``settings``, ``layers``, ``features``, ``balance``.
 
 The generated texts stand in {conversation}.samples.jsonl beside it: ``arm``, ``draw``, ``sample``, ``seed``,
-``question`` (the user's last message), ``response``, ``response_token_ids``, ``finish_reason``; a judge reads them.
+``question`` (the user's last message), and ``response``, ``reasoning``, ``response_token_ids``, ``answer_start``,
+``answer_end``, ``finish_reason`` as in `formats.responses`; a judge reads them.
 """
 
 from collections.abc import Mapping

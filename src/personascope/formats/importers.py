@@ -1,7 +1,8 @@
 """Responses that others have cached, brought into this project's layout.
 
 A cache of responses is what programs around OpenRouter keep: ``{persona: {question: response}}``, or a list of
-``{"persona", "question", "response"}``, whose entries may also have ``system_prompt``, ``finish_reason`` and ``seed``.
+``{"persona", "question", "response"}``, whose entries may also have ``system_prompt``, ``reasoning``, ``finish_reason``
+and ``seed``. Reasoning within a response (think tags) is told apart from its answer.
 """
 
 import logging
@@ -12,6 +13,7 @@ from typing import Any
 
 from personascope.errors import UserError
 from personascope.formats.files import read_json, write_jsonl
+from personascope.formats.responses import finish_reason, read_parts
 from personascope.formats.roles import (
     RESERVED,
     ROLE_NAME,
@@ -37,6 +39,7 @@ class Cached:
     system_prompt: str | None
     finish_reason: str
     seed: int | None
+    reasoning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -105,8 +108,9 @@ def _entry(where: str, entry: Mapping[str, Any]) -> Cached:
         raise UserError(f'{where}: "system_prompt" must be text, found {type(system).__name__}')
     if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
         raise UserError(f'{where}: "seed" must be a whole number, found {seed!r}')
-    finish = str(entry.get("finish_reason") or "unknown")
-    return Cached(where, persona, question, response, system, finish, seed)
+    finish = finish_reason(entry["finish_reason"]) if "finish_reason" in entry else "unknown"
+    thought = None if entry.get("reasoning") is None else _text(where, entry, "reasoning")
+    return Cached(where, persona, question, response, system, finish, seed, thought)
 
 
 def _text(where: str, entry: Mapping[str, Any], key: str) -> str:
@@ -187,15 +191,19 @@ def _prompt(entry: Cached, question: Question, roles: dict[str, Role], variant: 
 
 def _row(entry: Cached, prompt: Prompt) -> dict[str, Any]:
     """One line of a response file. Its token ids are not known: extraction tokenizes the conversation."""
+    parts = read_parts(entry.response)
     return {
         "role": prompt.role,
         "system_prompt": prompt.system_prompt,
         "prompt_index": prompt.prompt_index,
         "question_id": prompt.question.id,
         "question": prompt.question.text,
-        "response": entry.response,
+        "response": entry.response if parts is None else entry.response[slice(*parts.answer)],
+        "reasoning": entry.reasoning if parts is None else parts.reasoning(entry.response),
         "conversation": [*prompt.messages, {"role": "assistant", "content": entry.response}],
         "response_token_ids": None,
+        "answer_start": None,
+        "answer_end": None,
         "finish_reason": entry.finish_reason,
         "seed": entry.seed,
         "prompt_exact": False,

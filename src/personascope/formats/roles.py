@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from personascope.errors import UserError
+from personascope.errors import UserError, did_you_mean
 from personascope.formats.files import iter_jsonl, read_json, write_json, write_jsonl
 
 log = logging.getLogger(__name__)
@@ -136,7 +136,8 @@ def select_roles(folder: str | Path, selection: str | Sequence[str]) -> list[str
             f"`select: all` takes the {len(available)} that are there"
         )
     if missing:
-        raise UserError(f"roles.select: no file in {folder} for {', '.join(missing)}")
+        near = did_you_mean(missing[0], available)
+        raise UserError(f"roles.select: no file in {folder} for {', '.join(missing)}{near}")
     return sorted(set(selection))
 
 

@@ -36,16 +36,21 @@ def list_of(kind: "pa.DataType") -> "pa.DataType":
 
 
 def write_csv(path: str | Path, table: "pd.DataFrame") -> None:
-    """Write a table as CSV without its index, atomically."""
+    """Write a table as CSV without its index, atomically; a cell that is an object becomes its JSON."""
     with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False)
+        _plain_cells(table).to_csv(temporary, index=False)
 
 
 def write_table(path: str | Path, table: "pd.DataFrame") -> None:
     """Write a table as Parquet without its index, atomically; a cell that is an object becomes its JSON."""
-    objects = [name for name in table.columns if any(isinstance(cell, dict | list) for cell in table[name].tolist())]
     with atomic_path(path) as temporary:
-        table.assign(**{name: table[name].map(_json_cell) for name in objects}).to_parquet(temporary, index=False)
+        _plain_cells(table).to_parquet(temporary, index=False)
+
+
+def _plain_cells(table: "pd.DataFrame") -> "pd.DataFrame":
+    named = [name for name in table.columns if table[name].dtype == object]
+    objects = [name for name in named if any(isinstance(cell, dict | list) for cell in table[name].tolist())]
+    return table.assign(**{name: table[name].map(_json_cell) for name in objects}) if objects else table
 
 
 def _json_cell(cell: Any) -> str:

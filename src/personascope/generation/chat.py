@@ -15,16 +15,18 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-from personascope.backends import Sampling
+from personascope.backends import Completion, Sampling
 from personascope.backends.local import PreallocatedLayer
 from personascope.backends.sampling import sample
 from personascope.errors import UserError
+from personascope.generation.answers import read_answer, spoken
 from personascope.generation.simulate import turn_seed
 from personascope.models.hookpoints import decoder_layers
 from personascope.models.layout import token_layout
 from personascope.models.projection import Probe, Reader, projecting, surprise, tokens_at_once
 from personascope.models.spans import Message, encode_conversation, prompt_ids
 from personascope.models.steering import Intervention, Steering
+from personascope.models.trial import require_plain_cache
 
 ROOM = 256  # tokens that a cache has room for at first; it doubles when it is full
 CLOSING = 16  # tokens that the template may write behind an answer
@@ -72,6 +74,7 @@ class Chat:
         probe: Probe | None = None,
         system: str = "",
     ):
+        require_plain_cache(model, "chat", "its cache cannot go back to an earlier turn: choose another model")
         self.model, self.tokenizer, self.options, self.probe = model, tokenizer, options, probe
         self.stop_ids = frozenset(stop_ids)
         self.device = model.get_input_embeddings().weight.device
@@ -114,8 +117,7 @@ class Chat:
         """Keep what there is of an answer that was interrupted; without any, the message was not sent."""
         if self.messages[-1]["role"] == "user":
             if answer:
-                said = self.tokenizer.decode(answer, skip_special_tokens=True)
-                self.messages.append({"role": "assistant", "content": said})
+                self.messages.append({"role": "assistant", "content": self._content(answer)})
             else:
                 self.messages.pop()
         layers: list[Any] = self._cache.layers
@@ -140,10 +142,16 @@ class Chat:
             place = (len(self._ids) - 1, index, "assistant", True)
             values = self._values(reader, [token], [before])[0]
             yield self._noted(place, token, stream.add(token), values, generated=True)
-        self.messages.append({"role": "assistant", "content": self.tokenizer.decode(answer, skip_special_tokens=True)})
+        self.messages.append({"role": "assistant", "content": self._content(answer)})
         if reader:
             # What the template writes behind the answer is read now: the trace of this turn is then complete.
             yield from self._read(reader, encode_conversation(self.tokenizer, self.messages).ids, self.messages)
+
+    def _content(self, answer: Sequence[int]) -> str:
+        """What the message holds that an answer becomes."""
+        completion = Completion(list(answer), "stop")
+        prompt = prompt_ids(self.tokenizer, self.messages)
+        return spoken(self.tokenizer, completion, read_answer(self.tokenizer, completion, prompt))
 
     def _limit(self, prompt: int) -> int:
         context = self.options.context
@@ -191,12 +199,16 @@ class Chat:
     @torch.inference_mode()
     def _forward(self, ids: list[int], every: bool = False) -> Tensor:
         """Logits behind the last token, or behind every one, [1 or n, vocabulary]."""
-        return self.model(
-            input_ids=torch.tensor([ids], device=self.device),
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=0 if every else 1,
-        ).logits[0]
+        return (
+            self.model(
+                input_ids=torch.tensor([ids], device=self.device),
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=0 if every else 1,
+            )
+            .logits[0]
+            .to(self.device)
+        )
 
     @torch.inference_mode()
     def _values(

@@ -16,6 +16,7 @@ from personascope.backends.chat import ChatClient
 from personascope.errors import UserError
 from personascope.formats.descriptions import Descriptions, read_contexts, write_descriptions
 from personascope.formats.files import content_key, read_json, write_json
+from personascope.formats.responses import answer_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +56,7 @@ def write_explained(
     saved = time.monotonic()
     try:
         for index, completion in client.generate(requests, Sampling(temperature=0.0, top_p=1.0)):
-            kept[keys[missing[index]]] = completion.text or ""
+            kept[keys[missing[index]]] = answer_of(completion.text or "")
             if time.monotonic() - saved >= SAVE_S:
                 write_json(file, kept)
                 saved = time.monotonic()

@@ -23,6 +23,7 @@ from personascope.errors import UserError
 from personascope.models.hookpoints import decoder_layers
 from personascope.models.loading import context_length
 from personascope.models.spans import encode_conversation, locate_spans
+from personascope.models.trial import require_plain_cache
 
 LEAST_MASS = 0.25
 BATCH_TOKENS = 2048
@@ -156,6 +157,7 @@ class LocalJudge:
         kinds = set(getattr(self.config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
         if kinds:
             raise UserError(f"judge: a model with {sorted(kinds)[0]} cannot score a tree; use the backend vllm_server")
+        require_plain_cache(model, "judge", "it cannot score a tree: use the backend vllm_server")
         self._trees: dict[int, NumberTree] = {}
 
     def judge(self, prompts: Sequence[str], top: int) -> Iterator[tuple[int, Judgement]]:
@@ -211,7 +213,8 @@ class LocalJudge:
             inputs["past_key_values"] = self._prefix(prompts[0][:shared], shared + width + n, rows)
         keys = torch.cat([torch.arange(shared, device=self.device).expand(rows, shared), own], dim=1)
         mask = self._mask(_visible(shared, real, tree.sees().to(self.device)), own, keys)
-        logits = self.model(**inputs, attention_mask=mask, use_cache=shared > 0, logits_to_keep=n + 1).logits.float()
+        logits = self.model(**inputs, attention_mask=mask, use_cache=shared > 0, logits_to_keep=n + 1).logits
+        logits = logits.float().to(self.device)  # a model may lie on several devices
         norm = logits.logsumexp(-1)
         after = torch.tensor(tree.parents, device=self.device) + 1  # row 0 is the prompt's last token
         chosen = logits[:, after, nodes[0]] - norm[:, after]

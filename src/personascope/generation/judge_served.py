@@ -11,6 +11,7 @@ import torch
 
 from personascope.backends import Request, Sampling
 from personascope.errors import UserError
+from personascope.formats.responses import answer_of
 from personascope.generation.judge import (
     LEAST_MASS,
     Judgement,
@@ -112,7 +113,7 @@ class ChatJudge:
         answers: list[list[str]] = [[] for _ in asked]
         for index, completion in self.client.generate(requests, Sampling(temperature=1.0, top_p=1.0)):
             said = answers[index // n]
-            said.append(completion.text or "")
+            said.append(answer_of(completion.text or ""))
             if len(said) == n:
                 yield index // n, mean_of(said, top)
 

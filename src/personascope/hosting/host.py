@@ -34,14 +34,17 @@ from personascope.formats.files import write_json
 from personascope.hosting.loaded import Loaded
 from personascope.hosting.operations import operation, parse_request
 from personascope.hosting.processes import is_alive, remove_folder
-from personascope.hosting.progress import loads_folder, logs_folder, note_load
+from personascope.hosting.progress import loads_folder, logs_folder, note_load, ticking
 
 log = logging.getLogger(__name__)
 
-KINDS = ("model", "analysis")
+# What the hosts do first of all.
+LOADING = {"model": "loading the model", "analysis": "loading the analysis"}
+KINDS = tuple(LOADING)
 MAX_REQUEST = 1 << 20
 WATCH_EVERY = 0.5
 NEWS_EVERY = 2.0  # seconds between two changes of the status file
+WAITS_EVERY = 5.0  # seconds of waiting after which a job is told why, and between two lines about loading
 HEARTBEAT = 30.0  # it is written again after so long without any
 # The wildcard that names what an operation works on.
 SUBJECTS = ("role", "conversation", "script")
@@ -68,6 +71,8 @@ class Host:
         self.status = logs / "hosts" / f"{socket.gethostname()}-{os.getpid()}.json"
         self.loaded = Loaded(lambda name, seconds: note_load(loads, name, seconds), logs)
         self.doing: dict[str, Any] = {}
+        self.since = 0.0  # when that began
+        self.fresh = True  # until it has told something of its first work: it imports and loads
         self.turn = threading.Lock()
         self.busy = 0
         self.last_used = time.monotonic()
@@ -118,9 +123,12 @@ class Host:
             if not _same_user(connection):
                 return
 
+            writing = threading.Lock()
+
             def send(message: dict[str, Any]) -> None:
-                stream.write(json.dumps(message).encode() + b"\n")
-                stream.flush()
+                with writing:
+                    stream.write(json.dumps(message).encode() + b"\n")
+                    stream.flush()
 
             self.busy += 1
             try:
@@ -141,23 +149,43 @@ class Host:
         request = _read_request(stream)
         if request["op"] == "ping":
             return {"pid": os.getpid()}
-        if not self.turn.acquire(blocking=False):
-            send({"progress": f"waiting for the {self.kind} host"})
+        if not self.turn.acquire(timeout=WAITS_EVERY):
+            send({"progress": self._busy_with()})
             self.turn.acquire()
+        told = threading.Event()
+        if not self.fresh:
+            told.set()
+        subject = _subject(request)
+
+        def say(text: str) -> None:
+            self.doing = {"op": request["op"], "subject": subject, "said": text}
+            send({"progress": text})
+
+        def report(text: str) -> None:
+            told.set()
+            self.fresh = False
+            say(text)
+
         try:
-            # torch and transformers are imported by the first request that needs them.
-            chosen, subject = operation(request["op"]), _subject(request)
-
-            def report(text: str) -> None:
-                self.doing = {"op": request["op"], "subject": subject, "said": text}
-                send({"progress": text})
-
+            self.since = time.monotonic()
             self.doing = {"op": request["op"], "subject": subject, "said": ""}
-            chosen.run(self.loaded, report, parse_request(chosen.Request, request))
+            with ticking(say, LOADING[self.kind], told, WAITS_EVERY):
+                # torch and transformers are imported by the first request that needs them.
+                chosen = operation(request["op"])
+                chosen.run(self.loaded, report, parse_request(chosen.Request, request))
+            self.fresh = False
             return {}
         finally:
             self.doing = {}
             self.turn.release()
+
+    def _busy_with(self) -> str:
+        """What a job that waits is told."""
+        doing, seconds = self.doing, time.monotonic() - self.since
+        if self.fresh:
+            return f"{LOADING[self.kind]}, {seconds:.0f} s"
+        work = " ".join(filter(None, (doing.get("op"), doing.get("subject")))) or "other jobs"
+        return f"waiting for the {self.kind} host, which works for {work}"
 
 
 def _subject(request: dict[str, Any]) -> str:

@@ -2,8 +2,10 @@
 
 import os
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -37,6 +39,25 @@ class Progress:
             self.report(f"{counted}, {speed}{left} left")
         else:
             self.report(f"{counted}, {took(self.tokens, elapsed) if self.tokens else f'{elapsed:.1f} s'}")
+
+
+@contextmanager
+def ticking(report: Report, what: str, quiet: threading.Event, every: float) -> Iterator[None]:
+    """Within it, what goes on is reported with the seconds that it has taken, every so many, until `quiet` is set."""
+    started = time.monotonic()
+
+    def tell() -> None:
+        while not quiet.wait(every):
+            with suppress(OSError):  # the job that asked has ended; who works for it notices
+                report(f"{what}, {time.monotonic() - started:.0f} s")
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        quiet.set()
+        teller.join()
 
 
 def took(tokens: int, seconds: float) -> str:

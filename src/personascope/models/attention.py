@@ -27,10 +27,11 @@ def cpu_attention(
 ) -> tuple[Tensor, None]:
     """query [rows, heads, q tokens, d], key and value [rows, kv heads, tokens, d] -> [rows, q tokens, heads, d].
 
-    What it does not know (soft caps, sinks, partial masks over several query tokens) goes to the library's path.
+    What it does not know (soft caps, sinks, masks by head, partial masks over several query tokens) goes to the
+    library's path.
     """
     known = not kwargs.get("softcap") and kwargs.get("s_aux") is None
-    if known and query.shape[2] == 1:
+    if known and query.shape[2] == 1 and (attention_mask is None or attention_mask.shape[1] == 1):
         return _one_token(query, key, value, attention_mask, kwargs.get("scaling")), None
     whole = query.shape[2] == key.shape[2] and getattr(module, "is_causal", True)
     if known and attention_mask is None and whole and kwargs.get("is_causal") is not False:
@@ -48,7 +49,7 @@ def _one_token(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, s
         mask = mask[..., : key.shape[2]]
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
     out = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype) @ value
-    return out.reshape(rows, 1, heads, width)
+    return out.reshape(rows, 1, heads, value.shape[-1])  # DeepSeek's values are narrower than its keys
 
 
 def _causal(query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:

@@ -87,7 +87,7 @@ def _marked(message: Message, marker: str, answers_only: bool) -> Message:
 def _framed(message: Message, answers_only: bool) -> tuple[str, str, str]:
     """A content as what a marker leaves in front of it, what it stands for, and what it leaves behind it."""
     text = text_of(message)
-    if answers_only:
+    if answers_only and message["role"] == "assistant":
         answer = _answer(message, text)
         return text[: len(text) - len(answer)], answer, ""
     opening, closing = TOOL_RESPONSE
@@ -131,7 +131,7 @@ def _walk(
 def _whole(message: Message, answers_only: bool, start: int, end: int, form: str) -> Range:
     """The range of a content whose frame, but for thinking, belongs to it."""
     before, _, after = _framed(message, answers_only)
-    if after:
+    if after:  # that of a tool's response
         return start - len(before), end + len(after)
     return start, end if form.strip() else start
 
@@ -139,7 +139,7 @@ def _whole(message: Message, answers_only: bool, start: int, end: int, form: str
 def _rendered_forms(message: Message, answers_only: bool) -> Iterator[str]:
     """The forms that templates give a content: as it is, trimmed, without its thinking, or in quotes (a tool's)."""
     core = _framed(message, answers_only)[1]
-    bases = [core] if answers_only else [core, _answer(message, core)]
+    bases = [core, _answer(message, core)]
     if _is_list(message):
         texts = [part["text"] for part in message["content"]]
         bases += ["".join(texts), "".join(text.strip() for text in texts)]
@@ -151,47 +151,53 @@ def _rendered_forms(message: Message, answers_only: bool) -> Iterator[str]:
 
 def _one_by_one(write: Write, messages: Sequence[Message], text: str) -> dict[int, Range]:
     """The ranges, each from a rendering in which this message alone is marked."""
-    ranges: dict[int, Range] = {}
-    for index, message in enumerate(messages):
-        if text_of(message).strip():
-            ranges[index] = _alone(write, messages, index, text)
-    spoken = list(ranges)
-    ordered = sorted(spoken, key=lambda i: ranges[i])
-    if ordered != spoken:
-        index = _moved(ordered)
-        raise UserError(
-            f"message {index} ({messages[index]['role']}): the chat template moves it to another place; put it there "
-            "in the conversation, or leave it out"
-        )
-    return _with_blanks(messages, ranges)
-
-
-def _alone(write: Write, messages: Sequence[Message], index: int, text: str) -> Range:
-    """Where one message's content is; UserError where it is not there, more than once, or not as it was written."""
-    where = f"message {index} ({messages[index]['role']})"
-    marker = f"{nonce_for(messages)}m{index}mzq"
-    problem = "the chat template does not render its content as it is; leave it out, or choose another model.template"
     for answers_only in (False, True):
-        marked = list(messages)
-        marked[index] = _marked(messages[index], marker, answers_only)
-        try:
-            pieces = write(marked).split(marker)
-        except REFUSALS as error:
-            problem = f"the chat template refuses it: {error}"
-            continue
-        if len(pieces) == 1:
-            continue
-        if len(pieces) > 2:
-            problem = f"the chat template renders its content {len(pieces) - 1} times"
-            continue
-        problem = "the chat template changes its content"
-        first, last = pieces
-        start, end = len(first), len(text) - len(last)
-        if start <= end and text.startswith(first) and text.endswith(last):
-            form = text[start:end]
-            if form in _rendered_forms(messages[index], answers_only):
-                return _whole(messages[index], answers_only, start, end, form)
-    raise UserError(f"{where}: {problem}")
+        ranges: dict[int, Range] = {}
+        problems = []
+        for index, message in enumerate(messages):
+            if text_of(message).strip():
+                found = _alone(write, messages, index, text, answers_only)
+                if isinstance(found, str):
+                    problems.append(f"message {index} ({message['role']}): {found}")
+                else:
+                    ranges[index] = found
+        if not problems:
+            return _with_blanks(messages, _ordered(messages, ranges))
+    raise UserError(problems[0])
+
+
+def _alone(write: Write, messages: Sequence[Message], index: int, text: str, answers_only: bool) -> Range | str:
+    """Where one message's content is, or why it is not there once, as it was written."""
+    marker = f"{nonce_for(messages)}m{index}mzq"
+    marked = list(messages)
+    marked[index] = _marked(messages[index], marker, answers_only)
+    try:
+        pieces = write(marked).split(marker)
+    except REFUSALS as error:
+        return f"the chat template refuses it: {error}"
+    if len(pieces) == 1:
+        return "the chat template does not render its content as it is; leave it out, or choose another model.template"
+    if len(pieces) > 2:
+        return f"the chat template renders its content {len(pieces) - 1} times"
+    first, last = pieces
+    start, end = len(first), len(text) - len(last)
+    if start <= end and text.startswith(first) and text.endswith(last):
+        form = text[start:end]
+        if form in _rendered_forms(messages[index], answers_only):
+            return _whole(messages[index], answers_only, start, end, form)
+    return "the chat template changes its content; leave it out, or choose another model.template"
+
+
+def _ordered(messages: Sequence[Message], ranges: dict[int, Range]) -> dict[int, Range]:
+    """The ranges; UserError names the message that is rendered before one that it follows."""
+    order = sorted(ranges, key=lambda i: ranges[i])
+    if order == list(ranges):
+        return ranges
+    index = _moved(order)
+    raise UserError(
+        f"message {index} ({messages[index]['role']}): the chat template moves it to another place; put it there, or "
+        "leave it out"
+    )
 
 
 def _moved(order: Sequence[int]) -> int:

@@ -18,7 +18,14 @@ def check_fields(write: Write, messages: Sequence[Message]) -> None:
     marked, wanted = _marked_fields(messages)
     if not any(wanted):
         return
-    text = write(marked)
+    try:
+        text = write(marked)
+    except REFUSALS as error:
+        index = next(i for i, parts in enumerate(wanted) if parts)
+        raise UserError(
+            f"message {index} ({messages[index]['role']}): it cannot be told whether the chat template renders its "
+            f"tool calls and reasoning: {error}"
+        ) from None
     for index, parts in enumerate(wanted):
         for what, markers in parts.items():
             if all(marker in text for marker in markers):
@@ -48,7 +55,9 @@ def _marked_fields(messages: Sequence[Message]) -> tuple[list[Message], list[dic
         new = dict(message)
         for key in REASONING:
             if isinstance(message.get(key), str) and message[key].strip():
-                new[key] = f"{nonce}r{index}mzq"
+                # One marker a text: the same under two keys is said once.
+                same = next(other for other in REASONING if message.get(other) == message[key])
+                new[key] = f"{nonce}{same}{index}mzq"
                 parts[key] = [new[key]]
         calls = iter(range(len(message.get("tool_calls") or [])))
 
@@ -72,7 +81,7 @@ def call_text(write: Write, tokenizer: Any, messages: Sequence[Message], index: 
     """The text of a message's tool calls, as the template writes it behind content and reasoning.
 
     write: without a generation prompt. It is what a rendering up to this message has more than one without the calls,
-    compared token by token, but for special tokens at its ends (the end of the turn). UserError where there is nothing.
+    compared token by token, but for white space and the special tokens at its end; "" where there is nothing.
     """
     before = list(messages[:index])
     bare = {key: value for key, value in messages[index].items() if key != "tool_calls"}
@@ -86,12 +95,10 @@ def call_text(write: Write, tokenizer: Any, messages: Sequence[Message], index: 
     other = list(tokenizer(without, add_special_tokens=False)["input_ids"])
     start = common(ids, other)
     end = len(ids) - min(common(ids[::-1], other[::-1]), len(ids) - start)
-    special = set(tokenizer.all_special_ids)
-    while start < end and (ids[start] in special or not tokenizer.decode([ids[start]]).strip()):
-        start += 1
-    while start < end and (ids[end - 1] in special or not tokenizer.decode([ids[end - 1]]).strip()):
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    while start < end and (ids[end - 1] in special or not with_them[slice(*offsets[end - 1])].strip()):
         end -= 1
-    return with_them[offsets[start][0] : offsets[end - 1][1]] if start < end else ""
+    return with_them[offsets[start][0] : offsets[end - 1][1]].strip() if start < end else ""
 
 
 def common(a: Sequence[int], b: Sequence[int]) -> int:

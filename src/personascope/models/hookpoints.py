@@ -82,15 +82,19 @@ def hook_module(model: Any, point: HookPoint) -> tuple[nn.Module, bool]:
 def decoder_layers(model: Any) -> nn.ModuleList:
     """The decoder blocks: the longest ModuleList of the text model whose length is the configured layer count."""
     config = model.config.get_text_config()
+    count = getattr(config, "num_hidden_layers", None)
     lists = [
         (name, module)
         for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == config.num_hidden_layers and "vision" not in name
+        if isinstance(module, nn.ModuleList) and len(module) == count and "vision" not in name
     ]
     if not lists:
-        raise UserError(f"{type(model).__name__}: no list of {config.num_hidden_layers} decoder layers found in it")
+        raise UserError(f"{type(model).__name__}: no list of {count or 'its'} decoder layers found in it")
     preferred = [entry for entry in lists if entry[0].endswith(("layers", "h", "blocks"))]
     return (preferred or lists)[0][1]
+
+
+CHECK_WEIGHTS = "are the weights damaged? compare them with a fresh download"
 
 
 class Reached(Exception):
@@ -112,7 +116,7 @@ def run_to(
 
     At a point that is only among `means` it is their mean, float32 [rows, d] (0 where a row selects none), so that no
     layer's tokens outlive it. cache: keys and values of a prefix that all rows share, which `ids` and `ranges` leave
-    out; the tokens of `ids` are added to it.
+    out; the tokens of `ids` are added to it. UserError where an activation is not finite.
     """
     captured: dict[HookPoint, Tensor] = {}
     wanted, weights = points | means, mean_weights([ranges], ids)
@@ -130,8 +134,19 @@ def run_to(
         try:
             model.base_model(input_ids=ids, past_key_values=cache, use_cache=cache is not None)
         except Reached:
+            for point, activation in captured.items():
+                require_finite(activation, f"layer {point.layer} ({point.site})", next(model.parameters()).dtype)
             return captured
-    raise RuntimeError(f"hook points {wanted - captured.keys()} were not reached")
+    missed = ", ".join(str(point.layer) for point in sorted(wanted - captured.keys(), key=lambda p: p.layer))
+    raise UserError(f"{type(model).__name__} does not run layer {missed} on text alone; read another layer")
+
+
+def require_finite(values: Tensor, where: str, dtype: torch.dtype, remedy: str = "set model.dtype: bfloat16") -> None:
+    """UserError where one of the values [n, ...], computed in `dtype`, is infinite or no number; remedy: of float16."""
+    if not bool(values.isfinite().all()):
+        bad = int((~values.flatten(1).isfinite().all(1)).sum())
+        what_to_do = f"they overflow in float16: {remedy}" if dtype == torch.float16 else CHECK_WEIGHTS
+        raise UserError(f"{where}: {bad} of {len(values)} rows of activations are not finite; {what_to_do}")
 
 
 def mean_weights(selections: Sequence[Ranges], ids: Tensor) -> Tensor:
@@ -150,6 +165,13 @@ def weighted_means(weights: Tensor, activation: Tensor) -> Tensor:
     return torch.bmm(weights.to(activation.device), activation.float())
 
 
+def _stream(module: nn.Module, output: Any) -> Tensor:
+    """The residual stream [rows, tokens, d] in what a module takes or gives."""
+    h = output[0] if isinstance(output, tuple | list) else output
+    # Gemma 3n carries 4 streams, [4, rows, tokens, d], and computes on the first.
+    return h[module.config.altup_active_idx] if h.dim() == 4 and hasattr(module, "altup") else h  # type: ignore[union-attr]
+
+
 @contextmanager
 def hooks(model: Any, points: set[HookPoint], capture: Any) -> Iterator[None]:
     """Call capture(point, activation) for each point, whether it is its module's input or output."""
@@ -157,12 +179,12 @@ def hooks(model: Any, points: set[HookPoint], capture: Any) -> Iterator[None]:
 
     def on_input(point: HookPoint) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            capture(point, args[0] if args else kwargs["hidden_states"])
+            capture(point, _stream(module, args[0] if args else kwargs["hidden_states"]))
 
         return hook
 
     def on_output(point: HookPoint) -> Any:
-        return lambda module, args, output: capture(point, output[0] if isinstance(output, tuple) else output)
+        return lambda module, args, output: capture(point, _stream(module, output))
 
     try:
         for point in points:

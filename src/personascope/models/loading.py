@@ -15,7 +15,10 @@ from typing import Any
 import torch
 
 from personascope.errors import UserError
+from personascope.formats.adapters import adapter_advice
 from personascope.formats.layers import LAYER_CONVENTION as LAYER_CONVENTION
+from personascope.models.hub import not_here, silence
+from personascope.models.stops import template_stops
 from personascope.models.templates import Template, use_template
 from personascope.models.tokenizers import as_its_file_says
 
@@ -57,13 +60,18 @@ def _source(spec: ModelSpec) -> dict[str, Any]:
     local = Path(spec.id).is_dir()
     if not local and (spec.id.startswith((".", "/")) or spec.id.count("/") > 1):
         raise UserError(f"model.id: {spec.id} is no folder here and no Hugging Face id")
-    return {"revision": spec.revision, "trust_remote_code": spec.trust_remote_code, "local_files_only": local}
+    if local and not (Path(spec.id) / "config.json").is_file() and (advice := adapter_advice(Path(spec.id))):
+        raise UserError(f"model.id: {spec.id} is a folder without config.json; {advice}")
+    here = local or silence() is not None
+    return {"revision": spec.revision, "trust_remote_code": spec.trust_remote_code, "local_files_only": here}
 
 
 def _load_error(spec: ModelSpec, error: Exception) -> UserError:
     text = " ".join(str(error).split())
     if "gated" in text.lower():
         return UserError(f"model.id: {spec.id} is gated; accept its license on its page and set HF_TOKEN")
+    if not Path(spec.id).is_dir() and isinstance(error, OSError) and (reason := silence()):
+        return UserError(f"model.id: {not_here(spec.id, reason)}")
     return UserError(f"model.id: {spec.id} cannot be loaded: {text[:300]}")
 
 
@@ -92,6 +100,7 @@ def load_model(spec: ModelSpec) -> Any:
     from transformers.utils.logging import disable_progress_bar
 
     from personascope.models.attention import use_cpu_attention
+    from personascope.models.trial import TRIED, require_readable
 
     disable_progress_bar()  # logs are files
     if spec.dtype not in DTYPES:
@@ -109,20 +118,32 @@ def load_model(spec: ModelSpec) -> Any:
         model.to(choose_device(spec.device))
     use_cpu_attention(model)
     model.requires_grad_(False)
+    model.eval()
+    if model.config.model_type not in TRIED:
+        require_readable(model)
     log.info("loaded model %s (%s) in %.1f s", spec.id, spec.dtype, time.perf_counter() - started)
-    return model.eval()
+    return model
 
 
 def stop_ids(spec: ModelSpec, tokenizer: Any) -> list[int]:
-    """Token ids that end a response: the tokenizer's end of sequence and those of the generation config."""
-    from transformers import GenerationConfig
+    """Token ids that end a response: those of generation_config.json, config.json and the tokenizer, and the marks that
+    the chat template writes behind an answer."""
+    from transformers import GenerationConfig, PretrainedConfig
 
-    try:
-        configured = GenerationConfig.from_pretrained(spec.id, **_source(spec)).eos_token_id or []
-    except OSError:
-        configured = []
-    listed = configured if isinstance(configured, list) else [configured]
-    return sorted({*listed, tokenizer.eos_token_id} - {None})
+    # As the files have it: the classes of transformers have end tokens of their own.
+    sources = {
+        "generation_config.json": lambda: GenerationConfig.from_pretrained(spec.id, **_source(spec)).to_dict(),
+        "config.json": lambda: PretrainedConfig.get_config_dict(spec.id, **_source(spec))[0],
+    }
+    found = [tokenizer.eos_token_id, *template_stops(tokenizer)]
+    for name, read in sources.items():
+        try:
+            config = read()
+        except OSError:
+            log.debug("%s has no %s", spec.id, name)
+            continue
+        found += [part.get("eos_token_id") for part in (config, config.get("text_config") or {})]
+    return sorted({i for ids in found for i in (ids if isinstance(ids, list) else [ids]) if i is not None})
 
 
 def d_model(model: Any) -> int:
@@ -144,13 +165,14 @@ def model_identity(spec: ModelSpec) -> str:
     """
     folder = Path(spec.id)
     if not folder.is_dir():
-        from transformers import AutoConfig
+        from transformers.utils.hub import cached_file, extract_commit_hash
 
+        where = {key: value for key, value in _source(spec).items() if key != "trust_remote_code"}
         try:
-            config = AutoConfig.from_pretrained(spec.id, **_source(spec))
-        except (OSError, ValueError, ImportError) as error:
+            file = cached_file(spec.id, "config.json", **where)
+        except (OSError, ValueError) as error:
             raise _load_error(spec, error) from None
-        return f"{spec.id}@{getattr(config, '_commit_hash', None) or spec.revision or 'unknown'}"
+        return f"{spec.id}@{extract_commit_hash(file, None) or spec.revision or 'unknown'}"
     digest = hashlib.sha256()
     for file in sorted(f for f in folder.iterdir() if f.is_file() and not f.name.startswith(".")):
         digest.update(json.dumps([file.name, _file_digest(file)]).encode())

@@ -6,7 +6,6 @@ trie over token ids, in which a node is worth having only where what is left of 
 """
 
 import copy
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -14,9 +13,9 @@ from typing import Any
 
 import torch
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from personascope.models.hookpoints import HookPoint, run_to
+from personascope.models.hookpoints import HookPoint, decoder_layers, run_to
+from personascope.models.trial import COMMON, DIFFERENT, TOKENS, distance, once, plain_cache, trial_ids
 
 MIN_SHARED = 8  # tokens a node must add: fewer are not worth a pass of their own
 FILLED = 4  # a node must leave a quarter of a batch
@@ -82,11 +81,25 @@ def _shared(a: Sequence[int], b: Sequence[int]) -> int:
 
 def can_share(model: Any) -> bool:
     """Whether all that a token takes from earlier ones is keys and values, which a cache of plain layers holds."""
-    if "past_key_values" not in inspect.signature(model.base_model.forward).parameters:
-        return False
     kinds = getattr(model.config.get_text_config(), "layer_types", None) or []
-    plain = all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in _empty(model).layers)
-    return plain and set(kinds) <= {"full_attention", "sliding_attention"}
+    if not plain_cache(model) or not set(kinds) <= {"full_attention", "sliding_attention"}:
+        return False
+    return once(model, "prefixes", lambda: _true_behind_prefixes(model))
+
+
+@torch.inference_mode()
+def _true_behind_prefixes(model: Any) -> bool:
+    """Whether activations behind a cached prefix are those of the whole sequence."""
+    ids, points = trial_ids(model, TOKENS), {HookPoint(len(decoder_layers(model)) - 1, "resid_post")}
+    device = model.get_input_embeddings().weight.device
+    try:
+        cache = extended(model, None, ids[:COMMON], points)
+        rest = torch.tensor([ids[COMMON:]], device=device)
+        (behind,) = run_to(model, rest, points, [[(0, TOKENS - COMMON)]], cache=cache).values()
+        (whole,) = run_to(model, torch.tensor([ids], device=device), points, [[(COMMON, TOKENS)]]).values()
+    except Exception:  # whatever a class that remembers in another way does: nothing is shared then
+        return False
+    return distance(behind, whole) <= DIFFERENT
 
 
 def _empty(model: Any) -> Any:

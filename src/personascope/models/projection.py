@@ -17,7 +17,7 @@ from torch import Tensor
 from personascope.errors import UserError
 from personascope.formats.directions import Directions, check_fit
 from personascope.formats.traces import column_name
-from personascope.models.hookpoints import HookPoint, decoder_layers, hooks
+from personascope.models.hookpoints import HookPoint, decoder_layers, hooks, require_finite
 from personascope.models.loading import d_model
 
 LOGIT_BYTES = 1 << 26  # of the float32 logits that are in memory at once
@@ -71,16 +71,20 @@ class Reader:
     def __init__(self, probe: Probe):
         self.probe = probe
         self._read: dict[int, Tensor] = {}
+        self._dtype = torch.float32
 
     def note(self, point: HookPoint, activation: Tensor) -> None:
         units = self.probe.units[point.layer]
         if units.device != activation.device:  # a model that lies on several devices
             units = self.probe.units[point.layer] = units.to(activation.device)
-        self._read[point.layer] = activation[0].float() @ units.T
+        self._read[point.layer], self._dtype = activation[0].float() @ units.T, activation.dtype
 
     def take(self) -> Tensor:
-        """float32 [tokens, columns], on the CPU; the columns in the order of the probe's."""
+        """float32 [tokens, columns], on the CPU; the columns in the order of the probe's. UserError where one is not
+        finite."""
         parts = [self._read[layer].cpu() for layer in self.probe.units]
+        for layer, part in zip(self.probe.units, parts, strict=True):
+            require_finite(part, f"layer {layer}", self._dtype)
         return torch.cat(parts, 1) if parts else torch.zeros(0, 0)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from personascope.errors import UserError
 from personascope.formats.saes import CONFIG, require_folded
 from personascope.models.hookpoints import HookPoint, hook_module, parse_hook_name
+from personascope.models.hub import cache_where_silent, not_here, silence
 from personascope.models.loading import d_model
 
 WEIGHTS = "sae_weights.safetensors"
@@ -79,8 +80,11 @@ def load_sae(spec: SAESpec, device: str | torch.device = "cpu") -> LoadedSAE:
             _files(spec.path)
             sae = SAE.load_from_disk(spec.path, device=str(device))
         else:
-            sae = SAE.from_pretrained(str(spec.release), str(spec.id), device=str(device))
+            with cache_where_silent():
+                sae = SAE.from_pretrained(str(spec.release), str(spec.id), device=str(device))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        if not spec.path and isinstance(error, OSError) and (reason := silence()):
+            raise UserError(not_here(where, reason)) from None
         raise UserError(f"{where}: cannot be loaded: {' '.join(str(error).split())[:300]}") from None
     sae.requires_grad_(False)
     require_folded(sae.cfg.normalize_activations, where)

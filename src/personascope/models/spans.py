@@ -8,13 +8,14 @@ conversations. A conversation or prompt is only rendered where all that it says 
 
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from personascope.errors import UserError
 from personascope.models.contents import Range, content_ranges
 from personascope.models.fields import call_text, check_fields
+from personascope.models.reasoning import rendered_parts
 from personascope.models.templates import (
     REFUSALS,
     Form,
@@ -22,6 +23,7 @@ from personascope.models.templates import (
     apply,
     check_text,
     forms,
+    prints_parts,
     settings_of,
     template_hash,
     template_text,
@@ -29,21 +31,23 @@ from personascope.models.templates import (
 )
 
 __all__ = ["Encoded", "Message", "Span", "encode_conversation", "locate_spans", "message_spans", "prompt_ids"]
-__all__ += ["render", "template_hash"]
+__all__ += ["render", "special_ids", "template_hash"]
 
 
 @dataclass(frozen=True)
 class Span:
     """Tokens [start, end) of one message's content; start == end where it is empty or white space.
 
-    The text of tool calls is part of it, behind the content. `special_tokens`: the content holds text that the
-    tokenizer reads as special tokens (a template look-alike).
+    Of an assistant's message it is the answer, and the text of tool calls behind it; `thoughts` are the tokens of its
+    reasoning, where that is rendered. `special_tokens`: the content holds text that the tokenizer reads as special
+    tokens (a template look-alike).
     """
 
     message_index: int
     start: int
     end: int
     special_tokens: bool = False
+    thoughts: tuple[Range, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,8 +118,10 @@ def _rendering(tokenizer: Any, messages: Sequence[Message], add_generation_promp
         write = partial(plain, add_generation_prompt=add_generation_prompt)
         try:
             text = write(messages)
+            if prints_parts(text, messages):
+                continue
         except REFUSALS as error:
-            problem = problem or UserError(f"the chat template refuses this conversation: {error}")
+            problem = problem or UserError(f"the chat template refuses {_refused(write, messages)}: {error}")
             continue
         try:
             contents = content_ranges(write, messages, text)
@@ -125,6 +131,17 @@ def _rendering(tokenizer: Any, messages: Sequence[Message], add_generation_promp
             continue
         return _Rendering(text, contents, plain)
     raise problem or UserError("the conversation is empty")
+
+
+def _refused(write: Callable[..., str], messages: Sequence[Message]) -> str:
+    """What the template refuses: the message behind the longest beginning that it takes, or the conversation."""
+    for end in range(len(messages) - 1, 0, -1):
+        try:
+            write(messages[:end])
+        except REFUSALS:
+            continue
+        return f"message {end} ({messages[end]['role']})"
+    return "this conversation"
 
 
 def _write(tokenizer: Any, form: Form, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
@@ -165,13 +182,16 @@ def _calls(tokenizer: Any, messages: Sequence[Message], rendering: _Rendering) -
     """Character ranges of tool calls, each behind its message's content."""
     found = {}
     for index in (i for i, message in enumerate(messages) if message.get("tool_calls")):
-        text = call_text(rendering.write, tokenizer, messages, index)
-        start = rendering.text.find(text, rendering.contents[index][1]) if text else -1
-        if start < 0:
-            raise UserError(
-                f"message {index} ({messages[index]['role']}): its tool calls are not found in the rendering"
-            )
-        found[index] = (start, start + len(text))
+        try:
+            calls = call_text(rendering.write, tokenizer, messages, index)
+        except REFUSALS:
+            calls = ""
+        start, end = rendering.contents[index]
+        place = rendering.text.find(calls, start) if calls else -1
+        if place < 0:
+            raise UserError(f"message {index} ({messages[index]['role']}): its tool calls are not in the rendering")
+        # A token at the border may hold the content's last characters too.
+        found[index] = (max(place, end), place + len(calls))
     return found
 
 
@@ -179,22 +199,28 @@ def locate_spans(
     tokenizer: Any, messages: Sequence[Message], encoded: Encoded, roles: Sequence[str] = ("assistant",)
 ) -> list[Span]:
     """`message_spans` for a conversation that is already encoded."""
-    special_ids = _special_ids(tokenizer)
-    spans = []
-    for index in (i for i, message in enumerate(messages) if message["role"] in roles):
-        span = _token_span(encoded, index, *encoded.contents[index], special_ids)
-        if index in encoded.calls:
-            calls = _token_span(encoded, index, *encoded.calls[index], frozenset())
-            start = span.start if span.end > span.start else calls.start
-            span = Span(index, start, calls.end, span.special_tokens)
-        spans.append(span)
-    return spans
+    special = special_ids(tokenizer)
+    wanted = [i for i, message in enumerate(messages) if message["role"] in roles]
+    return [_span(messages, encoded, index, special) for index in wanted]
+
+
+def _span(messages: Sequence[Message], encoded: Encoded, index: int, special: frozenset[int]) -> Span:
+    content, thoughts = encoded.contents[index], []
+    if messages[index]["role"] == "assistant":
+        since = encoded.contents[index - 1][1] if index else 0
+        content, thoughts = rendered_parts(encoded.text, content, since, messages[index])
+    span = _token_span(encoded, index, *content, special)
+    if index in encoded.calls:
+        calls = _token_span(encoded, index, *encoded.calls[index], frozenset())
+        span = replace(span, start=span.start if span.end > span.start else calls.start, end=calls.end)
+    told = [_token_span(encoded, index, *thought, special) for thought in thoughts]
+    return replace(span, thoughts=tuple((one.start, one.end) for one in told if one.end > one.start))
 
 
 _SPECIAL_IDS: weakref.WeakKeyDictionary[Any, frozenset[int]] = weakref.WeakKeyDictionary()
 
 
-def _special_ids(tokenizer: Any) -> frozenset[int]:
+def special_ids(tokenizer: Any) -> frozenset[int]:
     """Every special token, and the added tokens that the template writes (DeepSeek's role headers).
 
     `all_special_ids` alone leaves out the role headers of Llama 3, Gemma 3, Mistral and DeepSeek.
@@ -207,10 +233,9 @@ def _special_ids(tokenizer: Any) -> frozenset[int]:
     return _SPECIAL_IDS[tokenizer]
 
 
-def _token_span(encoded: Encoded, index: int, start: int, end: int, special_ids: frozenset[int]) -> Span:
+def _token_span(encoded: Encoded, index: int, start: int, end: int, special: frozenset[int]) -> Span:
     inside = [t for t, (begin, stop) in enumerate(encoded.offsets) if begin < end and stop > start and stop > begin]
     if start == end or not inside:  # empty, or characters that the tokenizer's normalization removes
         first = next((t for t, (begin, _) in enumerate(encoded.offsets) if begin >= start), len(encoded.ids))
         return Span(index, first, first)
-    special = any(encoded.ids[t] in special_ids for t in inside)
-    return Span(index, inside[0], inside[-1] + 1, special)
+    return Span(index, inside[0], inside[-1] + 1, any(encoded.ids[t] in special for t in inside))

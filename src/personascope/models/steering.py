@@ -176,6 +176,8 @@ class Steering:
 
     def tokens(self, h: Tensor) -> Tokens:
         """The tokens of the pass that is running, on h's device."""
+        if h.dim() != 3:
+            raise UserError(f"interventions: this model's blocks carry several streams, {list(h.shape)}; steer another")
         if self._tokens is None or self._tokens.real.shape != h.shape[:2]:
             raise RuntimeError("an intervention ran outside a forward pass of the whole model")
         return self._tokens.to(h.device)

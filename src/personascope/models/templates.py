@@ -92,7 +92,7 @@ def template_hash(tokenizer: Any) -> str:
     """Short hash of the chat template, its date and its variables, for metadata and cache keys."""
     settings = settings_of(tokenizer)
     decides = [template_text(tokenizer), settings.date, settings.variables]
-    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def apply(tokenizer: Any, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
@@ -122,6 +122,12 @@ def check_text(messages: Sequence[Message]) -> None:
             if not isinstance(part, dict) or not isinstance(part.get("text"), str):
                 kind = part.get("type") if isinstance(part, dict) else type(part).__name__
                 raise UserError(f"message {i} ({message['role']}): a part is {kind!r}; only text can be read")
+
+
+def prints_parts(text: str, messages: Sequence[Message]) -> bool:
+    """Whether a rendering shows the list of a content as code, where the template expects text."""
+    said = "".join(text_of(message) for message in messages)
+    return any(shown in text and shown not in said for shown in ("{'type': 'text'", '{"type": "text"'))
 
 
 # ---- forms of a message that say the same ----------------------------------------------------------------------------
@@ -159,6 +165,11 @@ def _json_text(arguments: Any) -> Any:
     return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
 
 
+def _bare(message: Message) -> Message:
+    return {key: value for key, value in message.items() if key in ("role", "content") or value not in (None, "", [])}
+
+
+FIELDS: dict[str, Form] = {"as they are": _same, "without empty ones": _bare}
 CONTENTS: dict[str, Form] = {"as it is": _same, "text": _text, "null": _null, "parts": _parts}
 ARGUMENTS: dict[str, Callable[[Any], Any]] = {"as they are": lambda a: a, "objects": _objects, "text": _json_text}
 
@@ -166,10 +177,11 @@ ARGUMENTS: dict[str, Callable[[Any], Any]] = {"as they are": lambda a: a, "objec
 def forms(messages: Sequence[Message]) -> Iterator[Form]:
     """Forms that all messages may be given, the one as they are first; each makes something else of them."""
     seen: list[list[Message]] = []
-    for content, arguments, key in product(CONTENTS.values(), ARGUMENTS.values(), (None, *REASONING)):
+    variants = (FIELDS.values(), CONTENTS.values(), ARGUMENTS.values(), (None, *REASONING))
+    for fields, content, arguments, key in product(*variants):
 
-        def form(message: Message, content: Form = content, arguments: Any = arguments, key: Any = key) -> Message:
-            return _renamed(with_calls(content(message), lambda call: _with_arguments(call, arguments)), key)
+        def form(message: Message, f: Form = fields, c: Form = content, a: Any = arguments, k: Any = key) -> Message:
+            return _renamed(with_calls(c(f(message)), lambda call: _with_arguments(call, a)), k)
 
         formed = [form(message) for message in messages]
         if formed not in seen:
@@ -200,6 +212,8 @@ def _renamed(message: Message, key: str | None) -> Message:
     """Its reasoning under the key that the template may know."""
     if key is None or not (reasoning := reasoning_of(message)):
         return message
+    if any(message.get(other) not in (None, "", reasoning) for other in REASONING):
+        return message  # two texts, of which one would be lost
     return {k: v for k, v in message.items() if k not in REASONING} | {key: reasoning}
 
 

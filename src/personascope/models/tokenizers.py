@@ -54,8 +54,8 @@ def _file(name: str, source: dict[str, Any]) -> Path | None:
         return file if file.is_file() else None
     from transformers.utils.hub import cached_file
 
-    known = {"revision": source["revision"], "_raise_exceptions_for_missing_entries": False}
-    found = cached_file(name, FILE, **known)
+    quiet = {f"_raise_exceptions_for_{what}": False for what in ("missing_entries", "connection_errors")}
+    found = cached_file(name, FILE, revision=source["revision"], **quiet)
     return None if found is None else Path(found)
 
 

@@ -65,11 +65,15 @@ class AtlasFiles(DescriptionFiles):
         return 5 + round(10 * self.d_sae / 65536)
 
     @cached_property
+    def sensitive(self) -> list[str]:
+        """The conversations that pages show only when asked for."""
+        return self.chosen("drift.sensitive", self.config["drift"]["sensitive"])
+
+    @cached_property
     def published(self) -> list[str]:
         """The manifest of each analysis whose runs are published; UserError with the key that is wrong."""
         names = self.analyses_with("published")
-        if unknown := sorted(set(self.config["drift"]["sensitive"]) - set(self.conversations)):
-            raise UserError(f"config, drift.sensitive: {unknown[0]} is no conversation of this experiment")
+        _ = self.sensitive
         return [f"<out>/runs/{name}/runs_manifest.json" for name in names if self.conversations]
 
     def published_files(self, *files: str) -> list[str]:

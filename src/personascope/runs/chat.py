@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from personascope.display.stream import LiveReply, PlainReply, color_depth
 from personascope.errors import UserError
-from personascope.formats.conversations import conversation_name
+from personascope.formats.conversation_files import plain_name
 from personascope.formats.files import write_json
 from personascope.formats.traces import column_name
 from personascope.runs.chat_sources import Sources, experiment_settings
@@ -33,7 +33,7 @@ HELP = """/steer axis:-0.1@15     add a direction at a layer, in units of the me
 def chat(arguments: argparse.Namespace) -> None:
     """Run the command."""
     if arguments.save:
-        conversation_name(arguments.save)
+        plain_name(arguments.save)
     session = Session(arguments)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
@@ -131,7 +131,7 @@ class Session:
             self.chat.restart()
             self.steered.clear()
         elif name == "/save":
-            conversation_name(rest.strip())
+            plain_name(rest.strip())
             self.save = rest.strip()
             self._write()
         elif name in ("/steer", "/cap"):

@@ -1,10 +1,30 @@
 """The configuration of an experiment: checked against the schema, with the schema's defaults filled in."""
 
 import copy
+import logging
+from collections.abc import Iterator, Sequence
 from datetime import date
+from pathlib import Path
 from typing import Any
 
-from personascope.errors import UserError
+from personascope.errors import UserError, did_you_mean
+
+log = logging.getLogger(__name__)
+
+# How the kinds of values are called where one of several is meant.
+KINDS = {"array": "a list", "integer": "a whole number", "number": "a number", "string": "text", "null": "null"}
+
+
+def check_folder(workflow: str, overlays: Sequence[Path]) -> None:
+    """UserError where this is not the workflow's folder, from which the configuration names its files; a configuration
+    that is given may name others, so that a warning is enough."""
+    if Path("config/config.yaml").is_file():
+        return
+    here = f"no config/config.yaml in {Path.cwd()}, where files are looked for"
+    there = f"run in the workflow's folder (cd {workflow}), or give it with --directory"
+    if not overlays:
+        raise UserError(f"{here}; {there}")
+    log.warning("%s; where they are missing, %s", here, there)
 
 
 def checked_config(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
@@ -21,9 +41,35 @@ def checked_config(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, 
         config["drift"]["analyses"] = {name: block for name, block in analyses.items() if block is not None}
     for error in Draft202012Validator(schema).iter_errors(config):
         key = ".".join(map(str, error.absolute_path)) or "top level"
-        raise UserError(f"config, {key}: {error.message}; config/README.md explains every key")
+        said = _said(error, schema)
+        raise UserError(f"config, {key}: {said}{'' if said.endswith('?') else ';'} config/README.md explains every key")
     _fill_in(config, schema)
     return config
+
+
+def _said(error: Any, schema: dict[str, Any]) -> str:
+    """What is wrong, from an error of the schema's check, with what may be meant."""
+    given, part = error.instance, error.schema
+    if error.validator == "additionalProperties":
+        unknown = sorted(set(given) - set(part.get("properties", {})))[0]
+        elsewhere = [path for path in _paths(schema) if path.rpartition(".")[2] == unknown]
+        there = f"; there is {' and '.join(elsewhere[:2])}" if elsewhere else ""
+        return f"no key {unknown!r}{did_you_mean(unknown, part.get('properties', {})) or there}"
+    if error.validator == "enum":
+        known = list(map(str, part["enum"]))
+        return f"{given!r} is none of {', '.join(known)}{did_you_mean(str(given), known)}"
+    if error.validator == "oneOf":
+        known = [name for one in part["oneOf"] for name in one.get("enum", [one["const"]] if "const" in one else [])]
+        kinds = [KINDS[one["type"]] for one in part["oneOf"] if "type" in one]
+        return f"{given!r} is none of {', '.join([*known, *kinds])}{did_you_mean(str(given), known)}"
+    return error.message
+
+
+def _paths(schema: dict[str, Any], above: str = "") -> Iterator[str]:
+    """The keys of a schema, block by block: generation, generation.temperature, ..."""
+    for name, part in schema.get("properties", {}).items():
+        yield f"{above}{name}"
+        yield from _paths(part, f"{above}{name}.")
 
 
 def _fill_in(values: dict[str, Any], schema: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from personascope.runs.measured import spread
 SAMPLE = 2000  # prompts counted
 CONVERSATIONS = 100  # conversations counted
 CHARACTERS_A_TOKEN = 4.0
-Messages = Sequence[dict[str, str]]
+Messages = Sequence[dict[str, Any]]
 
 
 class TokenCounter:
@@ -27,14 +27,16 @@ class TokenCounter:
         try:
             from transformers import AutoConfig
 
+            from personascope.models.hub import cache_where_silent
             from personascope.models.loading import ModelSpec, context_length, load_tokenizer
 
             keys = ("id", "revision", "trust_remote_code", "template")
             spec = ModelSpec(**{key: model[key] for key in keys if key in model})
             self.tokenizer = load_tokenizer(spec)
-            config = AutoConfig.from_pretrained(
-                spec.id, revision=spec.revision, trust_remote_code=spec.trust_remote_code
-            )
+            with cache_where_silent():
+                config = AutoConfig.from_pretrained(
+                    spec.id, revision=spec.revision, trust_remote_code=spec.trust_remote_code
+                )
             self.context, self.d_model = context_length(config), config.get_text_config().hidden_size
             self.source = "counted"
         except (UserError, ImportError, OSError, ValueError) as error:
@@ -64,7 +66,7 @@ class TokenCounter:
 
 
 def _characters(messages: Messages) -> float:
-    return sum(len(message["content"]) / CHARACTERS_A_TOKEN + 4 for message in messages)
+    return sum(len(message["content"] or "") / CHARACTERS_A_TOKEN + 4 for message in messages)
 
 
 @dataclass(frozen=True)
@@ -123,17 +125,18 @@ def count_script(counter: TokenCounter, path: Path, answer: float) -> Script:
     return Script(prompt, output, counter.conversation(messages) + output)
 
 
-def count_conversations(counter: TokenCounter, files: Sequence[Path]) -> float:
-    """Tokens of conversation files, from a sample where there are many; a malformed one has none."""
-    some = spread(len(files), CONVERSATIONS)
-    return sum(_count_each(counter, (files[i] for i in some))) * len(files) / max(len(some), 1)
+def count_conversations(counter: TokenCounter, places: Sequence[tuple[Path, int | None]]) -> float:
+    """Tokens of conversations, each a file or a line of one, from a sample where there are many; a malformed one has
+    none."""
+    some = spread(len(places), CONVERSATIONS)
+    return sum(_count_each(counter, (places[i] for i in some))) * len(places) / max(len(some), 1)
 
 
-def _count_each(counter: TokenCounter, files: Iterable[Path]) -> list[float]:
+def _count_each(counter: TokenCounter, places: Iterable[tuple[Path, int | None]]) -> list[float]:
     found = []
-    for path in files:
+    for path, line in places:
         try:
-            found.append(counter.conversation(read_conversation(path).messages))
+            found.append(counter.conversation(read_conversation(path, line).messages))
         except UserError:
             found.append(0.0)
     return found

@@ -26,7 +26,9 @@ import json, pathlib
 
 pathlib.Path({answer!r}).write_text(json.dumps({{
     **E.settings(""), "config": E.config,
+    "stages": {{rule.name: pathlib.Path(rule.snakefile).stem for rule in workflow.rules}},
     "conversations": {{name: workflow.pathvars.apply(path) for name, path in (E.conversations | E.references).items()}},
+    "places": E.places,
     "folders": {{name: workflow.pathvars.apply(f"<{{name}}>") for name in ("out", "log", "bench")}},
 }}))
 """
@@ -35,11 +37,13 @@ HEADER = re.compile(r"(?:\[[^]]*\] )?(?P<kind>Group job|rule|localrule|checkpoin
 
 @dataclass(frozen=True)
 class Job:
-    """A job of the DAG; `group` numbers the allocation it shares with others, None where it has its own."""
+    """A job of the DAG; `group` numbers the allocation it shares with others, None where it has its own; `reason` is
+    Snakemake's."""
 
     rule: str
     wildcards: dict[str, str]
     group: int | None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,23 +94,25 @@ def dry_run(
 def parse_jobs(text: str) -> list[Job]:
     """The jobs that a dry-run lists, without the named targets, which only ask for files."""
     jobs: list[Job] = []
-    rule, wildcards, makes, group, groups = "", {}, False, None, 0
+    rule, wildcards, reason, makes, group, groups = "", {}, "", False, None, 0
 
     def finish() -> None:
         if makes:
-            jobs.append(Job(rule, wildcards, group))
+            jobs.append(Job(rule, wildcards, group, reason))
 
     for line in text.splitlines():
         field = line.strip()
         if header := HEADER.match(field):
             finish()
-            rule, wildcards, makes = header["name"], {}, False
+            rule, wildcards, reason, makes = header["name"], {}, "", False
             if header["kind"] == "Group job":
                 group, groups = groups, groups + 1
             elif not line.startswith(" "):
                 group = None
         elif field.startswith("output: "):
             makes = True
+        elif field.startswith("reason: "):
+            reason = field.removeprefix("reason: ")
         elif field.startswith("wildcards: "):
             pairs = field.removeprefix("wildcards: ").split(", ")
             wildcards = dict(pair.split("=", 1) for pair in pairs)

@@ -42,7 +42,9 @@ def read_experiment(config: dict[str, Any], schema: dict[str, Any]) -> "Experime
     config = checked_config(config, schema)
     check_model_id(config["model"]["id"])
     roles, prompts = _read_roles(config)
-    experiment = Experiment(config, roles, prompts, *find_all(config))
+    found = find_all(config)
+    talks = (found.analyzed, found.references, found.places, found.unread, found.notes)
+    experiment = Experiment(config, roles, prompts, *talks)
     if config["extraction"]["residual_layers"] == "all":
         config["extraction"]["residual_layers"] = list(range(experiment.need_layers("extraction.residual_layers")))
     experiment.check()
@@ -111,9 +113,7 @@ class Experiment(ExplorerFiles):
             except UserError as error:
                 raise UserError(f"{where}: {error}") from None
         for key in ("tables", "figures", "user_prediction", "published"):
-            if unknown := sorted(set(self.analyses_with(key)) - set(self.analyses)):
-                there = ", ".join(self.analyses)
-                raise UserError(f"config, drift.{key}: {unknown[0]} is no analysis; there are {there}")
+            self.check_names(f"drift.{key}", self.analyses_with(key), self.analyses, "analysis")
 
     def check_pretrained(self) -> None:
         """UserError where SAELens does not know the SAE's release or id. Once a run: its list is long."""
@@ -136,10 +136,16 @@ class Experiment(ExplorerFiles):
         there = {name.lower() for name in self.roles}
         missing = [role for role in self.config["axis"]["anchor"] if role.strip().lower() not in there]
         said = [f"config, axis.anchor: {role!r} is not among roles.select: no axis" for role in missing]
+        subset = [role for role in self.config["axis"]["roleplay_subset"] if role.strip().lower() not in there]
+        said += [
+            f"config, axis.roleplay_subset: {role!r} is not among roles.select, and left out"
+            f"{did_you_mean(role, self.roles)}"
+            for role in subset
+        ]
         asked = self.config["questions"]["select"]
         if self.mode == "general" and (asked == 1 or (isinstance(asked, list) and len(asked) == 1)):
             said.append("config, questions.select: one question is too few for an axis, which is judged on others")
-        return said + self.notes
+        return said + self.notes + self.conversation_notes
 
     @property
     def notes(self) -> list[str]:
@@ -191,6 +197,17 @@ class Experiment(ExplorerFiles):
     @cached_property
     def features(self) -> list[str]:
         return self._of_roles("features", ".parquet", ".residuals.parquet")
+
+    def axis_features(self) -> list[str]:
+        """The roles' features that the axis is made from; UserError where its anchor is not among them."""
+        self.check_anchor()
+        return self._of_roles("features", ".parquet")
+
+    def response_files(self, analysis: str) -> list[str]:
+        """The features, or the residual means, of the roles of an analysis; UserError as of `axis_features`."""
+        self.check_anchor(analysis)
+        suffix = ".residuals.parquet" if self.matrix_space(analysis) == "residual" else ".parquet"
+        return self._of_roles("features", suffix)
 
     @cached_property
     def role_matrix(self) -> list[str]:
@@ -248,7 +265,10 @@ class Experiment(ExplorerFiles):
     @cached_property
     def drift_extras(self) -> list[str]:
         tables, figures = self.analyses_with("tables"), self.analyses_with("figures")
-        return self._of_runs("arrays.npz", tables) + self._of_runs("token_heat.html", figures)
+        drawn = [
+            path for path in self._of_runs("token_heat.html", figures) if Path(path).parent.name not in self.unread
+        ]
+        return self._of_runs("arrays.npz", tables) + drawn
 
     @cached_property
     def user_prediction(self) -> list[str]:
@@ -258,7 +278,7 @@ class Experiment(ExplorerFiles):
     def linear_split(self) -> list[str]:
         """One table a conversation, where they are asked for."""
         wanted = self.conversations if self.config["drift"]["linear_split"] else {}
-        return [f"<out>/linear_split/<cell>/{name}.csv" for name in wanted]
+        return [f"<out>/linear_split/<cell>/{name}.csv" for name in wanted if name not in self.unread]
 
     @cached_property
     def summary(self) -> list[str]:
@@ -285,6 +305,7 @@ class Experiment(ExplorerFiles):
             "mode": self.mode,
             "roles": self.roles,
             "conversations": list(self.conversations),
+            "unread": self.unread,
             "analyses": self.analyses,
             "results": results,
             "store": self.config["store"],

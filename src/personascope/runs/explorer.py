@@ -40,7 +40,7 @@ class ExplorerFiles(AtlasFiles):
     @property
     def explorer_params(self) -> dict[str, Any]:
         """What defines the page, beside the results."""
-        block = self.config["explorer"] | {"sensitive": self.config["drift"]["sensitive"]}
+        block = self.config["explorer"] | {"sensitive": self.sensitive}
         named = {"experiment": self.name, "model": self.model, "sae": self.sae, "mode": self.mode}
         named |= {"transform": self.config["axis"]["transform"], "analyses": self.analyses, "groups": self.role_groups}
         return named | block

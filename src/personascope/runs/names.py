@@ -1,12 +1,15 @@
 """What an experiment is called, and the parameters of its rules: what decides a result, and nothing else."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from personascope.drift import options as drift_options
 from personascope.drift.options import names_of
+from personascope.errors import UserError, did_you_mean
+from personascope.formats.conversation_files import safe_name
 
 # The role matrix that turns are held against: the maxima of a turn, not of all responses of a role.
 POOLED = {"mean": "mean", "max": "mean_of_max"}
@@ -20,13 +23,18 @@ SAMPLING = ("temperature", "top_p", "max_tokens", "max_model_len", "seed")
 class Names:
     """config: checked, with every default; roles: sorted names; prompts: the most that a role has; conversations,
     references: {name: file} of those that are analyzed, and of those in which nothing drifts. Files are given with
-    Snakemake's path variables (`<out>`, `<model>`, `<cell>`, ...)."""
+    Snakemake's path variables (`<out>`, `<model>`, `<cell>`, ...). places: {name: {"line", "title"}} of conversations
+    that are a line of their file, or not named as it; unread: {name: reason} of those that can't be read;
+    conversation_notes: what is to be said of them."""
 
     config: dict[str, Any]
     roles: list[str]
     prompts: int
     conversations: dict[str, str]
     references: dict[str, str]
+    places: dict[str, dict[str, Any]] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
+    conversation_notes: list[str] = field(default_factory=list)
 
     # ---- names ------------------------------------------------------------------------------------------------------
 
@@ -59,6 +67,22 @@ class Names:
         name = self.name
         folders = {"out": f"<results>/{name}", "log": f"<logs>/{name}", "bench": f"<benchmarks>/{name}"}
         return folders | {"model": self.model, "sae": self.sae, "cell": f"{self.mode}/<model>_<sae>"}
+
+    def check_names(self, key: str, names: Iterable[str], known: Iterable[str], what: str) -> None:
+        """UserError names the first that is no such thing of this experiment, and what there is."""
+        there = list(known)
+        for name in sorted(set(names) - set(there)):
+            near = did_you_mean(name, there) or f"; there are {', '.join(there[:12]) or 'none'}"
+            raise UserError(f"config, {key}: {name} is no {what} of this experiment{near}")
+
+    def chosen(self, key: str, names: Iterable[str]) -> list[str]:
+        """Those of the readable conversations that a key of config names, by name or title; UserError for one that is
+        not there."""
+        titles = {place["title"]: name for name, place in self.places.items()}
+        known = {name: name if name in self.conversations else titles.get(name, safe_name(name)) for name in names}
+        missing = [name for name, safe in known.items() if safe not in self.conversations]
+        self.check_names(key, missing, self.conversations, "conversation")
+        return [name for name in known.values() if name not in self.unread]
 
     # ---- parameters of rules ----------------------------------------------------------------------------------------
 

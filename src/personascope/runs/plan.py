@@ -69,9 +69,14 @@ class Texts:
     traits: dict[str, RolePrompts]
 
 
+def default_profile() -> str | None:
+    """The profile that Snakemake would take of itself."""
+    return os.environ.get("SNAKEMAKE_PROFILE")
+
+
 def plan(targets: Sequence[str], configfiles: Sequence[str], profile: str | None, given: Given) -> dict[str, Any]:
     """The whole plan as JSON: `all` is the whole experiment, `left` what a run would do now."""
-    profile = profile or os.environ.get("SNAKEMAKE_PROFILE")
+    profile = profile or default_profile()
     whole = dry_run(targets, configfiles, profile, everything=True)
     left = dry_run(targets, configfiles, profile)
     texts = _texts(whole)
@@ -147,7 +152,8 @@ def tokens_of(run: DryRun, texts: Texts) -> dict[str, float]:
 def _conversation_tokens(run: DryRun, texts: Texts, names: list[str]) -> float:
     """Tokens of conversations: of their files, and of those that are still to be simulated as their script says."""
     paths = {name: Path(run.settings["conversations"][name]) for name in names}
-    there = [path for path in paths.values() if path.is_file()]
+    lines = {name: place["line"] for name, place in run.settings["places"].items()}
+    there = [(path, lines.get(name)) for name, path in paths.items() if path.is_file()]
     rules = {block: rule for rule, block in SIMULATED.items()}
     # A simulated one lies in the folder of its block: .../simulations/{model}/{script}-{sample}.json
     to_come = [

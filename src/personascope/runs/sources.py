@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from personascope.errors import UserError
+from personascope.formats.adapters import adapter_advice
 
 EMBEDDED = "SmolLM2-135M-Instruct"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*")
@@ -50,9 +51,8 @@ def check_model_id(model_id: str) -> None:
 
 def _instead(folder: Path) -> str:
     """What to do about a folder without config.json."""
-    if (folder / "adapter_config.json").is_file():
-        merged = "merge it into its base model (merge_and_unload of peft) and save that with its tokenizer"
-        return f"it is a LoRA adapter: {merged}, then give that folder"
+    if advice := adapter_advice(folder):
+        return advice
     inside = sorted(path.parent.name for path in folder.glob("*/config.json"))
     return f"give one of the folders in it: {', '.join(inside[:3])}" if inside else "give the folder that has it"
 

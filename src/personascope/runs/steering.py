@@ -19,10 +19,7 @@ class SteeringFiles(SweepFiles):
     def monitored(self) -> list[str]:
         """Names of the conversations whose tokens are projected on directions."""
         wanted = self.config["monitor"]["conversations"]
-        names = list(self.conversations) if wanted == "all" else wanted
-        if unknown := sorted(set(names) - set(self.conversations)):
-            raise UserError(f"config, monitor.conversations: {unknown[0]} is no conversation of this experiment")
-        return names
+        return self.chosen("monitor.conversations", self.conversations if wanted == "all" else wanted)
 
     def monitor_directions(self) -> dict[str, str]:
         """{name: file} of the directions that are monitored."""
@@ -61,11 +58,9 @@ class SteeringFiles(SweepFiles):
     def validated(self) -> list[tuple[str, str]]:
         """(analysis, conversation) of each causal test; UserError with the key that is wrong."""
         block = self.config["drift"]["causal"]
-        names = list(self.conversations) if block["conversations"] == "all" else block["conversations"]
-        if unknown := sorted(set(names) - set(self.conversations)):
-            raise UserError(f"config, drift.causal.conversations: {unknown[0]} is no conversation of this experiment")
-        if unknown := sorted(set(block["analyses"]) - set(self.analyses)):
-            raise UserError(f"config, drift.causal.analyses: {unknown[0]} is no analysis of this experiment")
+        wanted = self.conversations if block["conversations"] == "all" else block["conversations"]
+        names = self.chosen("drift.causal.conversations", wanted)
+        self.check_names("drift.causal.analyses", block["analyses"], self.analyses, "analysis")
         for name in block["analyses"]:
             if self.analysis_options(name)["space"] != "sae":
                 raise UserError(

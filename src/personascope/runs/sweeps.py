@@ -4,7 +4,7 @@ import math
 from functools import cached_property
 from typing import Any
 
-from personascope.errors import UserError
+from personascope.errors import UserError, did_you_mean
 from personascope.formats.roles import read_questions, select_questions
 from personascope.runs.traits import TraitFiles
 
@@ -130,8 +130,10 @@ class SweepFiles(TraitFiles):
             if len({f"{value:g}" for value in block["coefficients"]}) < len(block["coefficients"]):
                 raise UserError(f"{where}.coefficients: two of them are alike in their first six digits")
             if block["trait"] is not None and block["trait"] not in self.traits:
-                there = ", ".join(self.traits) or "none"
-                raise UserError(f"{where}.trait: {block['trait']!r} is not among traits.select; there are {there}")
+                there, near = ", ".join(self.traits) or "none", did_you_mean(block["trait"], self.traits)
+                raise UserError(
+                    f"{where}.trait: {block['trait']!r} is not among traits.select; there are {there}{near}"
+                )
             self.check_layers(f"steering.sweeps.{name}.layers", block.get("layers", []), [block["direction"]])
             if block["trait"] is None:
                 try:
@@ -182,9 +184,9 @@ class SweepFiles(TraitFiles):
     @cached_property
     def capping_scripts(self) -> list[str]:
         """The scripts that are simulated with and without a cap."""
-        from personascope.formats.conversations import find_conversations
+        from personascope.formats.conversation_files import find_scripts
 
-        return list(find_conversations([self.config["drift"]["simulations"]["folder"]]))
+        return list(find_scripts(self.config["drift"]["simulations"]["folder"]))
 
     def capping_files(self, suffix: str) -> list[str]:
         """A file of every script and cap."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from personascope.backends import BACKENDS
-from personascope.errors import UserError
+from personascope.errors import UserError, did_you_mean
 from personascope.formats.files import iter_jsonl
 from personascope.formats.traits import list_traits, read_trait, trait_prompts
 from personascope.generation.rubrics import read_rubric
@@ -67,7 +67,8 @@ class TraitFiles(Needs):
         if not self.judges:
             raise UserError(f"config, {key}: it needs a judge; name one under `judges`")
         if name is not None and name not in self.judges:
-            raise UserError(f"config, {key}: {name!r} is no judge; there are {', '.join(self.judges)}")
+            near = did_you_mean(name, self.judges)
+            raise UserError(f"config, {key}: {name!r} is no judge; there are {', '.join(self.judges)}{near}")
         return name or self.judges[0]
 
     def judge_params(self, name: str) -> dict[str, Any]:
@@ -177,7 +178,8 @@ class TraitFiles(Needs):
         folder, wanted = Path(block["folder"]), block["select"]
         there = list_traits(folder) if wanted else []
         if wanted != "all" and (missing := sorted(set(wanted) - set(there))):
-            raise UserError(f"config, traits.select: no file in {folder} for {', '.join(missing)}")
+            near = did_you_mean(missing[0], there)
+            raise UserError(f"config, traits.select: no file in {folder} for {', '.join(missing)}{near}")
         asked = [block[key] for key in ("pairs", "questions", "evaluation_questions", "samples")]
         prompts = {}
         for name in there if wanted == "all" else wanted:
@@ -272,7 +274,9 @@ class TraitFiles(Needs):
         if name in self.config["directions"]:
             return self.config["directions"][name]["file"]
         known = ["axis", *(f"trait:{t}" for t in self.traits), "role:NAME", *self.config["directions"]]
-        raise UserError(f"config, {key}: no direction {name!r}; there are {', '.join(known)}")
+        raise UserError(
+            f"config, {key}: no direction {name!r}; there are {', '.join(known)}{did_you_mean(name, known)}"
+        )
 
     def direction_options(self, name: str) -> dict[str, Any]:
         """What config says of a direction from a file of others; empty for one of ours."""

@@ -132,15 +132,17 @@ function Said({ role }: { role: string }) {
   if (!part.data) return <Waiting what="responses" error={part.error} />;
   if (!said) return <Notice>The responses of {role} are not on this page.</Notice>;
   return (
-    <Section title="What it said" note={`${said.shown.length} of ${said.n} responses, evenly over prompts.`}>
+    <Section title="What it said" note={`${said.shown.length} of ${said.n} responses, evenly over prompts.${Object.entries(said.odd).map(([what, n]) => ` ${count(n)} ${what}.`).join("")}`}>
       {said.shown.map((one, i) => (
         <details key={`${role} ${i}`} open={i < 3}>
           <summary dir="auto"><bdi>{one.question}</bdi></summary>
           {one.system && <p class="soft small" dir="auto">System: {one.system}</p>}
-          <p class="answer" dir="auto">{one.response || <span class="soft">(empty)</span>}</p>
+          {one.reasoning && <details><summary class="soft small">Reasoning</summary><p class="answer soft" dir="auto">{one.reasoning}</p></details>}
+          <p class="answer" dir="auto">{one.response || <span class="soft">{one.reasoning === null ? "(empty)" : "(no answer: its reasoning never ended)"}</span>}</p>
+          {!["stop", "length"].includes(one.ended) && <p class="soft small" dir="auto">Ended with {one.ended}</p>}
         </details>
       ))}
-      <p class="tools"><button type="button" aria-label={`Save as CSV: responses of ${role}`} onClick={() => saveCsv(`responses_${role}`, ["prompt_index", "question", "system", "response"], said.shown.map((one) => [one.prompt_index, one.question, one.system, one.response]))}>CSV</button></p>
+      <p class="tools"><button type="button" aria-label={`Save as CSV: responses of ${role}`} onClick={() => saveCsv(`responses_${role}`, ["prompt_index", "question", "system", "reasoning", "response", "finish_reason"], said.shown.map((one) => [one.prompt_index, one.question, one.system, one.reasoning, one.response, one.ended]))}>CSV</button></p>
     </Section>
   );
 }

@@ -9,8 +9,8 @@ import pandas as pd
 
 from personascope.directions.traits.nuisances import nuisances
 from personascope.errors import UserError
-from personascope.formats.files import iter_jsonl
 from personascope.formats.judgements import read_judgements
+from personascope.formats.responses import answer_range, read_responses
 
 SIGNS = {"pos": 1, "neg": -1, "neutral": 0}
 # The filters a couple (the positive and the negative response to one question) goes through, each with what is left.
@@ -55,7 +55,7 @@ class Thresholds:
 
 def read_rows(responses: str | Path, judgements: str | Path | None = None) -> TraitRows:
     """The rows of a file of responses, with their judgements where there are any; UserError names a row."""
-    rows = list(iter_jsonl(responses))
+    rows = list(read_responses(responses))
     try:
         keys = [
             (row["set"] == "evaluation", row["pair"], SIGNS[row["polarity"]], row["question_id"], row["sample"])
@@ -77,7 +77,10 @@ def read_rows(responses: str | Path, judgements: str | Path | None = None) -> Tr
 
 
 def _n_tokens(row: dict[str, Any]) -> int:
-    """Tokens of the response; of one without them (an endpoint's text) a word counts as one."""
+    """Tokens of the answer; of one without them (an endpoint's text) a word counts as one."""
+    found = answer_range(row)
+    if found is not None:
+        return found[1] - found[0]
     ids = row.get("response_token_ids")
     return len(ids) if ids is not None else len(row["response"].split())
 

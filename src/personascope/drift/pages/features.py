@@ -57,6 +57,7 @@ def _transition_line(transition: dict[Any, Any] | None) -> str:
     step = f"turn {int(transition['prev_turn'])} \u2192 {int(transition['turn'])}"
     change = signed(float(transition["delta_projection"]), ".3g") if "delta_projection" in transition else "?"
     masses = f"\u2212{float(transition['away_mass']):.3g} away, +{float(transition['toward_mass']):.3g} toward"
+    step = f"no drop, the smallest rise: {step}" if transition.get("no_drop") else step
     return f"{step}: projection changes by {change} ({masses}, over all features)"
 
 

@@ -16,6 +16,7 @@ from personascope.display.text import is_byte_level, whole_characters
 from personascope.drift.pages.tokens import TokenValue, merged_values, shown_value
 from personascope.drift.pages.words import doubt_line, rate_line, verdict_line
 from personascope.drift.result import Verdict
+from personascope.formats.conversation_layouts import shown
 from personascope.formats.tables import numbers, truths
 
 # The tokens stand on white paper in the dark scheme too, so that a color means the same everywhere.
@@ -72,7 +73,7 @@ def heat_html(
         facts = _facts(row, len(here), alarm == turn)
         body = f'<div class="b k" dir="auto">{_spans(runs, values[here], limit, kind)}</div>'
         if not len(here):
-            body = f'<div class="b" dir="auto">{escaped(message.get("content", ""))}</div>'
+            body = f'<div class="b" dir="auto">{escaped(shown(message))}</div>'
         marked = " alarmed" if alarm == turn else ""
         head = f'<section class="m assistant{marked}" id="t{turn}"><h2>assistant, turn {turn}</h2>'
         sections.append(f'{head}<p class="soft">{facts}</p>{body}</section>\n')
@@ -108,7 +109,7 @@ def _plain_message(message: dict[str, Any]) -> str:
     role = str(message.get("role", ""))
     kind = role if role in ("system", "user", "assistant") else "user"
     note = '<p class="soft">not part of the analysis</p>' if role == "assistant" else ""
-    content = escaped(message.get("content", ""))
+    content = escaped(shown(message))
     head = f'<section class="m {kind}"><h2>{escaped(role)}</h2>{note}'
     return f'{head}<div class="b" dir="auto">{content}</div></section>\n'
 

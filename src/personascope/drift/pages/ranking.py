@@ -28,6 +28,7 @@ from personascope.display.figure import (
 from personascope.display.html import SORT, TABLE_STYLE, cell, escaped, page, table
 from personascope.drift.calibration import BAND
 from personascope.drift.pages.words import doubt_line, rate_text, share
+from personascope.formats.conversation_files import display_name, not_analyzed
 from personascope.formats.tables import numbers
 
 MOST_ROWS = 25  # of one analysis in the figure; the page has all
@@ -39,7 +40,7 @@ COLUMNS = {
     "q_value": "q",
     "alarm_turn": "alarm at turn",
     "onset": "evidence since",
-    "fall": "lowest z",
+    "fall": "fall (lowest z)",
     "score_first": "first score",
     "score_last": "last",
     "score_min": "lowest",
@@ -164,8 +165,8 @@ def _rate(null: Mapping[str, Any]) -> str:
 def _failures(failed: pd.DataFrame) -> list[str]:
     """One line a conversation that could not be analyzed."""
     lines = []
-    for _, row in failed.drop_duplicates(["conversation", "reason"]).iterrows():
-        lines.append(f"{font_text(row['conversation'], 40)}: {font_text(row.get('reason'), 90) or 'no reason given'}")
+    for row in failed.drop_duplicates(["conversation", "reason"]).to_dict("records"):
+        lines.append(f"{font_text(_called(row), 40)}: {font_text(row.get('reason'), 90) or 'no reason given'}")
     more = len(lines) - MOST_FAILED
     return lines if more <= 0 else [*lines[:MOST_FAILED], f"and {more} more"]
 
@@ -184,10 +185,14 @@ def _draw_marks(ax: Axes, values: np.ndarray, alarm: np.ndarray) -> None:
     clean(ax)
 
 
+def _no_drop(row: Mapping[Any, Any]) -> str:
+    return " (no drop)" if "no_drop" in text_of(row.get("flags")) else ""
+
+
 def _draw_p(ax: Axes, part: pd.DataFrame, alpha: float | None) -> None:
     p, alarm = numbers(part, "p_value"), np.isfinite(numbers(part, "alarm_turn"))
     _draw_marks(ax, p, alarm)
-    names = [font_text(name, 36) for name in part["conversation"]]
+    names = [font_text(_called(row), 36) + _no_drop(row) for row in part.to_dict("records")]
     ax.set_yticks(range(len(part)), names, fontsize=8)
     for label, raised in zip(ax.get_yticklabels(), alarm, strict=True):
         label.set(fontweight="bold" if raised else "normal", color=BLACK if raised else GREY)
@@ -225,7 +230,7 @@ def ranking_html(
     page}, of those that have some.
     """
     parts, failed = by_analysis(summary)
-    nulls, body = nulls or {}, [NOTE]
+    nulls, body = nulls or {}, [_failed_line(summary, failed), NOTE]
     for name, part in parts:
         body.append(f'<h2 dir="auto">Analysis {escaped(name)}</h2>\n')
         if doubt := doubt_line(doubt_of(part)):
@@ -266,9 +271,9 @@ def _ranking_table(analysis: str, part: pd.DataFrame, links: Links) -> str:
     heads = [("rank", False), ("conversation", True), *([("look at", True)] if linked else [])]
     heads += [(COLUMNS[name], name in TEXTS) for name in columns if name != "conversation"]
     rows = []
-    for rank, row in enumerate(part.to_dict("records"), 1):
+    for row in part.to_dict("records"):
         look = [_links(links.get((analysis, str(row["conversation"]))))] if linked else []
-        rows.append(_row(rank, row, look, columns))
+        rows.append(_row(row, look, columns))
     return table([*heads, ("metadata", True)], rows, sortable=True)
 
 
@@ -277,9 +282,10 @@ def _has_any(part: pd.DataFrame, column: str) -> bool:
     return column in part and any(text_of(value) for value in part[column])
 
 
-def _row(rank: int, row: dict[Any, Any], look: list[str], columns: Sequence[str]) -> tuple[str, list[str]]:
+def _row(row: dict[Any, Any], look: list[str], columns: Sequence[str]) -> tuple[str, list[str]]:
     """The class of a row, and its cells."""
-    cells = [cell(str(rank)), cell(text_of(row["conversation"]), text=True), *look]
+    rank = figure_of(_number(row.get("rank")), whole=True)
+    cells = [cell(rank), cell(_called(row), text=True), *look]
     for column in columns:
         value = row.get(column)
         if column in TEXTS:
@@ -288,7 +294,10 @@ def _row(rank: int, row: dict[Any, Any], look: list[str], columns: Sequence[str]
             cells += [] if column == "conversation" else [made]
         else:
             number = _number(value)
-            cells.append(cell(figure_of(number, column in WHOLE), value=number))
+            shown = figure_of(number, column in WHOLE)
+            if column == "largest_drop" and number is None and _no_drop(row):
+                shown = "no drop"
+            cells.append(cell(shown, value=number))
     cells.append(cell(text_of(row.get("metadata")), text=True))
     return ("quiet" if _number(row.get("alarm_turn")) is None else "alarm"), cells
 
@@ -325,10 +334,23 @@ def text_of(value: Any) -> str:
     return "" if value is None or pd.isna(value) else str(value)
 
 
+def _called(row: Mapping[Any, Any]) -> str:
+    """What a conversation is called."""
+    return display_name(text_of(row["conversation"]), row.get("metadata"))
+
+
+def _failed_line(summary: pd.DataFrame, failed: pd.DataFrame) -> str:
+    """How many of the conversations are not on the page, and why."""
+    reasons = {_called(row): text_of(row.get("reason")) for row in failed.to_dict("records")}
+    said = not_analyzed(reasons, len(set(summary["conversation"])) if len(summary) else 0)
+    return f'<p class="alarm" dir="auto">{escaped(said)}</p>\n' if said else ""
+
+
 def _failed_table(failed: pd.DataFrame) -> str:
     if not len(failed):
         return ""
     rows: Sequence[tuple[str, list[str]]] = [
-        ("", [cell(text_of(row.get(name)), text=True) for name in FAILED]) for row in failed.to_dict("records")
+        ("", [cell(text_of(row.get(name)), text=True) for name in FAILED])
+        for row in (row | {"conversation": _called(row)} for row in failed.to_dict("records"))
     ]
     return f"<h2>Not analyzed</h2>\n{table([(name, True) for name in FAILED], rows)}"

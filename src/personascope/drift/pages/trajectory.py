@@ -162,7 +162,8 @@ def _draw_selected(ax: Axes, turn_meta: pd.DataFrame, selected: dict[Any, Any] |
     ends = [int(selected["prev_turn"]), int(selected["turn"])]
     score_of = dict(zip(numbers(turn_meta, "assistant_turn"), numbers(turn_meta, "score"), strict=True))
     change = float(selected["delta_score"])
-    label = f"transition explained in top_features: {ends[0]} \u2192 {ends[1]} ({signed(change, '.3g')})"
+    what = "no drop; the smallest rise is" if selected.get("no_drop") else "transition"
+    label = f"{what} explained in top_features: {ends[0]} \u2192 {ends[1]} ({signed(change, '.3g')})"
     color = ORANGE if change < 0 else BLUE
     values = [score_of.get(end, np.nan) for end in ends]
     ax.plot(ends, values, color=color, linewidth=5, alpha=0.45, solid_capstyle="round", label=label, zorder=4)

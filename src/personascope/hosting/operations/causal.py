@@ -35,6 +35,7 @@ from personascope.extraction.patched import (
     reconstruction_change,
 )
 from personascope.formats.files import content_key, write_json, write_jsonl
+from personascope.generation.answers import read_answer
 from personascope.generation.regenerate import sample_seed, turn_requests
 from personascope.generation.simulate import in_order
 from personascope.hosting.loaded import Loaded
@@ -44,6 +45,7 @@ from personascope.hosting.progress import Progress, Report
 from personascope.hosting.store import response_log
 from personascope.models.interventions import Add, ClampFeatures
 from personascope.models.loading import LAYER_CONVENTION, context_length, stop_ids
+from personascope.models.reasoning import Split
 from personascope.models.saes import LoadedSAE
 from personascope.models.steering import Intervention, Positions
 
@@ -236,19 +238,23 @@ def _total(
         raise NoTest(str(error)) from None
     arms: list[Patch | None] = [None, *patches]
     written = _written(loaded, report, request, bench, arms, asked)
-    answers = [completion.token_ids for completions in written for completion in completions]
+    flat = [completion for completions in written for completion in completions]
+    splits = [read_answer(bench.words, completion, asked[0].prompt_ids) for completion in flat]
+    ranges = [split.answer for split in splits]
     axes = {layer: bench.read.axes[layer] for layer in bench.read.of_totals}
     prompt = Prompt(bench.network, asked[0].prompt_ids)
-    found = read_answers(prompt, answers, axes, bench.sae, batch_tokens=request.batch_tokens)
+    ids = [completion.token_ids for completion in flat]
+    found = read_answers(prompt, ids, ranges, axes, bench.sae, batch_tokens=request.batch_tokens)
     readings = {READING: bench.read.reading(found.projections, bench.read.of_totals)}
     readings |= {f"layer_{layer}": values for layer, values in found.projections.items()}
     readings["score"] = bench.case.scores(found.activations)
-    lengths = np.array([len(answer) for answer in answers])
+    lengths = np.array([end - start for start, end in ranges])
     totals, texts = [], []
     for i, (patch, completions) in enumerate(zip(arms, written, strict=True)):
         rows = slice(i * len(seeds), (i + 1) * len(seeds))
         totals.append(Total(patch, {name: values[rows] for name, values in readings.items()}, lengths[rows]))
-        texts += [_text(bench, patch, n, asked[n].seed, completion) for n, completion in enumerate(completions)]
+        said = zip(completions, splits[rows], strict=True)
+        texts += [_text(bench, patch, n, asked[n].seed, *one) for n, one in enumerate(said)]
     return totals, texts
 
 
@@ -292,7 +298,9 @@ def _said(patch: Patch | None) -> Any:
     return [x.tolist() if x is not None else None for x in (parts.features, parts.values, parts.vector)]
 
 
-def _text(bench: _Bench, patch: Patch | None, sample: int, seed: int, completion: Completion) -> dict[str, Any]:
+def _text(
+    bench: _Bench, patch: Patch | None, sample: int, seed: int, completion: Completion, split: Split
+) -> dict[str, Any]:
     arm, draw = ("none", 0) if patch is None else (patch.arm, patch.draw)
     return {
         "arm": arm,
@@ -300,7 +308,10 @@ def _text(bench: _Bench, patch: Patch | None, sample: int, seed: int, completion
         "sample": sample,
         "seed": seed,
         "question": bench.before[-1]["content"],
-        "response": bench.words.decode(completion.token_ids, skip_special_tokens=True),
+        "response": split.text,
+        "reasoning": split.reasoning,
         "response_token_ids": completion.token_ids,
+        "answer_start": split.answer[0],
+        "answer_end": split.answer[1],
         "finish_reason": completion.finish_reason,
     }

@@ -15,16 +15,16 @@ from personascope.extraction.contexts import Collector
 from personascope.extraction.extract import (
     MEASURED,
     ExtractOptions,
-    Item,
     Watch,
     extract,
     layers_available,
-    make_item,
     unexplained_variance,
 )
+from personascope.extraction.items import Item, response_item
 from personascope.formats.contexts import Texts, save_activity, save_contexts
 from personascope.formats.features import FeatureRows, Pooled, residual_writer, write_features
-from personascope.formats.files import content_key, file_digest, iter_jsonl
+from personascope.formats.files import content_key, file_digest
+from personascope.formats.responses import EMPTY, NEVER_ENDED, count_oddities, read_responses
 from personascope.formats.saes import other_model
 from personascope.hosting.loaded import Loaded
 from personascope.hosting.operations._model import ModelRequest, identity, model, tokenizer
@@ -35,6 +35,7 @@ from personascope.models.saes import LoadedSAE, SAESpec, check_fit, load_sae, sa
 from personascope.models.spans import template_hash
 
 T = TypeVar("T")
+FEW = 128  # tokens; of fewer, a large fraction unexplained says little
 MOST_UNEXPLAINED = 0.5  # the fraction of the variance unexplained above which SAE and model hardly belong together
 WINDOW = 256  # responses extracted before they are written: bounds memory, and pads are few among so many
 
@@ -84,16 +85,21 @@ def _extract(loaded: Loaded, report: Report, request: Request, described: dict[s
     responses, layers = request.responses, request.residual_layers
     network, sae = network_and_sae(loaded, request)
     metadata = described | description(request, sae)
-    total = sum(1 for _ in iter_jsonl(responses))
+    counts = count_oddities(read_responses(responses))
+    metadata |= {"counts": counts}
+    name, total = Path(responses).stem, counts["responses"]
+    for oddity in (NEVER_ENDED, EMPTY):
+        if counts.get(oddity):
+            report(f"{name}: {counts[oddity]} of {total} responses {oddity}: they are left out of all means")
     if not total:
         raise UserError(f"{responses}: holds no response; delete it and generate it again")
     options = ExtractOptions(tuple(layers), request.batch_tokens, request.chunk_tokens)
     known_tokenizer, context = tokenizer(loaded, request.spec), context_length(network)
-    watched = _Watched(sae.d_sae, request.k, Path(responses).stem, known_tokenizer) if "contexts" in described else None
-    progress = Progress(report, Path(responses).stem, total)
+    watched = _Watched(sae.d_sae, request.k, name, known_tokenizer) if "contexts" in described else None
+    progress = Progress(report, name, total)
 
     def windows() -> Iterator[tuple[list[dict[str, Any]], list[Item]]]:
-        rows = enumerate(iter_jsonl(responses))
+        rows = enumerate(read_responses(responses))
         while window := list(itertools.islice(rows, WINDOW)):
             where = f"{responses}, row"
             yield (
@@ -103,7 +109,9 @@ def _extract(loaded: Loaded, report: Report, request: Request, described: dict[s
 
     read = windows()
     first = next(read)
-    metadata |= note_fit(report, request, sae, unexplained_variance(network, sae, first[1], request.batch_tokens))
+    measured = min(MEASURED, sum(item.n_selected for item in first[1]))
+    fraction = unexplained_variance(network, sae, first[1], request.batch_tokens)
+    metadata |= note_fit(report, request, sae, fraction, measured)
 
     with residual_writer(folder / "residuals.parquet", layers, metadata) as keep:
 
@@ -188,14 +196,16 @@ def description(request: ActivationsRequest, loaded_sae: LoadedSAE) -> dict[str,
     }
 
 
-def note_fit(report: Report, request: ActivationsRequest, sae: LoadedSAE, fraction: float | None) -> dict[str, Any]:
-    """Report how well the SAE fits, and return it as metadata: `fvu`, the fraction of the variance of the first tokens
-    that it leaves unexplained."""
+def note_fit(
+    report: Report, request: ActivationsRequest, sae: LoadedSAE, fraction: float | None, tokens: int
+) -> dict[str, Any]:
+    """Report how well the SAE fits, and return it as metadata: `fvu`, the fraction of the variance of the first so many
+    tokens that it leaves unexplained. Of few tokens a large one is no reason to warn."""
     if said := other_model(sae.trained_on, request.model.id):
         report(f"warning: {said}")
     if fraction is not None:
-        report(f"the SAE leaves {fraction:.1%} of the variance of the first {MEASURED} tokens unexplained")
-        if not fraction <= MOST_UNEXPLAINED:
+        report(f"the SAE leaves {fraction:.1%} of the variance of the first {tokens} tokens unexplained")
+        if tokens >= FEW and not fraction <= MOST_UNEXPLAINED:
             report(
                 f"warning: FVU {fraction:.2f}: this SAE hardly reconstructs what it reads here; are model, layer and "
                 "the scale of its inputs those that it was trained with?"
@@ -218,7 +228,7 @@ def network_and_sae(loaded: Loaded, request: ActivationsRequest) -> tuple[Any, L
 
 def _item(tokenizer: Any, where: str, row: dict[str, Any], selection: str, context: int | None) -> Item:
     try:
-        return make_item(tokenizer, row["conversation"], selection, context)
+        return response_item(tokenizer, row, selection, context)
     except KeyError as error:
         raise UserError(f"{where}: no {error} in it") from None
     except UserError as error:

@@ -1,7 +1,7 @@
 """The token activations of one conversation: one forward pass, every assistant token kept, and the user's means."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ from torch import Tensor
 from personascope.errors import UserError
 from personascope.extraction.extract import MEASURED, ExtractOptions
 from personascope.extraction.extract_conversation import EncodedConversation, conversation_activations, encode_within
+from personascope.formats.conversation_files import conversation_digest, safe_name
 from personascope.formats.conversations import read_conversation
-from personascope.formats.files import content_key, file_digest
+from personascope.formats.files import content_key
 from personascope.formats.tokens import UserMeans, save_user_means, token_writer, write_failure
 from personascope.hosting.loaded import Loaded
 from personascope.hosting.operations._model import tokenizer
@@ -33,9 +34,11 @@ TOKENS, USER_MEANS = "tokens.parquet", "user_means.npz"  # in the store
 
 @dataclass(frozen=True, kw_only=True)
 class Request(ActivationsRequest):
-    """The conversation's file, the outputs, and what becomes of one that is longer than the model's context."""
+    """The conversation's file, its line and title where it has such (`place`), the outputs, and what becomes of one
+    that is longer than the model's context."""
 
     conversation_file: str
+    place: dict[str, Any] = field(default_factory=dict)
     tokens: str
     user_means: str
     too_long: str
@@ -48,14 +51,15 @@ def run(loaded: Loaded, report: Report, request: Request) -> None:
     """
     files, source = feature_files(request.store), Path(request.conversation_file)
     described = activations_key(loaded, request) | {"too_long": request.too_long}
-    key = content_key([described, source.stem, file_digest(source)])
+    line, called = request.place.get("line"), request.place.get("title") or source.stem
+    key = content_key([described, called, conversation_digest(source, line)])
     if files.verify(key):
-        report(f"{source.stem}: token activations are in the store")
+        report(f"{called}: token activations are in the store")
     else:
         network, sae = network_and_sae(loaded, request)
         metadata = described | description(request, sae)
         try:
-            read = read_conversation(source)
+            read = read_conversation(source, line, request.place.get("title"))
             limit = context_length(network)
             encoded = encode_within(tokenizer(loaded, request.spec), read.messages, limit, request.too_long)
         except UserError as error:
@@ -71,7 +75,9 @@ def _write_reason(request: Request, metadata: dict[str, Any], error: UserError) 
     """Write the outputs of a conversation that cannot be extracted; the reason, with the file's name."""
     source = request.conversation_file
     reason = str(error) if source in str(error) else f"{source}: {error}"
-    empty = {"conversation": {"name": Path(source).stem, "messages": [], "metadata": {}}}
+    called = request.place.get("title") or Path(source).stem
+    metadata_of = {"title": called} if request.place.get("title") else {}
+    empty = {"conversation": {"name": safe_name(called), "messages": [], "metadata": metadata_of}}
     write_failure(request.tokens, metadata | empty | {"turns": [], "n_tokens": 0, "dropped_messages": 0}, reason)
     save_user_means(request.user_means, UserMeans(np.zeros(0, np.int32), np.zeros((0, 0, 0), np.float32)), [])
     return reason
@@ -95,7 +101,8 @@ def _extract(
     started = time.perf_counter()
 
     def measure(h: Tensor) -> None:
-        metadata.update(note_fit(report, request, sae, unexplained(sae, h[:MEASURED])))
+        first = h[:MEASURED]
+        metadata.update(note_fit(report, request, sae, unexplained(sae, first), len(first)))
 
     known = tokenizer(loaded, request.spec)
     user, blocks = conversation_activations(network, sae, known, encoded, options, measure)

@@ -10,9 +10,10 @@ import numpy as np
 
 from personascope import __version__
 from personascope.errors import UserError
-from personascope.extraction.extract import make_item
+from personascope.extraction.items import response_item
 from personascope.extraction.readings import read_layers
-from personascope.formats.files import content_key, file_digest, iter_jsonl
+from personascope.formats.files import content_key, file_digest
+from personascope.formats.responses import read_responses
 from personascope.formats.trait_activations import READINGS, write_trait_activations
 from personascope.hosting.loaded import Loaded
 from personascope.hosting.operations._model import ModelRequest, identity, model, tokenizer
@@ -59,17 +60,17 @@ def _extract(loaded: Loaded, report: Report, request: Request, described: dict[s
     network = model(loaded, request.spec)
     layers = list(range(len(decoder_layers(network))))
     known_tokenizer, context = tokenizer(loaded, request.spec), context_length(network)
-    total = sum(1 for _ in iter_jsonl(request.responses))
+    total = sum(1 for _ in read_responses(request.responses))
     progress = Progress(report, Path(request.responses).stem, total)
     rows_at_once = max(1, min(MOST_ROWS, BLOCK_BYTES // (12 * len(layers) * d_model(network))))
 
     def blocks() -> Iterator[np.ndarray]:
-        rows = enumerate(iter_jsonl(request.responses))
+        rows = enumerate(read_responses(request.responses))
         while window := list(itertools.islice(rows, rows_at_once)):
             items = []
             for i, row in window:
                 try:
-                    items.append(make_item(known_tokenizer, row["conversation"], "response_only", context))
+                    items.append(response_item(known_tokenizer, row, "response_only", context))
                 except UserError as error:
                     raise UserError(f"{request.responses}, row {i}: {error}") from None
             block = np.empty((len(items), len(READINGS), len(layers), d_model(network)), np.float32)

@@ -8,6 +8,7 @@ from typing import Any
 
 from personascope.backends import ENDPOINTS, Backend, Sampling, make_backend, steered
 from personascope.formats.files import content_key, write_jsonl
+from personascope.formats.responses import oddities
 from personascope.formats.roles import (
     Prompt,
     build_prompts,
@@ -110,12 +111,9 @@ def respond(
 
 
 def _counted(rows: Iterator[Row], odd: Counter[str]) -> Iterator[Row]:
-    """The same rows, while `odd` counts those that are empty, or ended for a reason that only the server knows."""
+    """The same rows, while `odd` counts what is odd of them."""
     for row in rows:
-        if not row["response"].strip():
-            odd["are empty"] += 1
-        if row["finish_reason"] not in ("stop", "length"):
-            odd[f"ended with finish_reason {row['finish_reason']!r}"] += 1
+        odd.update(oddities(row))
         yield row
 
 

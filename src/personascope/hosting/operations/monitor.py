@@ -1,7 +1,7 @@
 """The trace of one conversation: the projections of its tokens on directions, and their surprise."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from personascope import __version__
 from personascope.errors import UserError
 from personascope.extraction.extract_conversation import encode_within
 from personascope.extraction.monitor import monitor
+from personascope.formats.conversation_files import safe_name
 from personascope.formats.conversations import Conversation, read_conversation
 from personascope.formats.directions import Directions, load_direction
 from personascope.formats.files import file_digest
@@ -26,7 +27,8 @@ SOURCE = ("kind", "model", "weights", "token_selection", "counts")
 
 @dataclass(frozen=True, kw_only=True)
 class Request(ModelRequest):
-    """The conversation's file, the directions, the layers and the output.
+    """The conversation's file, its line and title where it has such (`place`), the directions, the layers and the
+    output.
 
     names, directions: what config calls each direction, and its file; how: {name: what config says of its file}, for
     files that do not say it. layers: none for all at which all of them are known. too_long: what becomes of a
@@ -34,6 +36,7 @@ class Request(ModelRequest):
     """
 
     conversation_file: str
+    place: dict[str, Any] = field(default_factory=dict)
     names: list[str]
     directions: list[str]
     how: dict[str, dict[str, Any]]
@@ -49,11 +52,11 @@ def run(loaded: Loaded, report: Report, request: Request) -> None:
     metadata = _description(loaded, request, words, directions)
     source = Path(request.conversation_file)
     try:
-        read = read_conversation(source)
+        read = read_conversation(source, request.place.get("line"), request.place.get("title"))
         encoded = encode_within(words, read.messages, context_length(network), request.too_long)
     except UserError as error:
         reason = str(error) if str(source) in str(error) else f"{source}: {error}"
-        failed = asdict(Conversation(source.stem, [])) | {"metadata": {}}
+        failed = asdict(Conversation(safe_name(request.place.get("title") or source.stem), [])) | {"metadata": {}}
         failure = {"conversation": failed, "dropped_messages": 0, "error": reason}
         write_trace(request.trace, empty_trace(probe.columns), metadata | failure)
         report(f"error: {reason}")

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import torch
 
 from personascope.errors import UserError
-from personascope.extraction.extract import batches_by_tokens, make_item
-from personascope.formats.files import iter_jsonl, write_json
+from personascope.extraction.extract import batches_by_tokens
+from personascope.extraction.items import response_item
+from personascope.formats.files import write_json
+from personascope.formats.responses import read_responses
 from personascope.hosting.loaded import Loaded
 from personascope.hosting.operations._model import ModelRequest, identity, model, tokenizer
 from personascope.hosting.progress import Report
@@ -28,8 +30,8 @@ class Request(ModelRequest):
 def run(loaded: Loaded, report: Report, request: Request) -> None:
     """Write {"norms": [mean norm at the output of block k, ...], "tokens": ..., and where they are from}."""
     network, words = model(loaded, request.spec), tokenizer(loaded, request.spec)
-    rows = [row["conversation"] for _, row in zip(range(request.most), iter_jsonl(request.responses), strict=False)]
-    items = [make_item(words, row, "response_only", context_length(network)) for row in rows]
+    rows = [row for _, row in zip(range(request.most), read_responses(request.responses), strict=False)]
+    items = [response_item(words, row, "response_only", context_length(network)) for row in rows]
     items = [item for item in items if item.n_selected]
     if not items:
         raise UserError(f"{request.responses}: no response has a token; the residual stream's norm is unknown")

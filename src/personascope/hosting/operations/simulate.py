@@ -1,5 +1,6 @@
 """Conversations of the model with a scripted user, all samples of a script at once."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from personascope import backends
 from personascope.backends import steered
 from personascope.formats.conversations import Simulation, read_simulation
 from personascope.formats.files import content_key, write_json
+from personascope.formats.responses import KNOWN_ENDS, answer_of
 from personascope.generation.simulate import simulate
 from personascope.hosting.loaded import Loaded
 from personascope.hosting.operations._model import tokenizer
@@ -46,7 +48,7 @@ def talk(
     them, which belongs into the store's keys."""
     samples = len(request.conversations)
     common = common_key(loaded, request) + ([steering] if interventions else [])
-    done, exact = records.keys(), set[bool]()
+    done, exact, odd = records.keys(), set[bool](), Counter[str]()
     progress = Progress(report, script.name, samples * len(script.user_turns))
     with records.writer() as append:
 
@@ -62,6 +64,7 @@ def talk(
                     done.add(keys[missing[i]])
             found = [backends.Completion(**records.read(key)) for key in keys]
             exact.update(completion.prompt_exact for completion in found)
+            odd.update(one.finish_reason for one in found if one.finish_reason not in KNOWN_ENDS)
             progress.add(sum(len(completion.token_ids) for completion in found), len(found))
             return found
 
@@ -69,6 +72,11 @@ def talk(
         made = simulate(tokenizer(loaded, request.spec), finish, script, samples, **limits)
     metadata = script.metadata | {"condition": script.condition, "pressure_from": script.pressure_from}
     metadata |= {"script": script.name, "model": Path(request.spec.id).name, "prompt_exact": exact == {True}}
+    said = [message for messages in made for message in messages if message["role"] == "assistant"]
+    if mute := sum(not answer_of(message["content"]).strip() for message in said):
+        report(f"{script.name}: {mute} of {len(said)} answers have no text, or reasoning that never ended")
+    for reason, count in odd.items():
+        report(f"{script.name}: {count} of {len(said)} answers ended with finish_reason {reason!r}")
     for sample, (messages, output) in enumerate(zip(made, request.conversations, strict=True)):
         write_json(output, metadata | {"sample": sample, "conversation": messages})
     records.touch()

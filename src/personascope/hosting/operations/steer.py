@@ -12,7 +12,8 @@ from personascope import __version__
 from personascope.errors import UserError
 from personascope.extraction.steered import Reading, Text, read_steered
 from personascope.formats.directions import Directions, check_fit, load_direction
-from personascope.formats.files import content_key, file_digest, iter_jsonl, read_json, write_json
+from personascope.formats.files import content_key, file_digest, read_json, write_json
+from personascope.formats.responses import answer_range, read_responses
 from personascope.formats.roles import Question, read_questions, read_role, select_questions
 from personascope.formats.tables import write_csv
 from personascope.formats.traits import read_trait
@@ -88,7 +89,7 @@ def run(loaded: Loaded, report: Report, request: Request) -> None:
     prompts = steer_prompts(*point, system, _questions(request), options.samples)
     records = response_log(request.store, request.model_name, f"steer.{request.sweep}.{request.arm}")
     respond(loaded, report, request, prompts, records, steer, content_key(described))
-    rows = list(iter_jsonl(request.responses))
+    rows = list(read_responses(request.responses))
     texts = [_text(words, prompt, row) for prompt, row in zip(prompts, rows, strict=True)]
     read = _read_units(direction, options.direction, layers, len(decoder_layers(network)))
     steering = Steering(network, steer)
@@ -160,7 +161,8 @@ def _system(request: Request) -> str:
 
 def _text(words: Any, prompt: SteerPrompt, row: dict[str, Any]) -> Text:
     plain = prompt_ids(words, [message for message in prompt.messages if message["role"] != "system"])
-    return Text(plain, prompt_ids(words, prompt.messages), row["response_token_ids"])
+    ids, (start, end) = row["response_token_ids"], answer_range(row) or (0, len(row["response_token_ids"]))
+    return Text(plain, prompt_ids(words, prompt.messages), ids[start:end], ids[:start])
 
 
 def _read_units(direction: Directions, name: str, layers: list[int], n_layers: int) -> dict[int, np.ndarray]:
