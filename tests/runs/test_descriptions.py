@@ -58,7 +58,7 @@ def test_the_cache_is_believed_first(folder: Path) -> None:
         ({"contexts": 8, "llm": {"model": "m"}}, "descriptions.llm.backend_options.base_url"),
         ({"contexts": 8, "neuronpedia": {"id": "../../x"}}, "descriptions.neuronpedia.id"),
         ({"contexts": -1}, "descriptions.contexts"),
-        ({"context": 8}, "'context' was unexpected"),
+        ({"context": 8}, "no key 'context'; did you mean 'contexts'"),
     ],
 )
 def test_a_wrong_key_is_named(folder: Path, block: dict[str, Any], said: str) -> None:

@@ -207,8 +207,8 @@ def note_fit(
         report(f"the SAE leaves {fraction:.1%} of the variance of the first {tokens} tokens unexplained")
         if tokens >= FEW and not fraction <= MOST_UNEXPLAINED:
             report(
-                f"warning: FVU {fraction:.2f}: this SAE hardly reconstructs what it reads here; are model, layer and "
-                "the scale of its inputs those that it was trained with?"
+                f"warning: FVU {fraction:.2f}: this SAE hardly reconstructs what it reads here, and its features say "
+                "little of it; was it trained on text of this kind, and with this model, layer and scale of inputs?"
             )
     return {"fvu": fraction}
 
