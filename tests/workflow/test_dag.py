@@ -91,7 +91,8 @@ def test_the_linear_split_waits_for_the_axis_and_loads_no_model(workspace: Works
     axis = {"aggregate": 1, "aggregate_residuals": 1, "block_sums": 3, "assistant_axis": 1}
     tokens = {"generate": 3, "extract": 3, "simulate": 1, "extract_conversation": 4}
     named = {"logit_lens": 1, "label_features": 1, "describe": 1}
-    assert counts == {**tokens, **axis, **named, "project_decoder": 1, "linear_split": 4}
+    # One of the four conversations is malformed: it has no turns to split.
+    assert counts == {**tokens, **axis, **named, "project_decoder": 1, "linear_split": 3}
 
 
 def test_the_user_s_prediction_waits_for_conversations_and_references_and_for_no_reference_of_roles(
