@@ -61,7 +61,7 @@ def test_demo_plans_six_roles(clone: Workspace):
 
 def test_production_config_plans_without_the_model_being_there(clone: Workspace):
     counts = clone.counts("--configfile", "config/gemma-3-27b-it.yaml")
-    assert counts == {"simulate": 8, "simulate_references": 60, **whole(51, 92, 2, 120)}
+    assert counts == {"simulate": 8, "simulate_references": 60, **whole(276, 92, 2, 120)}
 
 
 def test_an_own_sae_is_trained_before_it_is_used(clone: Workspace):
