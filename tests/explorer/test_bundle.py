@@ -92,6 +92,13 @@ def test_what_another_configuration_has_left_is_not_on_the_page(results: Results
     assert set(parts["responses"]["roles"]) - set(responses) == {answers.stem}
 
 
+def test_groups_of_roles_are_on_the_page_in_their_order(results: Results, parts: dict[str, Any]) -> None:
+    grouped = replace(SETTINGS, groups={"Sea": ("pirate",), "Elsewhere": ()})
+    part = dict(Bundle(results.folder, grouped).parts())["roles"]
+    assert part["groups"] == [{"label": "Sea", "roles": ["pirate"]}, {"label": "Elsewhere", "roles": []}]
+    assert parts["roles"]["groups"] == []
+
+
 def test_a_run_s_tokens_and_turns_are_the_result_s(results: Results, parts: dict[str, Any]) -> None:
     part, result = parts["drift/default/talk"], load_run(results.run("talk") / "result.npz").result
     assert not isinstance(result, str)
