@@ -16,7 +16,9 @@ def read_role_groups(path: str | Path) -> dict[str, list[str]]:
     path = Path(path)
     try:
         groups = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise UserError(f"roles.groups: {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: {' '.join(str(error).split())}") from None
     if not isinstance(groups, dict) or not groups:
         raise UserError(f"{path}: must be groups of roles, `label: [role, ...]`")
