@@ -44,6 +44,8 @@ onsuccess:
 
 
 onerror:
+    for line in cancel_leftovers(log):
+        logger.warning(line)
     note_times(E.name)
     for line in last_lines(E.settings(workflow.pathvars.apply("<out>"))):
         logger.warning(line)

@@ -9,9 +9,10 @@ from math import sqrt
 from typing import Any
 
 import pytest
+from yaml import safe_load
 
 from personascope.formats.roles import Role, list_roles, read_questions, read_role
-from tests.formats.test_shipped import REAL, RESOURCES, look_alikes, runs, shared_runs, words
+from tests.formats.test_shipped import REAL, RESOURCES, ROOT, look_alikes, runs, shared_runs, words
 
 Row = dict[str, Any]
 TRAITS = ("corrigibility", "deception", "manipulativeness", "paternalism")
@@ -69,9 +70,10 @@ def test_each_metric_has_its_labels(labeled: list[Row]) -> None:
     assert len(labeled) >= 220
 
 
-def test_each_role_that_has_a_rubric_is_played_and_not_played(labeled: list[Row]) -> None:
-    """`default` has no eval prompt by which adherence could be scored, and is never filtered by it."""
-    roles = {name: read_role(RESOURCES / "roles" / f"{name}.json") for name in list_roles(RESOURCES / "roles")}
+def test_each_selected_role_that_has_a_rubric_is_played_and_not_played(labeled: list[Row]) -> None:
+    """Of the default experiment. `default` has no eval prompt by which adherence could be scored, and no filter."""
+    selected = safe_load((ROOT / "config/config.yaml").read_text())["roles"]["select"]
+    roles = {name: read_role(RESOURCES / "roles" / f"{name}.json") for name in selected}
     counts = Counter((row["subject"], row["label"]) for row in labeled if row["metric"] == "adherence")
     judged = {name for name, role in roles.items() if role.eval_prompt}
     assert judged == set(roles) - {"default"} == {subject for subject, _ in counts}

@@ -1,6 +1,7 @@
 """A run of Snakemake on the tests' SLURM: how it is started and disturbed, and what must be true at its end."""
 
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -160,6 +161,14 @@ class Run:
         A node refuses a job that starts in the second in which it was revoked there.
         """
         self.cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now+3")
+
+    def slow_queue(self) -> None:
+        """From the next start on, a look at the queue takes 5 seconds, as on a busy cluster."""
+        slow = self.temporary / "slow"
+        slow.mkdir()
+        (slow / "squeue").write_text(f'#!/bin/sh\nsleep 5\nexec {shutil.which("squeue")} "$@"\n')
+        (slow / "squeue").chmod(0o755)
+        self.environment["PATH"] = f"{slow}:{os.environ['PATH']}"
 
     def refuses_another(self) -> None:
         """The same command, given again, ends at once: the folder is locked."""

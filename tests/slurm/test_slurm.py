@@ -98,7 +98,10 @@ def test_a_job_runs_out_of_time_and_the_node_of_another_dies(start: Callable[...
 def test_snakemake_is_killed_then_interrupted(
     start: Callable[..., Run], undisturbed: Workspace, interruptible: None
 ) -> None:
-    """A second Snakemake is refused; the first is killed, its jobs go on; the next is interrupted, its jobs end."""
+    """A second Snakemake is refused; the first is killed, its jobs go on; the next is interrupted, its jobs end.
+
+    It is interrupted most likely while it looks at the queue, when its executor has no list of its jobs.
+    """
     run = start("--jobs", "1")  # so that there is work left for the next ones, however slow the machine
     run.refuses_another()
     run.work()
@@ -110,10 +113,11 @@ def test_snakemake_is_killed_then_interrupted(
     assert {run.cluster.find_job(job)["state"] for job in going_on} == {"COMPLETED"}
 
     run.unlock()
+    run.slow_queue()
     run.start()
     work = run.work()
     run.process.send_signal(signal.SIGINT)
-    run.process.wait(timeout=60)
+    run.process.wait(timeout=120)
     wait_until(lambda: not run.cluster.jobs(), 30, "Ctrl-C cancels the jobs")
     assert run.cluster.find_job(work.job)["state"] == "CANCELLED"
 

@@ -12,6 +12,7 @@ from personascope.errors import one_line_errors
 from personascope.runs.code_hash import code_hash
 from personascope.runs.experiment import read_experiment
 from personascope.runs.integrity import note_times, set_aside_damaged
+from personascope.runs.queue import cancel_leftovers
 from personascope.runs.status import note_run
 from personascope.runs.traits import LABELED
 from personascope.runs.unanalyzed import last_lines

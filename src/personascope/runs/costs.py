@@ -15,8 +15,8 @@ from typing import Any
 from personascope.display.terminal import duration, size, table
 from personascope.errors import UserError
 from personascope.runs.measured import log_work
+from personascope.runs.queue import RUN_ID
 
-RUN_ID = re.compile(r"SLURM run ID: (\S+)")
 SUBMITTED = re.compile(r"submitted with SLURM jobid (\d+) \(log: (.+)\)")
 FIELDS = ("JobIDRaw", "JobName", "State", "ElapsedRaw", "CPUTimeRAW", "MaxRSS", "AllocTRES")
 SACCT_LIMIT = 60.0
