@@ -16,7 +16,7 @@ LIMIT = 60.0  # seconds in which SLURM must answer
 
 
 def cancel_leftovers(logs: Iterable[str | Path]) -> list[str]:
-    """Cancel the jobs that the runs of these logs of Snakemake have in the queue; what there is to say of it, in lines."""
+    """Cancel what the runs of these logs of Snakemake have in the queue; what there is to say of it, a line a run."""
     texts = (Path(log).read_text("utf-8", errors="replace") for log in logs if Path(log).is_file())
     return [line for text in texts for run in RUN_ID.findall(text) for line in _cancel(run)]
 
