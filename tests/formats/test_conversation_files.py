@@ -197,3 +197,20 @@ def test_scripts_lie_directly_in_their_folder(tmp_path: Path) -> None:
     assert find_scripts(tmp_path) == {"a": paths[0], "b": paths[1]}
     with pytest.raises(UserError, match="no such folder"):
         find_scripts(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.json", lines(TALK, TALK), "one JSON value a line; let its name end in .jsonl"),
+        ("a.jsonl", json.dumps(TALK, indent=1), "one JSON value, not one a line; let its name end in .json"),
+        ("a.json", json.dumps(TALK).encode("utf-16"), "not UTF-8; save it as UTF-8"),
+        ("a.json", '[{"role": "user", "role": "assistant", "content": "x"}]', "the key 'role' twice"),
+        ("a.jsonl", f'{{"messages": [], "messages": {json.dumps(TALK)}}}\n', "line 1: not valid JSON: an object has"),
+        ("a.txt", "Human: Why?", "`personascope import-conversations` reads others"),
+        ("a.jsonl", '{"id": "\\ud83d", "messages": []}\n', "half of a surrogate pair"),
+    ],
+)
+def test_another_kind_of_file_is_told_in_one_line(tmp_path: Path, name: str, content: Any, said: str) -> None:
+    (reason,) = find_conversations([write(tmp_path / name, content)]).unread.values()
+    assert reason.startswith(str(tmp_path / name)) and said in reason and len(reason.splitlines()) == 1

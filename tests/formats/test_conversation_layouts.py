@@ -83,6 +83,12 @@ def test_a_system_prompt_beside_the_messages_is_the_first_of_them() -> None:
     assert messages({"system": "Be brief.", "messages": [first, ASKED, ANSWERED]}) == [first, ASKED, ANSWERED]
     with pytest.raises(UserError, match="keep one of them"):
         messages({"system": "Be long.", "messages": [first, ASKED, ANSWERED]})
+    parts = [{"type": "text", "text": "Be brief."}]  # as Anthropic's requests have it
+    for system in ({"system": parts}, {"system_prompt": "Be brief."}, {"system": "", "system_prompt": "Be brief."}):
+        read = parse_conversation({**system, "messages": [ASKED, ANSWERED]}, "talk.json")
+        assert read.messages == [first, ASKED, ANSWERED]
+    with pytest.raises(UserError, match="system and system_prompt differ"):
+        messages({"system": "Be brief.", "system_prompt": "Be long.", "messages": [ASKED, ANSWERED]})
 
 
 def test_a_count_of_messages_is_metadata_and_two_lists_are_refused() -> None:
@@ -125,6 +131,11 @@ def user(*parts: Any) -> list[Any]:
         ({"conversations": [{"from": "function_call", "value": "look at"}]}, ["message 0", "function_call", "JSON"]),
         ([[ASKED, ANSWERED]], ["list of 1 conversations", ".jsonl"]),
         ([{"messages": [ASKED, ANSWERED]}] * 3, ["list of 3 conversations", "import-conversations"]),
+        ([ASKED, {**ANSWERED, "content": "", "refusal": "I can't."}], ["message 1", "refusal", "content"]),
+        ([{**ASKED, "images": ["a.png"]}, ANSWERED], ["message 0", "'images'", "only text"]),
+        ({"image": "a.png", "conversations": [{"from": "gpt", "value": "x"}]}, ["'image'", "only text"]),
+        ([{**ASKED, "from": "human", "value": "How?"}, ANSWERED], ["message 0", "value", "keep one"]),
+        ({"system": 7, "messages": [ASKED, ANSWERED]}, ["system", "int"]),
         ({"eval": {}, "samples": []}, ["import-conversations"]),
         ({"metadata": {}, "events": [], "target_messages": []}, ["import-conversations"]),
         ({"chosen": "\n\nHuman: A", "rejected": "x"}, ["import-conversations"]),
@@ -133,5 +144,5 @@ def user(*parts: Any) -> list[Any]:
 def test_what_cannot_be_read_is_refused_by_name(payload: Any, said: list[str]) -> None:
     with pytest.raises(UserError) as error:
         messages(payload)
-    assert complaint(error).startswith("talk.json: ")
+    assert complaint(error).startswith("talk.json")
     assert all(part in complaint(error) for part in said), complaint(error)

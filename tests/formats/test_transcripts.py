@@ -189,6 +189,9 @@ def test_petri_events_are_replayed_with_what_was_taken_back(tmp_path: Path) -> N
             {"metadata": {}, "events": [event({"operation": "json_patch", "patch": [{"op": "move"}]})]},
             ["patch", "move"],
         ),
+        ({"metadata": {}, "events": [event({"operation": "json_patch", "patch": 3})]}, ["event 0", "patch", "int"]),
+        ({"metadata": {}, "events": [event({}) | {"edit": "add"}]}, ["event 0", "edit", "str"]),
+        (log({"id": 1, "messages": [ASKED | {"tool_calls": True}]}), ["message 0", "tool_calls", "bool"]),
         ("Hello there.", ["not valid JSON", "Human or Assistant"]),
         ([ASKED], ["no message of the assistant"]),
         (b"PK\x03\x04\xff", ["not UTF-8"]),
@@ -200,6 +203,33 @@ def test_what_cannot_be_read_is_not_written(tmp_path: Path, content: Any, said: 
         import_conversations(source, tmp_path / "out")
     assert complaint(error).startswith(str(source)) and all(part in complaint(error) for part in said)
     assert not (tmp_path / "out").exists()
+
+
+def test_lists_one_a_line_are_read_and_a_bad_line_fails_alone(tmp_path: Path) -> None:
+    talk = json.dumps([ASKED, ANSWERED])
+    write(tmp_path / "in" / "all.jsonl", f"{talk}\r\n\r\n{{bad\r\n{talk}\r\n")
+    write(tmp_path / "in" / "named.json", f"{talk}\n{talk}\n")  # JSON lines, as some data sets are named
+    write(tmp_path / "in" / "empty.jsonl", "\n")
+    result = import_conversations(tmp_path / "in", tmp_path / "out")
+    written = ["all-1", "all-4", "named-1", "named-2"]
+    assert sorted(path.stem for path in (tmp_path / "out").iterdir()) == written
+    assert all(messages(tmp_path / "out" / f"{name}.json") == [ASKED, ANSWERED] for name in written)
+    assert "all.jsonl, line 3" in result.unread["all#3"] and "no conversation" in result.unread["empty"]
+
+
+def test_conversations_of_one_id_are_told_apart_by_their_number(tmp_path: Path) -> None:
+    same = [{"id": "q", "conversations": [ASKED, ANSWERED]}] * 2
+    import_conversations(write(tmp_path / "all.json", same), tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["all-2.json", "q.json"]
+
+
+def test_linked_folders_are_searched_and_lines_may_end_as_on_windows(tmp_path: Path) -> None:
+    write(tmp_path / "elsewhere" / "a.txt", b"Assistant: Hi.\r\n\r\nHuman: Why?\r\n\r\nAssistant: Because.")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
+    import_conversations(tmp_path / "in", tmp_path / "out")
+    hi = {"role": "assistant", "content": "Hi."}
+    assert messages(tmp_path / "out" / "link-a.json") == [hi, ASKED, ANSWERED]
 
 
 def test_a_list_of_conversations_is_split_and_nothing_is_replaced(

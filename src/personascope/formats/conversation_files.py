@@ -8,7 +8,6 @@ Needs only the standard library.
 """
 
 import hashlib
-import json
 import os
 import re
 import unicodedata
@@ -20,7 +19,7 @@ from typing import Any
 from personascope.errors import UserError
 from personascope.formats.checks import short
 from personascope.formats.conversation_layouts import messages_of
-from personascope.formats.files import file_digest, read_json
+from personascope.formats.files import file_digest, parse_json, read_json
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,149}")  # names of folders and logs are made with it
 JSON_LINES = (".jsonl", ".ndjson")
@@ -62,7 +61,7 @@ def safe_name(title: str) -> str:
     name = re.sub(r"[^A-Za-z0-9._]+", "-", kept).strip("-._")
     lost = any(letter.isalnum() and not letter.isascii() for letter in plain)
     if lost or not name or len(name) > 150:
-        digest = hashlib.sha1(title.encode("utf-8", "surrogateescape")).hexdigest()[:6]
+        digest = hashlib.sha1(title.encode("utf-8", "surrogatepass")).hexdigest()[:6]
         name = f"{name[:140].rstrip('-._')}-{digest}".lstrip("-")
     return name
 
@@ -92,7 +91,9 @@ def conversation_digest(path: Path, line: int | None) -> str:
 def parse_line(line: bytes, where: str) -> Any:
     """The JSON value of a line; UserError that starts with `where`."""
     try:
-        return json.loads(line.decode("utf-8"))
+        return parse_json(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: not UTF-8; save the file as UTF-8: {error}") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not valid JSON: {error}") from None
 
@@ -157,7 +158,7 @@ def _files(source: Path, notes: list[str]) -> list[tuple[Path, str]]:
     if not source.is_dir():
         return [(source, source.stem)]
     paths, passed = [], []
-    for path in _below(source):
+    for path in files_below(source):
         relative = path.relative_to(source)
         if path.suffix in READ and path.is_file():
             paths.append((path, relative.with_suffix("").as_posix()))
@@ -170,7 +171,7 @@ def _files(source: Path, notes: list[str]) -> list[tuple[Path, str]]:
     return paths
 
 
-def _below(source: Path) -> list[Path]:
+def files_below(source: Path) -> list[Path]:
     """Every file of a folder and the folders below, sorted, but for hidden ones; links to folders are followed once."""
 
     def refuse(error: OSError) -> None:
@@ -206,15 +207,39 @@ def listed(names: Sequence[str], most: int = NAMED) -> str:
     return ", ".join(names[:most]) + more
 
 
+def _whole(path: Path) -> Any:
+    """The JSON of a file; where there is none, the UserError says what else the file may be."""
+    try:
+        return read_json(path)
+    except UserError as error:
+        if path.suffix != ".json":
+            hint = f"read are files that end in {', '.join(READ)}; `personascope import-conversations` reads others"
+            raise UserError(f"{error}; {hint}") from None
+        if "Extra data" in str(error) and all(line.lstrip()[:1] in (b"{", b"[") for _, line in read_lines(path)):
+            raise UserError(f"{path}: it holds one JSON value a line; let its name end in .jsonl") from None
+        raise
+
+
+def _is_json(path: Path) -> bool:
+    """Whether a file is one JSON value as a whole."""
+    try:
+        read_json(path)
+    except UserError:
+        return False
+    return True
+
+
 def _items(path: Path, title: str) -> Iterator[tuple[Place, Any, str]]:
     """(where it stands, its JSON or the UserError in place of that, how complaints name it) of each conversation."""
     try:
         if path.suffix not in JSON_LINES:
-            yield Place(path, title=None if title == path.stem else title), read_json(path), str(path)
+            yield Place(path, title=None if title == path.stem else title), _whole(path), str(path)
             return
         lines = list(read_lines(path))
         if not lines:
             raise UserError(f"{path}: holds no conversation")
+        if len(lines) > 1 and _is_json(path):
+            raise UserError(f"{path}: it is one JSON value, not one a line; let its name end in .json")
     except UserError as error:
         yield Place(path, title=None if title == path.stem else title), error, str(path)
         return

@@ -22,19 +22,21 @@ SHAREGPT = {"human": "user", "gpt": "assistant", "observation": "tool"}
 CALL = "function_call"  # of ShareGPT: a turn of the assistant that is one call, or a list of calls, as JSON
 KEPT = ("tool_calls", "reasoning_content", "thinking", "name", "tool_call_id")
 TEXT_PARTS = ("text", "input_text", "output_text")
+SYSTEMS = ("system", "system_prompt")  # keys of an object beside its messages
+MEDIA = tuple(f"{kind}{s}" for kind in ("image", "audio", "video") for s in ("", "s"))  # as LLaVA and Ollama have them
 CAMERA = ("image", "audio", "video", "file", "document")  # how the types of parts that are no text begin, or go on
 
 
 def messages_of(payload: Any, where: str) -> tuple[list[Message], dict[str, Any]]:
     """(messages, metadata) of what a file or a line holds; `where` starts every complaint."""
     metadata: dict[str, Any] = {}
-    messages, system = payload, None
+    messages, system = payload, ""
     if isinstance(payload, dict):
         key = _list_key(payload, where)
         messages = payload[key]
         metadata = others(payload, (key,), where)
-        if isinstance(metadata.get("system"), str) and metadata["system"]:
-            system = metadata.pop("system")
+        _no_media(metadata, where)
+        system = _system_beside(metadata, where)
     if not isinstance(messages, list):
         raise UserError(f"{where}: a conversation must be a list of messages, found {type(messages).__name__}")
     if not messages:
@@ -80,12 +82,27 @@ def _not_many(messages: list[Any], where: str) -> None:
         )
 
 
+def _no_media(keys: dict[str, Any], where: str) -> None:
+    """UserError where pictures or sound stand beside the text, under a key of a message or of the whole."""
+    if found := next((key for key in MEDIA if keys.get(key)), None):
+        raise UserError(f"{where} has {found!r}, which is not read, since only text is; take the conversation out")
+
+
+def _system_beside(metadata: dict[str, Any], where: str) -> str:
+    """The system prompt beside the messages, taken out of the metadata; "" where there is none."""
+    found = {key: metadata.pop(key) for key in SYSTEMS if metadata.get(key)}
+    read = {key: _content({key: value}, key, False, where) or "" for key, value in found.items()}
+    if len(set(read.values())) > 1:
+        raise UserError(f"{where}: {' and '.join(read)} differ; keep the one that the model was shown")
+    return next(iter(read.values()), "")
+
+
 def _with_system(system: str, read: list[Message], where: str) -> list[Message]:
     """A system prompt beside the messages is what the model saw first."""
     if read[0]["role"] != "system":
-        return [{"role": "system", "content": checked_text(system, f"{where}: system", may_be_empty=True)}, *read]
+        return [{"role": "system", "content": system}, *read]
     if read[0]["content"] != system:
-        raise UserError(f'{where}: "system" beside the messages is not their own system message; keep one of them')
+        raise UserError(f"{where}: the system prompt beside the messages is not their own; keep one of them")
     return read
 
 
@@ -97,6 +114,8 @@ def read_message(message: Any, where: str) -> Message:
         return _sharegpt(message, where)
     if "role" not in message:
         raise UserError(f'{where} has no "role"')
+    if {"from", "value"} <= message.keys() and message["value"] != message.get("content"):
+        raise UserError(f'{where} has role and content as well as other "from" and "value"; keep one of the two')
     role = checked_text(message["role"], f"{where}: role", may_be_empty=True)
     if role not in ROLES:
         raise UserError(f"{where}: unknown role {short(role)}; roles are {', '.join(ROLES)}")
@@ -130,6 +149,7 @@ def _calls(value: Any, where: str) -> list[dict[str, Any]]:
 def _made(role: str, message: dict[str, Any], key: str, where: str) -> Message:
     """The message of a role, its content under `key`; null among the further keys counts as not there."""
     others(message, ("role", "from", key), where)
+    _no_media(message, where)
     kept: dict[str, Any] = {}
     for name in KEPT:
         value = message.get(name)
@@ -139,6 +159,8 @@ def _made(role: str, message: dict[str, Any], key: str, where: str) -> Message:
         kept["reasoning_content"] = message["reasoning"]  # as OpenRouter and vLLM call it
     if message.get("function_call") is not None:
         raise UserError(f'{where} has a "function_call", OpenAI\'s old form; write it as "tool_calls"')
+    if message.get("refusal"):
+        raise UserError(f'{where} has a "refusal"; where that is what the model said, write it as {key}')
     content = _content(message, key, "tool_calls" in kept, where)
     return {"role": role, "content": content, **kept}
 

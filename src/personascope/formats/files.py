@@ -79,12 +79,28 @@ def log_tail(path: str | Path, lines: int = 3) -> str:
     return f"Last lines of {path}: {' | '.join(text)}" if text else f"{path} is empty"
 
 
+def parse_json(text: str) -> Any:
+    """The value of a JSON text; ValueError also where an object has a key twice, of which one would be lost."""
+    return json.loads(text, object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"an object has the key {twice!r} twice; take one of them out")
+    return made
+
+
 def read_json(path: str | Path) -> Any:
     """Read a JSON file; UserError with file and place where it is missing or malformed."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        return parse_json(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not valid JSON, since not UTF-8; save it as UTF-8: {error}") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON: {error}") from None
 
@@ -104,7 +120,7 @@ def iter_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
 
 def _json_object(line: str, where: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = parse_json(line)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not valid JSON: {error}") from None
     if not isinstance(row, dict):

@@ -48,16 +48,18 @@ def replayed(events: Any, where: str) -> list[Any]:
     return messages
 
 
-def _edited(messages: list[Any], edit: Mapping[str, Any], where: str) -> list[Any]:
+def _edited(messages: list[Any], edit: Any, where: str) -> list[Any]:
+    if not isinstance(edit, Mapping):
+        raise UserError(f"{where}: an edit must be an object, found {type(edit).__name__}")
     operation = edit.get("operation")
     if operation == "add":
         return [*messages, edit.get("message")]
     if operation == "reset":
-        return list(edit.get("new_messages") or [])
+        return list(_listed(edit.get("new_messages"), f"{where}: new_messages"))
     if operation == "rollback":
         return _rolled_back(messages, edit, where)
     if operation == "json_patch":
-        for change in edit.get("patch") or []:
+        for change in _listed(edit.get("patch"), f"{where}: patch"):
             messages = _patched(messages, change, where)
         return messages
     raise UserError(f"{where}: unknown operation {short(str(operation))}")
@@ -106,7 +108,7 @@ def _message(message: Any, attached: Mapping[str, Any], where: str) -> tuple[Mes
     if reasoning:
         made["reasoning_content"] = "\n".join(reasoning)
     if calls := message.get("tool_calls"):
-        made["tool_calls"] = [_call(call, attached, where) for call in calls]
+        made["tool_calls"] = [_call(call, attached, where) for call in _listed(calls, f"{where}: tool_calls")]
     if role == "tool":
         error = message.get("error")
         if isinstance(error, dict):
@@ -114,6 +116,13 @@ def _message(message: Any, attached: Mapping[str, Any], where: str) -> tuple[Mes
         named = {"tool_call_id": message.get("tool_call_id"), "name": message.get("function")}
         made |= {key: value for key, value in named.items() if value is not None}
     return made, redacted
+
+
+def _listed(value: Any, where: str) -> list[Any]:
+    """A list; null is an empty one."""
+    if not isinstance(value or [], list):
+        raise UserError(f"{where} must be a list, found {type(value).__name__}")
+    return value or []
 
 
 def _content(value: Any, attached: Mapping[str, Any], where: str) -> tuple[list[str], list[str], bool]:

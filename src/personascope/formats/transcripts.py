@@ -8,18 +8,25 @@ Needs only the standard library.
 """
 
 import gzip
-import json
 import re
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from personascope.errors import UserError
 from personascope.formats.checks import others
-from personascope.formats.conversation_files import line_title, listed, not_analyzed, printable, safe_name
+from personascope.formats.conversation_files import (
+    files_below,
+    line_title,
+    listed,
+    not_analyzed,
+    printable,
+    safe_name,
+)
 from personascope.formats.conversation_layouts import LISTS, Message, messages_of
-from personascope.formats.files import write_json
+from personascope.formats.files import parse_json, write_json
 from personascope.formats.transcript_layouts import inspect_sample, petri_messages
 
 TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):(?: |(?=\n)|\Z)")
@@ -52,6 +59,7 @@ class Imported:
         return [*self.notes, *([said] if said else [])]
 
 
+Item = tuple[str, str, Any]  # what it is called, how complaints name it, and its JSON or why there is none
 Made = Iterator[Transcript | tuple[str, UserError]]
 
 
@@ -98,15 +106,13 @@ def _write(found: dict[str, Transcript], destination: Path) -> None:
 def _files(root: Path) -> tuple[list[Path], list[str]]:
     """Files to read, sorted, and those of a folder that are passed over; hidden ones are left out."""
     if not root.exists():
-        raise UserError(f"{root}: no such folder or file")
-    if root.is_file():
+        raise UserError(f"{printable(str(root))}: no such folder or file")
+    if not root.is_dir():
         return [root], []
     files, passed = [], []
-    for path in sorted(root.rglob("*")):
-        relative = path.relative_to(root)
-        if path.is_file() and not any(part.startswith(".") for part in relative.parts):
-            read = path.name.removesuffix(".gz").endswith(SUFFIXES)
-            files.append(path) if read else passed.append(printable(relative.as_posix()))
+    for path in files_below(root):
+        read = path.is_file() and path.name.removesuffix(".gz").endswith(SUFFIXES)
+        files.append(path) if read else passed.append(printable(path.relative_to(root).as_posix()))
     return files, passed
 
 
@@ -115,13 +121,9 @@ def _of_file(path: Path, title: str) -> Made:
     try:
         text = _text(path)
         if TURN.match(text):
-            yield from _each([(title, str(path), text)])
-        elif path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson")) and not text.lstrip().startswith("["):
-            yield from _each(list(_lines(path, title, text)))
+            yield from _each([(title, str(path), text.replace("\r\n", "\n"))])
         else:
-            payload = _parsed(text, str(path))
-            entries = _entries(path, title, payload) if _is_many(payload) else [(title, str(path), payload)]
-            yield from _each(list(entries))
+            yield from _each(_items(path, title, text))
     except UserError as error:
         yield title, error
 
@@ -131,30 +133,51 @@ def _text(path: Path) -> str:
         content = path.read_bytes()
         content = gzip.decompress(content) if path.suffix == ".gz" else content
         return content.decode("utf-8-sig")
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
     except UnicodeDecodeError as error:
         hint = "; `inspect log convert --to json` makes a .json of it" if path.suffix == ".eval" else ""
         raise UserError(f"{path}: not UTF-8: {error}{hint}") from None
 
 
-def _parsed(text: str, where: str) -> Any:
+def _items(path: Path, title: str, text: str) -> list[Item]:
+    """What a file of JSON holds: one value, a list of conversations, or a value a line."""
+    by_line = path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson"))
+    if by_line and not text.lstrip().startswith("["):
+        return _titled(_lines(path, text), path, title)
     try:
-        return json.loads(text)
+        payload = parse_json(text)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not valid JSON, and no text that begins with Human or Assistant: {error}") from None
+        if by_line or "Extra data" in str(error):
+            return _titled(_lines(path, text), path, title)
+        raise UserError(f"{path}: not valid JSON, and no text that begins with Human or Assistant: {error}") from None
+    return _titled(_entries(path, payload), path, title) if _is_many(payload) else [(title, str(path), payload)]
 
 
-def _lines(path: Path, title: str, text: str) -> Iterator[tuple[str, str, Any]]:
+def _titled(numbered: Iterable[tuple[int, str, Any]], path: Path, title: str) -> list[Item]:
+    """The items of a file with what they are called: by number where an earlier one has the same id."""
+    items, seen = [], set()
+    for number, where, payload in numbered:
+        called = line_title(title, number, payload)
+        called = f"{title}#{number}" if safe_name(called) in seen else called
+        seen.add(safe_name(called))
+        items.append((called, where, payload))
+    if not items:
+        raise UserError(f"{path}: holds no conversation")
+    return items
+
+
+def _lines(path: Path, text: str) -> Iterator[tuple[int, str, Any]]:
+    """(number, how complaints name it, its JSON or why there is none) of each line."""
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             where = f"{path}, line {number}"
             try:
-                payload = json.loads(line)
+                payload = parse_json(line)
             except (ValueError, RecursionError) as error:
-                yield f"{title}#{number}", where, UserError(f"{where}: not valid JSON: {error}")
+                yield number, where, UserError(f"{where}: not valid JSON: {error}")
             else:
-                yield line_title(title, number, payload), where, payload
+                yield number, where, payload
 
 
 def _is_many(payload: Any) -> bool:
@@ -165,12 +188,12 @@ def _is_many(payload: Any) -> bool:
     )
 
 
-def _entries(path: Path, title: str, payload: list[Any]) -> Iterator[tuple[str, str, Any]]:
+def _entries(path: Path, payload: list[Any]) -> Iterator[tuple[int, str, Any]]:
     for number, entry in enumerate(payload, start=1):
-        yield line_title(title, number, entry), f"{path}, entry {number}", entry
+        yield number, f"{path}, entry {number}", entry
 
 
-def _each(items: list[tuple[str, str, Any]]) -> Made:
+def _each(items: list[Item]) -> Made:
     """Each (title, how complaints name it, payload) in the layout that it is in."""
     for title, where, payload in items:
         try:
@@ -194,7 +217,7 @@ def _each(items: list[tuple[str, str, Any]]) -> Made:
 def _checked(part: Transcript, layout: str) -> Transcript:
     """As drift would read it."""
     messages, _ = messages_of(part.messages, part.where)
-    metadata = others({"source": part.where} | part.metadata, (), part.where)
+    metadata = others({"source": printable(part.where)} | part.metadata, (), part.where)
     return Transcript(part.title, part.where, messages, metadata | ({} if layout == "plain" else {"layout": layout}))
 
 
@@ -228,7 +251,7 @@ def _inspect(title: str, where: str, log: dict[str, Any]) -> Made:
         raise UserError(f"{where}: its samples are those of Petri's auditor; import the transcripts that Petri saved")
     if not isinstance(samples, list) or not samples or not all(isinstance(sample, dict) for sample in samples):
         raise UserError(f"{where}: the log holds no samples")
-    epochs = len({sample.get("epoch") for sample in samples}) > 1
+    epochs = len({str(sample.get("epoch")) for sample in samples}) > 1
     for number, sample in enumerate(samples, start=1):
         epoch = f"-epoch-{sample.get('epoch')}" if epochs else ""
         called = f"{title}#{sample.get('id', number)}{epoch}"
