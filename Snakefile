@@ -1,12 +1,14 @@
 from snakemake.utils import min_version
 
 from personascope.errors import one_line_errors
-from personascope.runs.config import check_folder
+from personascope.runs.config import check_files, check_folder
 
 min_version("9.27")
 
 with one_line_errors():
     check_folder(workflow.basedir, workflow.overwrite_configfiles)
+    if workflow.is_main_process:
+        check_files(workflow.overwrite_configfiles)
 
 
 configfile: "config/config.yaml"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from personascope import __version__
-from personascope.errors import one_line_errors
+from personascope.errors import UserError, one_line_errors
 from personascope.formats.export import export_npz
 from personascope.formats.importers import SystemPrompts, import_responses
 from personascope.formats.roles import import_roles
@@ -46,6 +46,10 @@ def _export_npz(arguments: argparse.Namespace) -> None:
 
 
 def _store(arguments: argparse.Namespace) -> None:
+    if not Path(arguments.store).is_dir():
+        raise UserError(
+            f"{arguments.store}: no such folder; run this in the workflow's folder, or name it with --store"
+        )
     if arguments.action == "prune":
         freed = prune(arguments.store, unused_days=arguments.unused_days)
         print(f"freed {freed / 1e6:.1f} MB")
@@ -167,7 +171,10 @@ def _add_import_responses(commands: Any) -> None:
 
 
 def _positive(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is no number over 0")
     return value
@@ -190,6 +197,8 @@ def _add_plan(commands: Any) -> None:
 
 
 def _layers(text: str) -> list[int]:
+    if not all(part.strip().isdecimal() for part in text.split(",")):
+        raise argparse.ArgumentTypeError(f"{text} is no layer, and no list of them (7,15)")
     return [int(part) for part in text.split(",")]
 
 

@@ -32,6 +32,7 @@ def test_groups_are_read_in_the_order_of_the_file(tmp_path: Path) -> None:
         ("1: [pirate]\n", "1 must be a label with a list of names of roles"),
         ("- pirate\n", "must be groups of roles"),
         ("", "must be groups of roles"),
+        ("Sea: [pirate]\nAir: [wind]\nSea: [whale]\n", "lines 1 and 3: the key 'Sea' stands twice"),
         ("Sea: [pirate\n", "while parsing a flow sequence"),
         ("".join(f"g{i}: [r{i}]\n" for i in range(13)), "13 groups; more than 12 colors cannot be told apart"),
     ],
@@ -40,7 +41,8 @@ def test_what_is_no_file_of_groups_is_refused_in_one_line(tmp_path: Path, text: 
     path = write(tmp_path, text)
     with pytest.raises(UserError) as error:
         read_role_groups(path)
-    assert str(error.value).startswith(f"{path}: ") and said in str(error.value) and "\n" not in str(error.value)
+    complaint = str(error.value).removeprefix("roles.groups: ")
+    assert complaint.startswith(str(path)) and said in complaint and "\n" not in complaint
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:

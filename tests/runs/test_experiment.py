@@ -10,7 +10,7 @@ import pytest
 from personascope.directions.options import AxisOptions
 from personascope.drift.options import DriftOptions
 from personascope.errors import UserError
-from personascope.runs.config import check_folder, checked_config, sizes
+from personascope.runs.config import check_files, check_folder, checked_config, sizes
 from tests.helpers.experiments import CONFIG, SAE, SCHEMA, merged, read, write
 
 
@@ -281,3 +281,31 @@ def test_minutes_and_memory_grow_with_the_model(folder: Path) -> None:
     assert large.model_mb > 20 * (small.model_mb - 4000) and large.generate_minutes > small.generate_minutes
     assert large.extract_minutes < large.generate_minutes
     assert read({"model": {"billion_parameters": 27, "device": "cuda", "gpus": 2}}).gpus == 2 and small.gpus == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"drift:\n  too_long: truncate\nmodel: {}\ndrift:\n  tables: []\n", ", lines 1 and 4: the key 'drift' stands"),
+        (b"model:\n  id: a\n  id: b\n", ", lines 2 and 3: the key 'id'"),
+        (b'{"model": {}, "model": {}}', "the key 'model' twice"),
+        (b"model:\n\tid: x\n", "line 2, column 1"),
+        (b"model: caf\xe9\n", "not UTF-8"),
+        (b"# nothing\n", "keys at its top level"),
+        (b"- model\n", "keys at its top level"),
+    ],
+)
+def test_a_file_that_snakemake_misreads_or_does_not_name_is_named(tmp_path: Path, content: bytes, said: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(content)
+    with pytest.raises(UserError) as error:
+        check_files([file])
+    assert str(error.value).startswith(str(file)) and said in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content", ['{\n\t"model": {}\n}', "\ufeffa: &x {b: 1}\nc: {<<: *x, b: 2}\nd: {<<: *x}\n", "a: 1\r\nb: 2\r\n"]
+)
+def test_files_that_snakemake_reads_are_read(tmp_path: Path, content: str) -> None:
+    (tmp_path / "mine.yaml").write_text(content, encoding="utf-8", newline="")
+    check_files([tmp_path / "mine.yaml", tmp_path / "given-through-a-pipe"])

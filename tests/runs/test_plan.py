@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from transformers import LlamaConfig
 
+from personascope.cli import main
 from personascope.display.terminal import duration, size, table
 from personascope.errors import UserError
 from personascope.formats.files import write_json, write_jsonl
 from personascope.models.spans import encode_conversation
 from personascope.runs.counting import TokenCounter, count_script
-from personascope.runs.dryrun import DryRun, Job, dry_run, parse_jobs
+from personascope.runs.dryrun import DryRun, Job, _unknown_target, dry_run, parse_jobs
 from personascope.runs.measured import log_work, mean_response, spread
 from personascope.runs.plan import Given, _api, _loads
 from personascope.runs.why import reason_of, show
@@ -150,6 +151,36 @@ def model(tmp_path: Path, chat_tokenizer: Any) -> dict[str, Any]:
     chat_tokenizer.save_pretrained(tmp_path / "model")
     LlamaConfig(hidden_size=32, max_position_embeddings=60).save_pretrained(tmp_path / "model")
     return {"id": str(tmp_path / "model"), "revision": None, "trust_remote_code": False}
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("MissingRuleException:\nNo rule to produce axs (if you use", "no target 'axs'; did you mean 'axis'?"),
+        ("No rule to produce results/main/x.csv (if", "no target 'results/main/x.csv'; there are all, model, "),
+        ("MissingInputException in rule x", ""),
+    ],
+)
+def test_a_target_that_nothing_makes_is_told_with_the_named_ones(output: str, said: str):
+    told = _unknown_target(output, Path(__file__).parents[2] / "Snakefile")
+    assert told.startswith(said) and bool(told) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["store", "prune", "--store", "nowhere"], "error: nowhere: no such folder; run this in"),
+        (["plan", "--generation-rate", "fast"], "--generation-rate: fast is no number over 0"),
+        (["chat", "--layer", "7,last"], "--layer: 7,last is no layer"),
+    ],
+)
+def test_a_wrong_argument_is_told_by_its_name(
+    command: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("sys.argv", ["personascope", *command])
+    with pytest.raises(SystemExit):
+        main()
+    assert said in capsys.readouterr().err
 
 
 def test_tokens_are_those_of_the_tokenizer(model: dict[str, Any], chat_tokenizer: Any):

@@ -48,6 +48,15 @@ WRONG: dict[str, tuple[Callable[[], dict[str, Any]], list[str]]] = {
     ),
     "near-direction": (key(decompose=["axes"]), ["config, decompose: no direction 'axes'", "did you mean 'axis'?"]),
     "model-without-organization": (key(model={"id": "gpt2"}), ["config, model.id: gpt2", "openai-community/gpt2"]),
+    "key-no-text": (key(drift={"analyses": {1: {}}}), ["config, drift.analyses: the key 1 is not text", "quotes"]),
+    "key-true": (lambda: {True: "x"}, ["config, top level: the key True is not text"]),  # `on:` in YAML
+    "not-a-number": (key(generation={"temperature": float("nan")}), ["config, generation.temperature: nan"]),
+    "whole-number-with-a-dot": (
+        key(drift={"simulations": {"samples": 2.0}}),
+        ["config, drift.simulations.samples: 2.0 is not a whole number"],
+    ),
+    "block-null": (key(generation=None), ["config, generation: null (nothing) is not a block of keys"]),
+    "block-list": (key(drift=["a"]), ["config, drift: ['a'] is not a block of keys"]),
     "wrong-type": (key(generation={"max_tokens": "many"}), ["generation.max_tokens", "many"]),
     "out-of-range": (key(generation={"top_p": 1.5}), ["generation.top_p", "1.5"]),
     "experiment-name": (key(experiment="a/b"), ["experiment", "a/b"]),

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from personascope.errors import UserError
+from personascope.formats.yaml_files import read_yaml
 
 OTHERS = "Other roles"
 MOST_GROUPS = 12  # as many colors can be told apart
@@ -11,15 +12,10 @@ MOST_GROUPS = 12  # as many colors can be told apart
 
 def read_role_groups(path: str | Path) -> dict[str, list[str]]:
     """{label: its roles} in the order of the file; UserError where it is not that, or a role is in two groups."""
-    import yaml  # comes with Snakemake, which alone needs the file
-
-    path = Path(path)
     try:
-        groups = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"roles.groups: {path}: {error.strerror}") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: {' '.join(str(error).split())}") from None
+        groups = read_yaml(path)
+    except UserError as error:
+        raise UserError(f"roles.groups: {error}") from None
     if not isinstance(groups, dict) or not groups:
         raise UserError(f"{path}: must be groups of roles, `label: [role, ...]`")
     if len(groups) > MOST_GROUPS:

@@ -2,17 +2,30 @@
 
 import copy
 import logging
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from personascope.errors import UserError, did_you_mean
+from personascope.formats.yaml_files import read_yaml
 
 log = logging.getLogger(__name__)
 
 # How the kinds of values are called where one of several is meant.
-KINDS = {"array": "a list", "integer": "a whole number", "number": "a number", "string": "text", "null": "null"}
+KINDS = {
+    **{"array": "a list", "integer": "a whole number", "number": "a number", "string": "text", "null": "null"},
+    **{"object": "a block of keys", "boolean": "true or false"},
+}
+
+
+def check_files(overlays: Sequence[str | Path]) -> None:
+    """UserError for the first configuration file that can't be read, or has a key twice: Snakemake does not name the
+    file of the one, and takes the last of the other without a word."""
+    for file in map(Path, ["config/config.yaml", *overlays]):
+        if file.is_file() and not isinstance(read_yaml(file), dict):
+            raise UserError(f"{file}: a configuration has keys at its top level (`model: ...`), and this has none")
 
 
 def check_folder(workflow: str, overlays: Sequence[Path]) -> None:
@@ -30,16 +43,20 @@ def check_folder(workflow: str, overlays: Sequence[Path]) -> None:
 def checked_config(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     """A copy with the schema's defaults filled in and the analyses that an overlay took back (null) left out."""
     from jsonschema import Draft202012Validator
+    from jsonschema.validators import extend
 
     config = copy.deepcopy(config)
+    _check_plain(config)
     model = config.get("model")
     template = model.get("template") if isinstance(model, dict) else None
     if isinstance(template, dict) and isinstance(template.get("date"), date):  # as YAML reads a day without quotes
         template["date"] = template["date"].isoformat()
-    analyses = (config.get("drift") or {}).get("analyses")
+    drift = config.get("drift")
+    analyses = drift.get("analyses") if isinstance(drift, dict) else None
     if isinstance(analyses, dict):
         config["drift"]["analyses"] = {name: block for name, block in analyses.items() if block is not None}
-    for error in Draft202012Validator(schema).iter_errors(config):
+    whole = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
+    for error in extend(Draft202012Validator, type_checker=whole)(schema).iter_errors(config):
         key = ".".join(map(str, error.absolute_path)) or "top level"
         said = _said(error, schema)
         raise UserError(f"config, {key}: {said}{'' if said.endswith('?') else ';'} config/README.md explains every key")
@@ -62,7 +79,23 @@ def _said(error: Any, schema: dict[str, Any]) -> str:
         known = [name for one in part["oneOf"] for name in one.get("enum", [one["const"]] if "const" in one else [])]
         kinds = [KINDS[one["type"]] for one in part["oneOf"] if "type" in one]
         return f"{given!r} is none of {', '.join([*known, *kinds])}{did_you_mean(str(given), known)}"
+    if error.validator == "type":
+        kinds = part["type"] if isinstance(part["type"], list) else [part["type"]]
+        found = "null (nothing)" if given is None else repr(given)
+        return f"{found} is not {' or '.join(KINDS[kind] for kind in kinds)}"
     return error.message
+
+
+def _check_plain(block: Mapping[str, Any], above: str = "") -> None:
+    """UserError for a key that is no text, and for a number that is none."""
+    for key, value in block.items():
+        if not isinstance(key, str):
+            raise UserError(f"config, {above or 'top level'}: the key {key!r} is not text; put it in quotes")
+        where = f"{above}.{key}" if above else key
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"config, {where}: {value} is no number to compute with")
+        if isinstance(value, Mapping):
+            _check_plain(value, where)
 
 
 def _paths(schema: dict[str, Any], above: str = "") -> Iterator[str]:

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from personascope.errors import UserError
+from personascope.errors import UserError, did_you_mean
+from personascope.runs.config import check_files
 
 WRAPPER = """
 include: {snakefile!r}
@@ -75,6 +76,7 @@ def dry_run(
     if missing := [file for file in configfiles if not Path(file).is_file()]:
         target = "" if "." in missing[0] else f"; a target comes first: personascope plan {missing[0]} --configfile ..."
         raise UserError(f"--configfile {missing[0]}: no such file{target}")
+    check_files(configfiles)
     with tempfile.TemporaryDirectory(prefix="personascope-plan-") as folder:
         wrapper, answer = Path(folder) / "Snakefile", Path(folder) / "settings.json"
         wrapper.write_text(WRAPPER.format(snakefile=str(snakefile.resolve()), answer=str(answer)), encoding="utf-8")
@@ -87,7 +89,7 @@ def dry_run(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
         )
         if done.returncode:
-            raise UserError(_reason(done.stdout))
+            raise UserError(_unknown_target(done.stdout, snakefile) or _reason(done.stdout))
         return DryRun(parse_jobs(done.stdout), json.loads(answer.read_text(encoding="utf-8")))
 
 
@@ -118,6 +120,15 @@ def parse_jobs(text: str) -> list[Job]:
             wildcards = dict(pair.split("=", 1) for pair in pairs)
     finish()
     return jobs
+
+
+def _unknown_target(output: str, snakefile: Path) -> str:
+    """What to say of a target that no rule makes, with the named one that is nearest; "" where that is not it."""
+    if not (found := re.search(r"No rule to produce (\S+)", output)):
+        return ""
+    named = re.findall(r"^rule (\w+):", snakefile.read_text(encoding="utf-8"), re.MULTILINE)
+    near = did_you_mean(found[1], named) or f"; there are {', '.join(named)}, and any file that the rules make"
+    return f"no target {found[1]!r}{near}"
 
 
 def _reason(output: str) -> str:
