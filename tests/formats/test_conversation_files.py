@@ -1,6 +1,7 @@
 """Where conversations are found: folders and those below, JSON lines, names that can't stand in a path."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -214,3 +215,9 @@ def test_scripts_lie_directly_in_their_folder(tmp_path: Path) -> None:
 def test_another_kind_of_file_is_told_in_one_line(tmp_path: Path, name: str, content: Any, said: str) -> None:
     (reason,) = find_conversations([write(tmp_path / name, content)]).unread.values()
     assert reason.startswith(str(tmp_path / name)) and said in reason and len(reason.splitlines()) == 1
+
+
+def test_a_reason_can_be_written_whatever_the_file_is_called(tmp_path: Path) -> None:
+    write(tmp_path / os.fsdecode(b"\xfd.json"), [])
+    (reason,) = find_conversations([tmp_path]).unread.values()
+    assert reason.encode() and "?.json: the conversation is an empty list" in reason

@@ -268,7 +268,7 @@ def _add(found: Found, path: Path, title: str) -> None:
                 raise payload
             _, metadata = messages_of(payload, where)
         except UserError as error:
-            found.unread[name] = str(error)
+            found.unread[name] = printable(str(error))
         else:
             if metadata.get("tools"):
                 found.with_tools.append(name)

@@ -85,8 +85,10 @@ def dry_run(
         command += ["--forceall"] if everything else []
         command += ["--configfile", *configfiles] if configfiles else []
         command += ["--profile", profile] if profile else []
+        out = subprocess.PIPE
+        # The names of files are bytes, and not all of them UTF-8.
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
         )
         if done.returncode:
             raise UserError(_unknown_target(done.stdout, snakefile) or _reason(done.stdout))

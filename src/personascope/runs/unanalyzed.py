@@ -40,4 +40,6 @@ def _reason(file: Path) -> str | None:
         summary = read_json(file)
     except UserError as error:
         return str(error)
+    if not isinstance(summary, dict):
+        return f"{file}: a summary is an object, found {type(summary).__name__}"
     return str(summary.get("error")) if summary.get("status") == "failed" else None
