@@ -76,6 +76,11 @@ def check_pair(page: Opened, runs: list[dict[str, Any]], turns: list[int], folde
     z = [value for run in runs for value in run["turns"]["z"]]
     expected = ["" if value is None else float(value) for value in z]
     assert [row["z"] and float(row["z"]) for row in rows] == expected
+    # What plain conversations score depends on how long each run's own turns are.
+    band = [value for run in runs for value in run["turns"]["expected_low"]]
+    assert [row["expected_low"] and float(row["expected_low"]) for row in rows] == [
+        "" if value is None else float(value) for value in band
+    ]
     x, y = map(at_the_end, runs)
     rows = page.rows("Cosines with the roles", folder)
     assert {row["role"] for row in rows} == {*x} & {*y}
