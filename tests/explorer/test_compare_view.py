@@ -114,6 +114,16 @@ def test_runs_of_another_experiment(
     assert "whose page has to be chosen again" in tab.locator("main").inner_text()
 
 
+def test_long_names_stay_on_a_narrow_page(page: Opened, tmp_path: Path) -> None:
+    long = Results(tmp_path / "long", talks=("talk",), role="a_name_that_goes_on_" * 5)
+    write_explorer(long.folder, tmp_path / "index.html", SETTINGS)
+    page.tab.set_viewport_size({"width": 420, "height": 900})
+    tab = page.go("#/compare?of=experiments")
+    tab.set_input_files(PICK, tmp_path / "index.html")
+    tab.wait_for_selector("text=Only in the second: a_name")
+    assert tab.evaluate("document.documentElement.scrollWidth") == 420
+
+
 def test_two_experiments(
     page: Opened, results: Results, parts: dict[str, Any], other: Results, their_page: Path, tmp_path: Path
 ) -> None:
