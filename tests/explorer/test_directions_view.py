@@ -51,6 +51,9 @@ def test_traits_are_the_bundle_s(page: Opened, parts: dict[str, Any], tmp_path: 
     tab = page.go("#/directions?tab=traits&trait=warmth&layer=3")
     traits = parts["traits"]["traits"]
     assert SCRIPT in tab.locator("h1").inner_text() and "Not to be relied on" in tab.locator("main").inner_text()
+    facts = tab.locator("dl.facts dd").all_inner_texts()
+    for fact, value in zip(facts, ("0.625", "0.125", "1.50"), strict=False):  # the doubts go by these
+        assert f"layer chosen on other questions: {value}" in fact
     rows = page.rows("Traits", tmp_path)
     assert {row["trait"]: float(row["auc"]) for row in rows} == {
         name: one["evaluation"]["at_selected_layer"]["auc"] for name, one in traits.items()

@@ -209,6 +209,8 @@ def test_a_narrow_page_shows_which_view_it_is(page: Opened, view: str) -> None:
     page.press(str(VIEWS.index(view) + 1))
     here = tab.locator("nav.views a[aria-current=page]").bounding_box()
     assert here["x"] >= 0 and here["x"] + here["width"] <= 420
+    heights = tab.locator(".tools button").evaluate_all("all => all.map((one) => one.offsetHeight)")
+    assert max(heights) < 32, "a button's word is broken"
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -33,6 +33,9 @@ export function AllTraits() {
   );
 }
 
+/** What the same is where the layer was chosen on other questions, which the doubts go by. */
+const elsewhere = (value: unknown): string => (typeof value === "number" ? `; layer chosen on other questions: ${num(value)}` : "");
+
 function OneTrait({ name, part }: { name: string; part: Traits }) {
   const trait = part.traits[name]!, e = trait.evaluation, at = e.at_selected_layer ?? {}, held = e.held_out ?? {};
   return (
@@ -44,9 +47,9 @@ function OneTrait({ name, part }: { name: string; part: Traits }) {
       <div class="columns">
         <Section title={`At layer ${at.layer}`} note={`${e.kept} of ${e.couples} couples kept; evaluated on ${e.evaluation_rows} answers to ${e.evaluation_questions} held-out questions.`}>
           <dl class="facts">
-            <dt>AUC, shows it or not</dt><dd>{num(at.auc)} <span class="soft">[{num(at.auc_low)}, {num(at.auc_high)}]</span></dd>
-            <dt>correlation with the judge</dt><dd>{num(at.r_within)} <span class="soft">[{num(at.r_low)}, {num(at.r_high)}], n = {at.n_judged}</span></dd>
-            <dt>separation</dt><dd>{num(at.separation)} <span class="soft">layer chosen on other questions: {num(held.separation)}</span></dd>
+            <dt>AUC, shows it or not</dt><dd>{num(at.auc)} <span class="soft">[{num(at.auc_low)}, {num(at.auc_high)}]{elsewhere(held.auc)}</span></dd>
+            <dt>correlation with the judge</dt><dd>{num(at.r_within)} <span class="soft">[{num(at.r_low)}, {num(at.r_high)}], n = {at.n_judged}{elsewhere(held.r_within)}</span></dd>
+            <dt>separation</dt><dd>{num(at.separation)} <span class="soft">{elsewhere(held.separation).slice(2)}</span></dd>
             <dt>split-half cosine</dt><dd>{num(at.split_half)}</dd>
             <dt>cosine of the pairs' own</dt><dd>{num(at.pair_cosine)}</dd>
             <dt>explained by nuisances</dt><dd>{percent(at.nuisance_share)} <span class="soft">shuffled {percent(at.nuisance_share_shuffled)}</span></dd>
