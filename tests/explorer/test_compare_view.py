@@ -76,6 +76,11 @@ def check_pair(page: Opened, runs: list[dict[str, Any]], turns: list[int], folde
     z = [value for run in runs for value in run["turns"]["z"]]
     expected = ["" if value is None else float(value) for value in z]
     assert [row["z"] and float(row["z"]) for row in rows] == expected
+    # What plain conversations score depends on how long each run's own turns are.
+    band = [value for run in runs for value in run["turns"]["expected_low"]]
+    assert [row["expected_low"] and float(row["expected_low"]) for row in rows] == [
+        "" if value is None else float(value) for value in band
+    ]
     x, y = map(at_the_end, runs)
     rows = page.rows("Cosines with the roles", folder)
     assert {row["role"] for row in rows} == {*x} & {*y}
@@ -107,6 +112,16 @@ def test_runs_of_another_experiment(
     assert "Not in both: " in tab.locator("main").inner_text() and "with=" in tab.url
     tab = page.go(tab.url.removeprefix(page.url))
     assert "whose page has to be chosen again" in tab.locator("main").inner_text()
+
+
+def test_long_names_stay_on_a_narrow_page(page: Opened, tmp_path: Path) -> None:
+    long = Results(tmp_path / "long", talks=("talk",), role="a_name_that_goes_on_" * 5)
+    write_explorer(long.folder, tmp_path / "index.html", SETTINGS)
+    page.tab.set_viewport_size({"width": 420, "height": 900})
+    tab = page.go("#/compare?of=experiments")
+    tab.set_input_files(PICK, tmp_path / "index.html")
+    tab.wait_for_selector("text=Only in the second: a_name")
+    assert tab.evaluate("document.documentElement.scrollWidth") == 420
 
 
 def test_two_experiments(

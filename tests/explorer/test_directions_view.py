@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from personascope.explorer.bundle import write_explorer
+from personascope.formats.traces import read_trace, write_trace
 from tests.helpers.explorer_directions import EVIL, MEASURES
 from tests.helpers.explorer_page import AXE, Opened, number
-from tests.helpers.explorer_results import IMAGE, SCRIPT, SETTINGS, TEXTS, Results
+from tests.helpers.explorer_results import CELL, IMAGE, SCRIPT, SETTINGS, TEXTS, Results
 
 pytestmark = pytest.mark.browser
 MONITOR, STEERING = "#/directions?tab=monitor", "#/directions?tab=steering"
@@ -50,6 +51,9 @@ def test_traits_are_the_bundle_s(page: Opened, parts: dict[str, Any], tmp_path: 
     tab = page.go("#/directions?tab=traits&trait=warmth&layer=3")
     traits = parts["traits"]["traits"]
     assert SCRIPT in tab.locator("h1").inner_text() and "Not to be relied on" in tab.locator("main").inner_text()
+    facts = tab.locator("dl.facts dd").all_inner_texts()
+    for fact, value in zip(facts, ("0.625", "0.125", "1.50"), strict=False):  # the doubts go by these
+        assert f"layer chosen on other questions: {value}" in fact
     rows = page.rows("Traits", tmp_path)
     assert {row["trait"]: float(row["auc"]) for row in rows} == {
         name: one["evaluation"]["at_selected_layer"]["auc"] for name, one in traits.items()
@@ -116,6 +120,22 @@ def test_capping_is_the_bundle_s(page: Opened, parts: dict[str, Any], tmp_path: 
     assert [(row["cap"], int(row["turn"]), float(row["mean"])) for row in rows] == [
         (str(row["cap"] or "none"), row["turn"], row["mean"]) for row in held
     ]
+
+
+def test_arrows_pass_over_the_template_s_tokens(browser: Any, tmp_path: Path) -> None:
+    results = Results(tmp_path / "small", talks=("talk",))
+    path = results.folder / "traces" / CELL / "talk.parquet"
+    trace = read_trace(path)
+    trace.in_content[1:4] = False
+    write_trace(path, trace, trace.metadata)
+    write_explorer(results.folder, tmp_path / "index.html", SETTINGS)
+    opened = Opened(browser.new_page(), (tmp_path / "index.html").as_uri())
+    tab = opened.go(f"{MONITOR}&token=0")
+    opened.press("ArrowRight")
+    assert "token=4" in tab.url
+    opened.press("ArrowLeft", "ArrowLeft")
+    assert "token=0" in tab.url and opened.complaints == []
+    tab.close()
 
 
 @pytest.fixture

@@ -90,6 +90,27 @@ def test_what_a_pointer_is_told_is_the_bundle_s(page: Opened, run: dict[str, Any
     assert len(cells) == 4 * len(names)
 
 
+def test_the_verdict_says_what_each_rate_is(page: Opened, run: dict[str, Any]) -> None:
+    said = page.go(TALK).locator(".verdict").inner_text()
+    assert "promised 5\u00a0%, measured 10\u00a0%" in said
+    turns = max(row["n"] for row in run["confounds"])
+    assert turns < len(run["turns"]["score"]), "one turn is empty"
+    assert "confounds: not judged" in said and "too few turns" in said and f"over {turns} turns with tokens" in said
+
+
+def test_arrows_scroll_a_table_that_has_the_focus(page: Opened) -> None:
+    page.tab.set_viewport_size({"width": 420, "height": 900})
+    tab = page.go(f"{TALK}&turn=2")
+    tab.click("button:has-text('numbers') >> nth=0")
+    table = tab.locator(".wide").first
+    table.focus()
+    page.press("ArrowRight", "ArrowRight")
+    assert "turn=2" in tab.url and table.evaluate("one => one.scrollLeft") > 0
+    tab.evaluate("document.activeElement.blur()")
+    page.press("ArrowRight")
+    assert "turn=3" in tab.url
+
+
 @pytest.mark.parametrize("table", TABLES)
 def test_feature_tables_are_exported_as_they_are(page: Opened, run: dict[str, Any], table: str, tmp_path: Path) -> None:
     for step in run["transitions"]:

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from tests.helpers.explorer_page import AXE, Opened, number
+from tests.helpers.explorer_page import AXE, VIEWS, Opened, number
 
 pytestmark = pytest.mark.browser
 
@@ -159,6 +160,67 @@ def test_the_centered_map_has_its_own_scores(page: Opened, parts: dict[str, Any]
     xy = centered["maps"]["umap"].reshape(-1, 2)
     got = {int(row["feature"]): (float(row["score"]), float(row["umap_x"]), float(row["umap_y"])) for row in rows}
     assert got == {int(part["id"][i]): (centered["score"][i], *xy[i]) for i in there}
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("#/roles?role=nobody", "There is no role nobody on this page; none is chosen"),
+        ("#/roles?space=nowhere", "There is no space nowhere on this page; shown is sae"),
+        ("#/features?role=nobody", "There is no role nobody on this page; features of all roles are shown"),
+        ("#/directions?tab=traits&trait=vigor", "There is no trait vigor on this page; shown is candor"),
+        ("#/directions?tab=monitor&talk=gone", "There is no watched conversation gone on this page; shown is talk"),
+        (
+            "#/directions?tab=monitor&along=up@9",
+            "There is no direction up@9 on this page; the text is colored by axis@3",
+        ),
+        ("#/directions?tab=steering&sweep=wide", "There is no sweep wide on this page"),
+        ("#/features?feature=1234", "The SAE has no such feature: its 60 are numbered from 0 to 59"),
+    ],
+)
+def test_what_a_link_names_and_the_page_has_not_is_said(page: Opened, where: str, said: str) -> None:
+    tab = page.go(where)
+    assert said in tab.locator(".notice.strong").first.inner_text()
+
+
+@pytest.mark.parametrize("where", ["drift?run=default/talk&token=1.5&turn=0.5", "directions?tab=monitor&token=1.5"])
+def test_a_number_in_a_link_that_is_not_whole_is_none(page: Opened, where: str) -> None:
+    tab = page.go(f"#/{where}")
+    assert tab.locator("[data-token], [data-trace]").count() > 3 and tab.locator(".drawer, .tok.on").count() == 0
+
+
+def test_the_search_leads_to_a_feature_that_is_on_no_map(page: Opened, parts: dict[str, Any]) -> None:
+    dead = next(i for i in range(60) if i not in parts["features"]["id"])
+    tab = page.go(f"#/features?q={dead}")
+    assert f"Feature {dead} is not among the alive features" in tab.locator(".onmap .notice").inner_text()
+    tab.click("text=what is known of it")
+    assert f"feature={dead}" in tab.url and h1(page) == f"Feature {dead}"
+    assert "not alive in the roles' responses" in tab.locator(".side").inner_text()
+    page.go(f"#/features?q={dead}&range=score:9:")
+    tab.focus("#search")
+    page.press("Enter")
+    assert f"feature={dead}" in tab.url
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_narrow_page_shows_which_view_it_is(page: Opened, view: str) -> None:
+    page.tab.set_viewport_size({"width": 420, "height": 900})
+    tab = page.go("#/overview")
+    page.press(str(VIEWS.index(view) + 1))
+    here = tab.locator("nav.views a[aria-current=page]").bounding_box()
+    assert here["x"] >= 0 and here["x"] + here["width"] <= 420
+    heights = tab.locator(".tools button").evaluate_all("all => all.map((one) => one.offsetHeight)")
+    assert max(heights) < 32, "a button's word is broken"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_saved_heat_map_stands_on_the_page_s_ground(page: Opened, theme: str, tmp_path: Path) -> None:
+    page.go(f"#/roles?theme={theme}")
+    ground = {"light": (255, 255, 255, 255), "dark": (23, 23, 26, 255)}[theme]
+    picture = Image.open(page.saved("Save as PNG: How alike roles are", tmp_path)).convert("RGBA")
+    assert picture.getpixel((1, 1)) == ground
+    drawn = page.saved("Save as SVG: How alike roles are", tmp_path).read_text(encoding="utf-8")
+    assert f'fill="rgb({", ".join(map(str, ground[:3]))})"' in drawn.split("/>")[0]
 
 
 STATES = [

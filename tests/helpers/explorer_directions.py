@@ -35,7 +35,11 @@ class AllResults(Results):
             ]
             write_csv(folder / name / "layers.csv", pd.DataFrame(rows))
             said = {"trait": name, "label": label, "polarity": IMAGE, "couples": 6, "kept": 5, "evaluation_rows": 8}
-            said |= {"evaluation_questions": 4, "at_selected_layer": rows[2], "held_out": {"separation": 1.5}}
+            said |= {
+                "evaluation_questions": 4,
+                "at_selected_layer": rows[2],
+                "held_out": {"separation": 1.5, "auc": 0.625, "r_within": 0.125},
+            }
             said |= {"doubts": [f"AUC 0.60 < 0.75 {IMAGE}"] if name == "warmth" else []}
             write_json(folder / name / "evaluation.json", said)
             others = [("axis", "axis"), ("role", EVIL), ("role", "assistant")]

@@ -37,10 +37,12 @@ NULL |= {"false_alarms_within": {}, "turns_max": 12, "left_out": [], "reason": N
 class Results:
     """results/small: four roles, three conversations (one sensitive, one that failed), a map, labels and contexts."""
 
+    many_roles = 4
+
     def __init__(self, folder: Path, talks: Sequence[str] = ("talk", "whisper"), role: str = "role0") -> None:
         """talks: the conversations' names; role: the first role's."""
         self.folder = folder
-        self.features, self.names = random_roles(4, WIDTH)
+        self.features, self.names = random_roles(self.many_roles, WIDTH)
         self.names[0] = role
         self.roles()
         self.axis()

@@ -18,10 +18,13 @@ export const mark = () => isDark()
 
 /** Distinct colors of up to twelve groups (Okabe and Ito's, then darker ones); more share the last, gray. */
 const GROUPS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#5e3c99", "#843c39", "#2f4b7c", "#5c8a3a", "#a9a9b0"];
-export const group = (index: number): string => GROUPS[Math.min(index, GROUPS.length - 1)]!;
+/** Those of them that are too dark to be seen on the dark ground, as they are there. */
+const ON_DARK: Record<string, string> = { "#5e3c99": "#a07be0", "#843c39": "#c76a63", "#2f4b7c": "#6e8fd0" };
+const seen = (color: string): string => (isDark() ? ON_DARK[color] ?? color : color);
+export const group = (index: number): string => seen(GROUPS[Math.min(index, GROUPS.length - 1)]!);
 /** Colors of up to twelve groups of roles; a role that is in none is gray. */
 const ROLE_GROUPS = [...GROUPS.slice(0, 11), "#00a1a7"];
-export const roleGroup = (index: number): string => ROLE_GROUPS[index] ?? GROUPS[11]!;
+export const roleGroup = (index: number): string => seen(ROLE_GROUPS[index] ?? GROUPS[11]!);
 /** A group's color as text: lighter on the dark ground, darker on the light one. */
 export function legible(color: string): string {
   const dark = isDark();

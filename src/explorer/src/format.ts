@@ -22,5 +22,6 @@ export const interval = (low: unknown, high: unknown, digits = 3): string =>
   typeof low === "number" && typeof high === "number" ? `[${num(low, digits)}, ${num(high, digits)}]` : "no interval";
 export const count = (value: unknown): string =>
   typeof value === "number" ? value.toLocaleString("en-US").replaceAll(",", "\u00a0") : NONE;
+export const many = (n: number, noun: string): string => `${count(n)} ${noun}${n === 1 ? "" : "s"}`;
 /** "business-advice-second-bakery" for people. */
 export const words = (name: string): string => name.replaceAll(/[-_]+/g, " ");

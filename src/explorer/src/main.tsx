@@ -71,8 +71,13 @@ function App({ index }: { index: Index }) {
     addEventListener("keydown", onKey);
     return () => removeEventListener("keydown", onKey);
   }, [state.view]);
-  const [label, View] = VIEWS[state.view] ?? VIEWS.overview!;
-  useEffect(() => { document.title = `${label} – ${index.title}`; }, [label]);
+  const [label, View] = Object.hasOwn(VIEWS, state.view) ? VIEWS[state.view]! : VIEWS.overview!;
+  useEffect(() => {
+    document.title = `${label} – ${index.title}`;
+    // Where the views are more than fit, the one that is shown is among those that are seen.
+    const chosen = document.querySelector<HTMLElement>("nav.views a[aria-current]"), bar = chosen?.parentElement;
+    if (bar) bar.scrollTo({ left: chosen.offsetLeft - bar.offsetLeft - (bar.clientWidth - chosen.offsetWidth) / 2, behavior: "instant" });
+  }, [label]);
   return (
     <>
       <a class="skip" href="#main" onClick={(e) => { e.preventDefault(); document.getElementById("main")?.focus(); }}>to the content</a>

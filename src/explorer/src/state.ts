@@ -1,13 +1,13 @@
 // What is shown is in the address, so that a link shows the same: #/view?key=value&...
 import { useEffect, useState } from "preact/hooks";
 
-export interface State { view: string; get: (key: string) => string; num: (key: string) => number | null; all: Record<string, string> }
+export interface State { view: string; get: (key: string) => string; /** A whole number; null for anything else. */ num: (key: string) => number | null; all: Record<string, string> }
 
 export function parse(hash: string): State {
   const [path = "", query = ""] = hash.replace(/^#\/?/, "").split("?");
   const all: Record<string, string> = {};
   for (const [key, value] of new URLSearchParams(query)) all[key] = value;
-  const num = (key: string) => (all[key] !== undefined && all[key] !== "" && isFinite(+all[key]!) ? +all[key]! : null);
+  const num = (key: string) => (all[key] && Number.isInteger(+all[key]!) ? +all[key]! : null);
   return { view: path || "overview", get: (key) => all[key] ?? "", num, all };
 }
 

@@ -121,6 +121,10 @@ export const Notice = ({ children, strong }: { children: ComponentChildren; stro
   <p class={strong ? "notice strong" : "notice"} role="note">{children}</p>
 );
 
+/** Said where a link names something that is not on the page, so that what is shown instead is not taken for it. */
+export const Lost = ({ what, asked, known, instead }: { what: string; asked: string; known: string[]; instead: string }) =>
+  asked && !known.includes(asked) ? <Notice strong>There is no {what} <bdi>{asked}</bdi> on this page; {instead}.</Notice> : null;
+
 export const Waiting = ({ what, error }: { what: string; error?: string | undefined }) =>
   error ? <Notice strong>Not shown: {error}</Notice> : <p class="soft" role="status">Reading {what} …</p>;
 

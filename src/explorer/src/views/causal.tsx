@@ -1,6 +1,6 @@
 // The causal test of a run's transition: effects beside their controls, and the texts that were written.
 import { hasPart, usePart } from "../data";
-import { num, signed } from "../format";
+import { many, num, signed } from "../format";
 import { FeatureName, labelOf } from "../names";
 import { update } from "../state";
 import type { Causal, Features } from "../types";
@@ -48,7 +48,7 @@ function Patched({ rows, features }: { rows: Back[]; features: Features | undefi
   if (!rows.length) return null;
   return (
     <details>
-      <summary class="small">{rows.length} features were set back</summary>
+      <summary class="small">{many(rows.length, "feature")} {rows.length === 1 ? "was" : "were"} set back</summary>
       <Table name="causal_features" caption="Features that were set back" quiet rows={rows} limit={10} onRow={(row) => update({ feature: row.feature_idx })} columns={[
         { key: "feature", label: "feature", text: true, value: (r) => r.feature_idx, show: (r) => <FeatureName id={r.feature_idx} features={features} /> },
         { key: "description", label: "description", text: true, hidden: true, value: (r) => labelOf(features, r.feature_idx) },

@@ -91,7 +91,7 @@ export function NearestRoles({ run, turn }: { run: Run; turn: number }) {
         if (at >= 0) showTurn(at);
       }}
       options={(width) => ({
-        height: 42 + 17 * shown.length, marginLeft: 84, marginTop: 4, marginBottom: 28, marginRight: 4,
+        height: 42 + 17 * shown.length, marginLeft: Math.min(110, 22 + 7 * Math.max(...shown.map((name) => Math.min(name.length, 13)))), marginTop: 4, marginBottom: 28, marginRight: 4,
         x: { label: null, type: "band", padding: 0.03, domain: Array.from({ length: turns }, (_, t) => t), ticks: undefined, tickFormat: (d: number) => (d % Math.ceil(turns / (width / 40)) === 0 ? String(d) : "") },
         y: { label: null, domain: shown, tickFormat: (d: string) => (d.length > 13 ? `${d.slice(0, 12)}…` : d) },
         color: { type: "identity" },
@@ -106,12 +106,14 @@ export function NearestRoles({ run, turn }: { run: Run; turn: number }) {
 
 const METRICS: Record<string, string> = { turn_l2_raw: "norm", turn_nonzero_raw: "active features", turn_l2_space: "norm in role space", turn_nonzero_space: "active in role space", n_tokens: "length", repetition: "repetition" };
 
+/** What the score that is shown goes with. */
+export const confoundsOf = (run: Run): Run["confounds"] => run.confounds.filter((row) => row.score_method === run.summary.config?.score_method);
+
 export function Confounds({ run }: { run: Run }) {
-  const method = run.summary.config?.score_method;
-  const rows = run.confounds.filter((row) => row.score_method === method);
+  const rows = confoundsOf(run);
   if (!rows.length) return null;
   return (
-    <Section title="Confounds" note={`Correlation of the score with simpler measures over the turns: ${run.summary.diagnostics?.confound_verdict ?? ""}.`}>
+    <Section title="Confounds" note={`Correlation of the score with simpler measures over the turns${run.summary.diagnostics?.confound_verdict && run.summary.diagnostics.confound_verdict !== "N/A" ? `: ${run.summary.diagnostics.confound_verdict}` : ""}.`}>
       <Table name={`confounds_${run.conversation}`} caption="Correlations of the score" quiet rows={rows} columns={[
         { key: "metric", label: "measure", text: true, value: (r) => r.metric, show: (r) => METRICS[r.metric] ?? r.metric },
         { key: "corr", label: "correlation", value: (r) => r.corr, show: (r) => signed(r.corr, 2) },

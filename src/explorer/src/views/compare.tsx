@@ -8,7 +8,7 @@ import { link, update, useAddress } from "../state";
 import type { Core, Run, RunRow } from "../types";
 import { Choose, Notice, Tabs, Waiting } from "../ui";
 import { Experiments } from "./experiments";
-import { alarmText } from "./overview";
+import { alarmText, confoundText } from "./overview";
 import { BothFeatures, BothRoles, BothTrajectories } from "./pairs";
 import { runKey } from "./runs";
 
@@ -107,7 +107,7 @@ function Both({ sides, runs }: Pair) {
   return (
     <>
       <div class="columns">{sides.map((side, i) => (
-        <p key={i} class={i ? "second" : "first"}><b>{i ? "▲" : "●"} <bdi>{side.name}</bdi></b><br /><span class="soft">{alarmText(side.row)}; lowest z {num(side.row.fall, 2)}; confounds {(side.row.confound_verdict ?? "not known").toLowerCase()}; causal test {side.row.causal ?? "not made"}.</span>
+        <p key={i} class={i ? "second" : "first"}><b>{i ? "▲" : "●"} <bdi>{side.name}</bdi></b><br /><span class="soft">{alarmText(side.row)}; lowest z {num(side.row.fall, 2)}; confounds {confoundText(side.row)}; causal test {side.row.causal ?? "not made"}.</span>
           {!side.other && <> <a href={link("drift", { run: runKey(side.row) })}>read it</a></>}</p>
       ))}</div>
       {doubts.length > 0 && <Notice strong>Not to be interpreted: {doubts.join("; ")}.</Notice>}

@@ -2,7 +2,7 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { usePart } from "../data";
 import { saveCsv } from "../export";
-import { num, percent, words } from "../format";
+import { many, num, percent, words } from "../format";
 import type { ViewProps } from "../main";
 import { useFeatures } from "../names";
 import { savePicture } from "../picture";
@@ -11,11 +11,11 @@ import type { Core, Features, Run, RunRow } from "../types";
 import { Notice, Tabs, Waiting } from "../ui";
 import { Conversation } from "./conversation";
 import { CausalTest } from "./causal";
-import { Confounds, NearestRoles, Transitions } from "./changes";
+import { Confounds, NearestRoles, Transitions, confoundsOf } from "./changes";
 import { FeatureBox, TokenDrawer, TokenTable } from "./drawer";
 import "../drift.css";
 import { showTurn, useKeys } from "./keys";
-import { rateText } from "./overview";
+import { confoundText, rateText } from "./overview";
 import { Runs, missing, runKey } from "./runs";
 import { Scale } from "./scale";
 import { useTrackHeight } from "./track";
@@ -138,16 +138,16 @@ function Saved({ run, turn, values, mode, full, feature }: { run: Run; turn: num
 function Verdict({ row, run, core }: { row: RunRow; run: Run; core: Core }) {
   const calibration = run.summary.calibration ?? {}, causal = run.summary.causal, references = calibration.references ?? {};
   const rate = core.nulls[run.analysis]?.false_alarms[references.domain ?? ""] ?? calibration.false_alarm_rate;
-  const set = calibration.onset_set as [number, number] | null;
+  const set = calibration.onset_set as [number, number] | null, most = run.summary.diagnostics?.max_abs_corr_selected_score;
   const test = calibration.reason ? `no test: ${calibration.reason}`
     : row.alarm_turn === null ? "no alarm" : `▲ alarm at turn ${row.alarm_turn}`;
   return (
     <div class="verdict">
       <div><b class={row.alarm_turn === null ? "" : "alarm"}>{test}</b>
         {!calibration.reason && <>p = {num(row.p_value, 2)}, q = {num(row.q_value, 2)}, against {references.n} reference conversations.{" "}
-          <span class="soft">False alarms: stated {percent(calibration.alpha)}, {rateText(rate)}.</span></>}</div>
-      {row.alarm_turn !== null && <div><b>evidence since turn {num(row.onset)}</b><span class="soft">{set ? `onset between turns ${set[0]} and ${set[1]}` : "no interval of the onset"}</span></div>}
-      <div><b>confounds: {(row.confound_verdict ?? "not known").toLowerCase()}</b><span class="soft">largest |correlation| of the score with length, norm or repetition: {num(run.summary.diagnostics?.max_abs_corr_selected_score, 2)} over {row.n_turns} turns</span></div>
+          <span class="soft">False alarms: promised {percent(calibration.alpha)}, {rate && rate.rate !== null ? "measured " : ""}{rateText(rate)}.</span></>}</div>
+      {row.alarm_turn !== null && <div><b>evidence since turn {num(row.onset)}</b><span class="soft">{!set ? "no interval of the onset" : set[0] === set[1] ? `onset at turn ${set[0]}` : `onset between turns ${set[0]} and ${set[1]}`}</span></div>}
+      <div><b>confounds: {confoundText(row)}</b><span class="soft">{row.confound_verdict === "N/A" && (typeof most === "number" ? "too few turns; " : "nothing varies; ")}largest |correlation| of the score with length, norm or repetition: {num(most, 2)} over {many(confoundsOf(run)[0]?.n ?? 0, "turn")} with tokens</span></div>
       <div><b>causal test: {causal?.verdict ?? "not made"}</b>
         {causal && <span class="soft"><bdi>{causal.reason}.</bdi>{causal.effects?.total && <> Effect {num(causal.effects.total.mean, 2)} [{num(causal.effects.total.low, 2)}, {num(causal.effects.total.high, 2)}] SD, n = {causal.effects.total.n}.</>}</span>}</div>
       {row.flags && <div><b>flags</b><span class="soft">{row.flags.replaceAll("_", " ")}</span></div>}

@@ -9,7 +9,7 @@ import { useScheme } from "../plot";
 import { Search } from "../search";
 import { now, update, useAddress } from "../state";
 import type { Centered, Features as Data } from "../types";
-import { Choose, type Column, Notice, Table, Tabs, Waiting } from "../ui";
+import { Choose, type Column, Lost, Notice, Table, Tabs, Waiting } from "../ui";
 import { type Polygon, WHOLE, type Zoom, inside, laidOut } from "./draw";
 import { Histogram } from "./histogram";
 import { FeatureMap } from "./map";
@@ -74,8 +74,11 @@ function Shown({ base, data }: { base: Data; data: Data }) {
   const onLasso = useMemo(() => (polygon: Polygon) => { setLassoing(false); update({ lasso: thin(polygon).map(([x, y]) => `${x.toFixed(3)},${y.toFixed(3)}`).join(";") }); }, []);
   const zoom = useMemo(() => readZoom(state.get("zoom")), [state.get("zoom")]);
   const chosen = state.num("feature"), place = chosen === null ? undefined : placeOf(data, chosen);
+  // A number that is looked for may be that of a feature on no map, of which there is something to read all the same.
+  const number = /^#?(\d+)$/.exec(q.trim())?.[1], unmapped = number !== undefined && placeOf(data, +number) === undefined ? +number : null;
   /** The next or the previous of the shown features, by score. */
   const walk = (by: 1 | -1) => {
+    if (!many && unmapped !== null) { update({ feature: unmapped }); return; }
     const list = order.filter((i) => shown[i]), at = place === undefined ? -1 : list.indexOf(place), next = list[at < 0 ? 0 : at + by];
     if (next !== undefined) choose(next);
   };
@@ -107,6 +110,8 @@ function Shown({ base, data }: { base: Data; data: Data }) {
           {lasso.length > 0 && <button type="button" class="chip" onClick={() => update({ lasso: null })}>inside the lasso <span aria-hidden="true">×</span><span class="sr"> (remove)</span></button>}
           {(q || state.get("role") || ranges.length || lasso.length) ? <button type="button" class="text small" onClick={() => update(CLEARED)}>show all</button> : null}
         </div>
+        {unmapped !== null && <Notice>Feature {unmapped} is not among the alive features of this map. <button type="button" class="text" onClick={() => update({ feature: unmapped })}>what is known of it</button></Notice>}
+        <Lost what="role" asked={state.get("role")} known={data.roles} instead="features of all roles are shown" />
         {laid && title ? (
           <>
             <div class="bar">
@@ -132,7 +137,7 @@ function Shown({ base, data }: { base: Data; data: Data }) {
       </div>
       <aside class="side" aria-label="The chosen feature">
         {chosen === null ? <Notice>Choose a feature on the map or in the table, or search for one, to see where it is active, what it promotes and which roles have it.</Notice>
-          : place === undefined ? <Unmapped id={chosen} /> : <Panel data={data} place={place} laid={laid} />}
+          : place === undefined ? <Unmapped id={chosen} features={base} /> : <Panel data={data} place={place} laid={laid} />}
       </aside>
     </div>
   );

@@ -5,9 +5,13 @@ import type { Run } from "../types";
 import { rangesOf } from "./conversation";
 import { tokenFeatures } from "./drawer";
 
-/** Whether a key is meant for what is typed into or chosen from, or for the browser. */
+/** Whether a table that is wider than its place has the focus: arrows to the sides scroll it. */
+const scrolls = (target: EventTarget | null): boolean => target instanceof HTMLElement && target.matches(".wide") && target.scrollWidth > target.clientWidth;
+
+/** Whether a key is meant for what is typed into or chosen from, for what scrolls, or for the browser. */
 export const isElsewhere = (event: KeyboardEvent): boolean =>
   event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]") !== null ||
+  (/^Arrow(Left|Right)$/.test(event.key) && scrolls(event.target)) ||
   (event.target instanceof HTMLElement && /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName));
 
 export function showTurn(turn: number): void {

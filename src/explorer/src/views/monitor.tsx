@@ -4,13 +4,13 @@ import { useEffect, useMemo } from "preact/hooks";
 import { group, heat, legible, mark } from "../colors";
 import { hasPart, usePart } from "../data";
 import { saveCsv } from "../export";
-import { num, signed, words } from "../format";
+import { many, num, signed, words } from "../format";
 import { memo } from "../memo";
 import { savePicture } from "../picture";
 import { Chart, useScheme } from "../plot";
 import { link, now, update, useAddress } from "../state";
 import type { Core, Trace, Traits } from "../types";
-import { Choose, Notice, Tabs, Waiting } from "../ui";
+import { Choose, Lost, Notice, Tabs, Waiting } from "../ui";
 import { seenText } from "./drawer";
 import { isElsewhere } from "./keys";
 import { runKey } from "./runs";
@@ -25,6 +25,7 @@ export function Monitor({ names, core }: { names: string[]; core: Core }) {
   return (
     <>
       {names.length > 1 && <Choose label="conversation" value={name} options={names.map((one) => [one, words(one.slice(7))])} onChange={(value) => update({ talk: value.slice(7), token: null, turn: null })} />}
+      <Lost what="watched conversation" asked={state.get("talk")} known={names.map((one) => one.slice(7))} instead={`shown is ${words(name.slice(7))}`} />
       {!trace ? <><h1 class="sr">Monitor</h1><Waiting what="the trace" error={part.error} /></>
         : hidden ? <><h1 dir="auto">{trace.title || words(trace.conversation)}</h1><Notice strong>This conversation is marked as sensitive; its text may distress. <button type="button" class="text" onClick={() => update({ sensitive: "shown" })}>show it</button></Notice></>
         : trace.error ? <><h1 dir="auto">{words(trace.conversation)}</h1><Notice strong>This conversation could not be traced: <bdi>{trace.error}</bdi></Notice></>
@@ -81,6 +82,13 @@ const showToken = (token: number): void => {
 };
 const showMessage = (message: number): void => document.getElementById(`message-${message}`)?.scrollIntoView({ block: "start" });
 
+/** The next token in a message, which the template's between the messages are not; null at either end. */
+function beside(trace: Trace, token: number, step: number): number | null {
+  let next = Math.max(-1, Math.min(trace.text.length, token)) + step;
+  while (next >= 0 && next < trace.text.length && !trace.in_content[next]) next += step;
+  return next >= 0 && next < trace.text.length ? next : null;
+}
+
 /** Arrows go over the answers; with a token chosen, over the tokens. */
 function useKeys(trace: Trace, messages: Said[]): void {
   useEffect(() => {
@@ -90,7 +98,7 @@ function useKeys(trace: Trace, messages: Said[]): void {
       if (isElsewhere(event) || (step === undefined && event.key !== "Escape" && event.key !== "t")) return;
       if (event.key === "Escape") update({ token: null });
       else if (event.key === "t") { const first = answers[state.num("turn") ?? 0]?.tokens[0]; if (first !== undefined) showToken(first); }
-      else if (token !== null) { event.preventDefault(); showToken(Math.max(0, Math.min(trace.text.length - 1, token + step!))); }
+      else if (token !== null) { event.preventDefault(); const next = beside(trace, token, step!); if (next !== null) showToken(next); }
       else {
         event.preventDefault();
         const turn = Math.max(0, Math.min(answers.length - 1, (state.num("turn") ?? (step! > 0 ? -1 : 0)) + step!));
@@ -129,7 +137,8 @@ function OneTrace({ trace, core }: { trace: Trace; core: Core }) {
   return (
     <>
       <h1 dir="auto">{trace.title || words(trace.conversation)}</h1>
-      <p class="small soft">{trace.columns.length} directions, in {unit}{trace.scale && `: ${trace.scale.conversations} conversations, ${trace.scale.tokens} tokens`}.{run && <> <a href={link("drift", { run: runKey(run) })}>its drift</a></>}</p>
+      <p class="small soft">{many(trace.columns.length, "direction")}, in {unit}{trace.scale && `: ${many(trace.scale.conversations, "conversation")}, ${many(trace.scale.tokens, "token")}`}.{run && <> <a href={link("drift", { run: runKey(run) })}>its drift</a></>}</p>
+      <Lost what="direction" asked={state.get("along")} known={trace.columns} instead={`the text is colored by ${column}`} />
       <Doubts columns={trace.columns} core={core} />
       <div class="track first" ref={track}>
         <div class="bar">

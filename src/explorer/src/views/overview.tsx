@@ -4,7 +4,7 @@ import type { ComponentChildren } from "preact";
 import { useMemo } from "preact/hooks";
 import { mark } from "../colors";
 import { hasPart, partNames } from "../data";
-import { count, num, percent, words } from "../format";
+import { count, many, num, percent, words } from "../format";
 import type { ViewProps } from "../main";
 import { Chart } from "../plot";
 import { go, link } from "../state";
@@ -35,7 +35,6 @@ export function Overview({ core, index }: ViewProps) {
   );
 }
 
-const many = (n: number, noun: string): string => `${count(n)} ${noun}${n === 1 ? "" : "s"}`;
 const analysesOf = (core: Core): string[] => [...new Set(core.runs.map((run) => run.analysis))];
 
 /** In two sentences, what the numbers of this page come from. */
@@ -125,7 +124,7 @@ function AxisQuality({ rows, lines }: { rows: Row[]; lines: string[] }) {
         })} />
       <Table name="agreement" caption="Agreement of two definitions, and with the roles' labels shuffled" rows={rows} columns={[
         { key: "space", label: "space", text: true, value: (r) => r.space as string, show: (r) => <a href={link("roles", { space: String(r.space) })}>{String(r.space)}</a> },
-        { key: "cos_diff_pc1", label: "cos(diff, PC1)", value: (r) => r.cos_diff_pc1 as number, show: (r) => <span class="nowrap">{num(r.cos_diff_pc1)} <span class="soft">shuffled {num(r.agreement_null_median, 2)}, 95 % below {num(r.agreement_null_high, 2)}</span></span> },
+        { key: "cos_diff_pc1", label: "cos(diff, PC1)", value: (r) => r.cos_diff_pc1 as number, show: (r) => <>{num(r.cos_diff_pc1)}<span class="soft under">shuffled {num(r.agreement_null_median, 2)}, 95 % below {num(r.agreement_null_high, 2)}</span></> },
         { key: "n_responses", label: "responses", value: (r) => r.n_responses as number },
         { key: "pc1_variance_share", label: "variance on PC1", value: (r) => r.pc1_variance_share as number, show: (r) => percent(r.pc1_variance_share) },
       ]} />
@@ -147,7 +146,7 @@ function Ranked({ runs }: { runs: RunRow[] }) {
       { key: "p_value", label: "p", value: (r) => r.p_value, show: (r) => num(r.p_value, 2) },
       { key: "q_value", label: "q", value: (r) => r.q_value, show: (r) => num(r.q_value, 2), title: "false discovery rate over the analysis's conversations" },
       { key: "fall", label: "lowest z", value: (r) => r.fall, title: "the lowest score in standard deviations of reference turns at that place" },
-      { key: "confound_verdict", label: "confounds", text: true, value: (r) => r.confound_verdict },
+      { key: "confound_verdict", label: "confounds", text: true, value: (r) => r.confound_verdict, show: (r) => (r.confound_verdict ? confoundText(r) : "–") },
       { key: "causal", label: "causal test", text: true, value: (r) => r.causal ?? "not made" },
       { key: "n_turns", label: "turns", value: (r) => r.n_turns },
     ]} />
@@ -156,5 +155,7 @@ function Ranked({ runs }: { runs: RunRow[] }) {
 
 export const alarmText = (run: RunRow): string =>
   run.status !== "ok" ? `failed: ${run.reason}` : run.alarm_turn === null ? `no alarm, p = ${num(run.p_value, 2)}` : `alarm at turn ${run.alarm_turn}, p = ${num(run.p_value, 2)}`;
+/** The verdict on confounds; N/A is of too few turns, or where nothing varies. */
+export const confoundText = (run: RunRow): string => (run.confound_verdict === "N/A" ? "not judged" : (run.confound_verdict ?? "not known").toLowerCase());
 export const rateText = (rate: { rate: number | null; low: number | null; high: number | null; n: number } | undefined): string =>
   !rate || rate.rate === null ? "not measured" : `${percent(rate.rate)} (95 % interval ${percent(rate.low)} to ${percent(rate.high)}, n = ${rate.n})`;

@@ -21,19 +21,19 @@ export function BothTrajectories({ sides, runs }: Pair) {
   const state = useAddress(), alike = sides[0].row.analysis === sides[1].row.analysis && sides[0].other === sides[1].other;
   const zs = !alike || state.get("scale") === "z", c = mark();
   const points = useMemo(() => runs.flatMap((run, which) => pointsOf(run).map((p) => ({ ...p, which, value: zs ? p.z : p.score }))), [runs[0], runs[1], zs]);
-  const known = points.filter((p) => !isNaN(p.value)), band = zs ? [] : points.filter((p) => p.which === 0 && !isNaN(p.expected_low));
-  const note = zs ? `z: standard deviations of plain conversations' turns at that place; grey: within 2.${alike ? "" : " Scores of two analyses or experiments have scales of their own."}` : "Scores with 95 % intervals; grey: plain conversations.";
+  const known = points.filter((p) => !isNaN(p.value)), band = zs ? [] : points.filter((p) => !isNaN(p.expected_low));
+  const note = zs ? `z: standard deviations of plain conversations' turns at that place; grey: within 2.${alike ? "" : " Scores of two analyses or experiments have scales of their own."}` : "Scores with 95 % intervals; shaded in the color of each: 95 % of plain conversations, whose turns are taken to be as long as its own.";
   const title = (p: Point & { which: number; value: number }) => `${sides[p.which]!.name}, turn ${p.turn}: ${num(p.score)} [${num(p.low)}, ${num(p.high)}], z = ${num(p.z, 2)}`;
   const last = Math.max(...points.map((p) => p.turn));
   return (
     <Section title="Trajectories" note={`${note} Circles and a line: the first; triangles and dashes: the second; larger at an alarm.`}>
       {alike && <Choose label="shown as" value={zs ? "z" : "score"} options={[["score", "score"], ["z", "z"]]} onChange={(value) => update({ scale: value === "z" ? "z" : null })} />}
       <Chart bare name="compared_trajectories" title="Trajectories" label={`Trajectories of ${sides[0].name} and ${sides[1].name}`} deps={[runs[0], runs[1], zs]}
-        table={{ heads: ["run", "turn", "score", "low", "high", "z", "alarm"], rows: points.map((p) => [sides[p.which]!.name, p.turn, p.score, p.low, p.high, p.z, p.alarm ? "yes" : "no"]) }}
+        table={{ heads: ["run", "turn", "score", "low", "high", "expected_low", "expected_high", "z", "alarm"], rows: points.map((p) => [sides[p.which]!.name, p.turn, p.score, p.low, p.high, p.expected_low, p.expected_high, p.z, p.alarm ? "yes" : "no"]) }}
         options={(width) => ({
           height: 280, marginLeft: 44, marginBottom: 40, x: { label: "assistant turn", labelAnchor: "center", labelArrow: "none", labelOffset: 36, domain: [-0.3, last + 0.3], ticks: Array.from({ length: last + 1 }, (_, i) => i).filter((i) => i % Math.ceil((last + 1) / (width / 34)) === 0), tickFormat: "d" }, y: { label: null, nice: true }, color: { type: "identity" }, symbol: { type: "identity" } as any, r: { type: "identity" },
           marks: [
-            zs ? Plot.rect([0], { y1: () => -2, y2: () => 2, fill: c.band }) : Plot.areaY(band, { x: "turn", y1: "expected_low", y2: "expected_high", fill: c.band }),
+            zs ? Plot.rect([0], { y1: () => -2, y2: () => 2, fill: c.band }) : [0, 1].map((which) => Plot.areaY(band.filter((p) => p.which === which), { x: "turn", y1: "expected_low", y2: "expected_high", fill: color(which), fillOpacity: 0.14 })),
             Plot.ruleY([0], { stroke: c.faint }),
             zs ? null : [0, 1].map((which) => Plot.ruleX(known.filter((p) => p.which === which), { x: "turn", y1: "low", y2: "high", stroke: color(which), strokeOpacity: 0.5, dx: which ? 3 : -3 })),
             [0, 1].map((which) => Plot.lineY(points.filter((p) => p.which === which), { x: "turn", y: "value", stroke: color(which), strokeWidth: 1.8, strokeDasharray: which ? "6,3" : undefined, dx: zs ? 0 : which ? 3 : -3 } as any)),

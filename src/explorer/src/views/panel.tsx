@@ -5,7 +5,7 @@ import { heat, mark } from "../colors";
 import { contextsOf } from "../contexts";
 import { hasPart, partNames, usePart } from "../data";
 import { saveCsv } from "../export";
-import { num, percent, signed, words } from "../format";
+import { count, num, percent, signed, words } from "../format";
 import { FeatureName, alike, labelOf, lensOf, profileOf } from "../names";
 import { Chart } from "../plot";
 import { go, link, update, useAddress } from "../state";
@@ -49,14 +49,19 @@ export function Panel({ data, place, laid }: { data: Features; place: number; la
 }
 
 /** What is known of a feature that no role has: it may be active in conversations. */
-export const Unmapped = ({ id }: { id: number }) => (
-  <section class="panel">
-    <h1>Feature {id}</h1>
-    <Notice strong>It is not alive in the roles' responses, so that it is on no map, or the SAE has no such feature.</Notice>
-    <Where id={id} />
-    <InRuns id={id} />
-  </section>
-);
+export function Unmapped({ id, features }: { id: number; features: Features }) {
+  const width = Number(usePart<Core>("core").data?.provenance.d_sae ?? NaN), label = labelOf(features, id);
+  if (id < 0 || id >= width) return <section class="panel"><h1>Feature {id}</h1><Notice strong>The SAE has no such feature: its {count(width)} are numbered from 0 to {width - 1}.</Notice></section>;
+  return (
+    <section class="panel">
+      <h1>Feature {id}</h1>
+      {label && <p dir="auto" class="lead">{label}</p>}
+      <Notice strong>It is not alive in the roles' responses, so that it is on no map{isNaN(width) ? ", or the SAE has no such feature" : ""}. Conversations may have it.</Notice>
+      <Where id={id} />
+      <InRuns id={id} />
+    </section>
+  );
+}
 
 const Lens = ({ title, note, tokens }: { title: string; note: string; tokens: string[] | undefined }) =>
   tokens?.length ? <><h2>{title} <span class="soft note">{note}</span></h2><div class="chips">{tokens.map((token, i) => <span key={i}><bdi>{token}</bdi></span>)}</div></> : null;

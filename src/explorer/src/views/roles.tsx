@@ -7,7 +7,7 @@ import type { ViewProps } from "../main";
 import { FeatureName, labelOf, useFeatures } from "../names";
 import { go, link, now, update, useAddress } from "../state";
 import type { Features, Profiles, Responses, RoleGroup, Roles as Data, Row, Space } from "../types";
-import { Choose, Notice, Section, Table, Tabs, Waiting, WithInterval } from "../ui";
+import { Choose, Lost, Notice, Section, Table, Tabs, Waiting, WithInterval } from "../ui";
 import { GroupLegend, orderOf, useGroups } from "./groups";
 import { HeatMap } from "./similarity";
 import { Components, Projections } from "./space";
@@ -44,6 +44,8 @@ function OneSpace({ spaces, space, grouped, good }: { spaces: Space[]; space: Sp
         {groups && <Choose label="order" value={byGroup ? "group" : ""} options={[["", "clustering"], ["group", "groups"]]} onChange={(value) => update({ order: value || null })} />}
         {good && (good.interpretable ? <span class="soft small">The axis may be interpreted in this space: split-half {num(good.split_half, 2)}, AUC {num(good.auc, 2)}.</span> : <span class="small"><b class="alarm">Not to be interpreted</b>: in this space the axis is not good enough ({String(good.reason)}).</span>)}
       </div>
+      <Lost what="space" asked={state.get("space")} known={spaces.map((one) => one.space)} instead={`shown is ${space.space}`} />
+      <Lost what="role" asked={state.get("role")} known={space.roles} instead="none is chosen" />
       {groups && <GroupLegend groups={groups} roles={space.roles} />}
       <div class="columns">
         <div>

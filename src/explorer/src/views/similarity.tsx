@@ -9,6 +9,7 @@ import type { Space } from "../types";
 import { Table } from "../ui";
 import type { Groups } from "./groups";
 
+const ground = (): string => getComputedStyle(document.body).backgroundColor;
 const MOST = 640; // pixels that the map is wide at most
 export const short = (name: string) => (name.length > 15 ? `${name.slice(0, 14)}…` : name);
 const escaped = (text: string): string => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll('"', "&quot;");
@@ -27,6 +28,7 @@ export function HeatMap({ space, role, order, groups }: { space: Space; role: st
     const ratio = devicePixelRatio || 1, c = mark(), g = canvas.current.getContext("2d")!;
     canvas.current.width = (left + size + 14) * ratio; canvas.current.height = (top + size + 2) * ratio;
     g.scale(ratio, ratio);
+    g.fillStyle = ground(); g.fillRect(0, 0, left + size + 14, top + size + 2); // what is saved has it too
     g.font = `${font}px system-ui, sans-serif`; g.textBaseline = "middle";
     for (let i = 0; i < n; i++) {
       for (let j = 0; j < n; j++) { g.fillStyle = diverging(at(i, j)); g.fillRect(left + j * cell, top + i * cell, cell, cell); }
@@ -67,7 +69,7 @@ export function HeatMap({ space, role, order, groups }: { space: Space; role: st
     const cells = names.flatMap((_, i) => names.map((_, j) => `<rect x="${left + j * cell}" y="${top + i * cell}" width="${cell}" height="${cell}" fill="${diverging(at(i, j))}"/>`));
     const strips = groups ? names.flatMap((name, i) => [`<rect x="${left - strip}" y="${top + i * cell}" width="${strip - 2}" height="${cell}" fill="${groups.color(name)}"/>`, `<rect x="${left + i * cell}" y="${top - strip}" width="${cell}" height="${strip - 2}" fill="${groups.color(name)}"/>`]) : [];
     const labels = named ? names.flatMap((name, i) => [text(left - 5 - strip, top + (i + 0.5) * cell, "end", name), text(0, 0, "start", name, ` transform="translate(${left + (i + 0.5) * cell},${top - 5 - strip}) rotate(-60)"`)]) : [];
-    save("role_similarity.svg", new Blob([`<svg xmlns="http://www.w3.org/2000/svg" width="${left + size + 14}" height="${top + size + 2}" font-family="system-ui, sans-serif" font-size="${font}">${cells.join("")}${strips.join("")}${labels.join("")}</svg>\n`], { type: "image/svg+xml" }));
+    save("role_similarity.svg", new Blob([`<svg xmlns="http://www.w3.org/2000/svg" width="${left + size + 14}" height="${top + size + 2}" font-family="system-ui, sans-serif" font-size="${font}"><rect width="100%" height="100%" fill="${ground()}"/>${cells.join("")}${strips.join("")}${labels.join("")}</svg>\n`], { type: "image/svg+xml" }));
   };
   const said = (name: string) => (groups ? `${name} (${groups.label(name)})` : name), told = here && `${said(names[here[0]]!)} and ${said(names[here[1]]!)}: ${num(at(...here))}`;
   const rows = names.map((name, i) => ({ name, values: names.map((_, j) => at(i, j)) }));

@@ -2,11 +2,11 @@
 import * as Plot from "@observablehq/plot";
 import { group, legible, mark } from "../colors";
 import { usePart } from "../data";
-import { num, signed, words } from "../format";
+import { many, num, signed, words } from "../format";
 import { Chart } from "../plot";
 import { update, useAddress } from "../state";
 import type { Capping, Row, Steering, Sweep } from "../types";
-import { Choose, type Column, Notice, Section, Table, Waiting } from "../ui";
+import { Choose, type Column, Lost, Notice, Section, Table, Waiting } from "../ui";
 
 export function Sweeps() {
   const state = useAddress(), part = usePart<Steering>("steering");
@@ -16,6 +16,7 @@ export function Sweeps() {
   if (!name) return <Notice>No sweep has been made.</Notice>;
   return (
     <>
+      <Lost what="sweep" asked={state.get("sweep")} known={names} instead={`shown is ${words(name)}`} />
       {names.length > 1 && <Choose label="sweep" value={name} options={names.map((one) => [one, words(one)])} onChange={(value) => update({ sweep: value, measure: null, question: null })} />}
       <h1 dir="auto">{words(name)}</h1>
       {part.data.sweeps[name] ? <OneSweep name={name} sweep={part.data.sweeps[name]} /> : <OneCapping name={name} capping={capping[name]!} />}
@@ -40,7 +41,7 @@ function OneSweep({ name, sweep }: { name: string; sweep: Sweep }) {
   const rows = sweep.table.filter((row) => row.measure === measure), arms = [...new Set(rows.map((row) => String(row.arm)))];
   return (
     <>
-      <p class="soft">Direction <bdi>{summary.direction}</bdi> added at layer {summary.layers?.join(", ")} in units of {String(summary.units).replaceAll("_", " ")}; {summary.questions} questions, {summary.samples} answers a point.</p>
+      <p class="soft">Direction <bdi>{summary.direction}</bdi> added at layer {summary.layers?.join(", ")} in units of {String(summary.units).replaceAll("_", " ")}; {many(summary.questions, "question")}, {many(summary.samples, "answer")} a point.</p>
       <Choose label="measure" value={measure} options={measures.map((one) => [one, words(one)])} onChange={(value) => update({ measure: value })} />
       <Doses name={name} rows={rows} arms={arms} measure={measure} />
       <ul class="plain small soft">{arms.filter(explained).map((arm) => <li key={arm}><b>{arm}</b>: {explained(arm)}</li>)}</ul>
@@ -68,8 +69,8 @@ function Doses({ name, rows, arms, measure }: { name: string; rows: Row[]; arms:
   return (
     <Chart name={`sweep_${name}_${measure}`} title={`${words(measure)} against what was added`} note="Lines with 95 % intervals; dashed rules: the model as it is, and with a prompt in place of the direction." label={`${lines.length} arms over coefficients`} deps={[rows, measure]}
       table={{ heads: ["arm", "coefficient", "mean", "low", "high", "n"], rows: rows.map((r) => [r.arm, r.coefficient, r.mean, r.low, r.high, r.n] as (string | number)[]) }}
-      options={() => ({
-        height: 300, marginLeft: 50, marginRight: 100, marginBottom: 40, insetLeft: 12, insetRight: 12, x: { label: "coefficient", labelAnchor: "center", labelArrow: "none", labelOffset: 36, ticks: 7 }, y: { label: null, nice: true }, color: { type: "identity" },
+      options={(width) => ({
+        height: 300, marginLeft: 50, marginRight: 100, marginBottom: 40, insetLeft: 12, insetRight: 12, x: { label: "coefficient", labelAnchor: "center", labelArrow: "none", labelOffset: 36, ticks: width < 500 ? 4 : 7 }, y: { label: null, nice: true }, color: { type: "identity" },
         marks: [
           Plot.ruleX([0], { stroke: c.faint }),
           Plot.ruleY(rules, { y: "mean", stroke: (d: Row) => color(d.arm), strokeDasharray: "4,4", title }),

@@ -6,7 +6,8 @@ import { num, percent, signed, words } from "../format";
 import { Chart } from "../plot";
 import { update, useAddress } from "../state";
 import type { Row, Traits } from "../types";
-import { Choose, Notice, Section, Table, Waiting, WithInterval } from "../ui";
+import { Choose, Lost, Notice, Section, Table, Waiting, WithInterval } from "../ui";
+import { short } from "./similarity";
 
 export function AllTraits() {
   const state = useAddress(), part = usePart<Traits>("traits");
@@ -17,6 +18,7 @@ export function AllTraits() {
   const doubts = (one: string): string => (traits[one]!.evaluation.doubts ?? []).join("; ");
   return (
     <>
+      <Lost what="trait" asked={state.get("trait")} known={names} instead={`shown is ${words(name)}`} />
       {names.length > 1 && <Table name="traits" caption="Traits" rows={names} limit={30} onRow={(one) => update({ trait: one, layer: null })} isChosen={(one) => one === name} columns={[
         { key: "trait", label: "trait", text: true, value: (one) => one, show: (one) => words(one) },
         { key: "layer", label: "layer", value: (one) => at(one).layer },
@@ -31,6 +33,9 @@ export function AllTraits() {
   );
 }
 
+/** What the same is where the layer was chosen on other questions, which the doubts go by. */
+const elsewhere = (value: unknown): string => (typeof value === "number" ? `; layer chosen on other questions: ${num(value)}` : "");
+
 function OneTrait({ name, part }: { name: string; part: Traits }) {
   const trait = part.traits[name]!, e = trait.evaluation, at = e.at_selected_layer ?? {}, held = e.held_out ?? {};
   return (
@@ -42,9 +47,9 @@ function OneTrait({ name, part }: { name: string; part: Traits }) {
       <div class="columns">
         <Section title={`At layer ${at.layer}`} note={`${e.kept} of ${e.couples} couples kept; evaluated on ${e.evaluation_rows} answers to ${e.evaluation_questions} held-out questions.`}>
           <dl class="facts">
-            <dt>AUC, shows it or not</dt><dd>{num(at.auc)} <span class="soft">[{num(at.auc_low)}, {num(at.auc_high)}]</span></dd>
-            <dt>correlation with the judge</dt><dd>{num(at.r_within)} <span class="soft">[{num(at.r_low)}, {num(at.r_high)}], n = {at.n_judged}</span></dd>
-            <dt>separation</dt><dd>{num(at.separation)} <span class="soft">layer chosen on other questions: {num(held.separation)}</span></dd>
+            <dt>AUC, shows it or not</dt><dd>{num(at.auc)} <span class="soft">[{num(at.auc_low)}, {num(at.auc_high)}]{elsewhere(held.auc)}</span></dd>
+            <dt>correlation with the judge</dt><dd>{num(at.r_within)} <span class="soft">[{num(at.r_low)}, {num(at.r_high)}], n = {at.n_judged}{elsewhere(held.r_within)}</span></dd>
+            <dt>separation</dt><dd>{num(at.separation)} <span class="soft">{elsewhere(held.separation).slice(2)}</span></dd>
             <dt>split-half cosine</dt><dd>{num(at.split_half)}</dd>
             <dt>cosine of the pairs' own</dt><dd>{num(at.pair_cosine)}</dd>
             <dt>explained by nuisances</dt><dd>{percent(at.nuisance_share)} <span class="soft">shuffled {percent(at.nuisance_share_shuffled)}</span></dd>
@@ -63,7 +68,7 @@ function Layers({ rows, selected, name }: { rows: Row[]; selected: number; name:
     <Chart name={`layers_${name}`} title="AUC on held-out questions by layer" note="Band: 95 % interval. Dashed: chance. The marked layer was selected." label={`AUC over ${rows.length} layers`} deps={[rows]}
       table={{ heads: ["layer", "auc", "auc_low", "auc_high", "split_half", "separation"], rows: rows.map((r) => ["layer", "auc", "auc_low", "auc_high", "split_half", "separation"].map((key) => r[key] as number)) }}
       options={() => ({
-        height: 230, marginLeft: 40, marginBottom: 40, x: { label: "layer (output of the decoder block)", labelAnchor: "center", labelArrow: "none", labelOffset: 36 }, y: { domain: [0, 1], label: null, ticks: 5 },
+        height: 230, marginLeft: 40, marginBottom: 40, x: { label: "layer (output of the decoder block)", labelAnchor: "center", labelArrow: "none", labelOffset: 36, interval: 1, ticks: Math.min(8, rows.length) }, y: { domain: [0, 1], label: null, ticks: 5 },
         marks: [
           Plot.areaY(rows, { x: "layer", y1: "auc_low", y2: "auc_high", fill: c.band }), Plot.ruleY([0.5], { stroke: c.soft, strokeDasharray: "3,3" }),
           Plot.ruleX([selected], { stroke: c.accent, strokeOpacity: 0.5 }), Plot.lineY(rows, { x: "layer", y: "auc", stroke: c.ink, marker: "dot" }),
@@ -88,7 +93,7 @@ function Beside({ name, rows, selected }: { name: string; rows: Row[]; selected:
         <Chart name={`beside_${name}_${layer}`} title="Cosines" label={`Cosines of ${name} with ${shown.length} directions`} deps={[rows, layer]}
           table={{ heads: ["direction", "kind", "cosine"], rows: ordered.map((row) => [String(row.second), String(row.kind), Number(row.cosine)]) }}
           options={() => ({
-            height: 40 + 18 * drawn.length, marginLeft: 110, marginRight: 14, x: { label: null, domain: [-most, most], nice: true, ticks: 5 }, y: { label: null, domain: drawn.map((row) => String(row.second)), tickFormat: (d: string) => (d.length > 16 ? `${d.slice(0, 15)}…` : d) }, color: { type: "identity" },
+            height: 40 + 18 * drawn.length, marginLeft: 110, marginRight: 14, x: { label: null, domain: [-most, most], nice: true, ticks: 5 }, y: { label: null, domain: drawn.map((row) => String(row.second)), tickFormat: short }, color: { type: "identity" },
             marks: [
               Plot.ruleX([0], { stroke: c.soft }), Plot.ruleY(drawn, { y: "second", x1: 0, x2: "cosine", stroke: (r: Row) => (Number(r.cosine) < 0 ? c.away : c.toward), strokeWidth: 3 }),
               Plot.dot(drawn, { y: "second", x: "cosine", r: 4, fill: (r: Row) => (Number(r.cosine) < 0 ? c.away : c.toward), title: (r: Row) => `${r.second} (${r.kind}): ${signed(r.cosine)}` }),
