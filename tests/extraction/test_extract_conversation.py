@@ -24,6 +24,7 @@ from personascope.formats.tokens import (
 from personascope.models.saes import LoadedSAE, load_sae
 from personascope.models.spans import Encoded, Message, encode_conversation, message_spans, prompt_ids
 from tests.extraction.test_extract import D_SAE, KINDS, save_sae
+from tests.models.test_spans import real
 
 TALK = [
     {"role": "system", "content": "You are a pirate."},
@@ -253,3 +254,12 @@ def test_truncation_of_a_long_conversation_tries_few_starts(
     cut = encode_within(chat_tokenizer, talk, limit, "truncate")
     assert (cut.dropped, cut.spans[0].message_index, len(cut.encoded.ids)) == (150, 151, limit)
     assert len(tried) < 12
+
+
+def test_an_answer_that_is_rendered_in_part_is_refused() -> None:
+    talk = [{"role": "user", "content": "How?"}, {"role": "assistant", "content": "With </think> at last."}]
+    with pytest.raises(UserError, match=r"message 1 \(assistant\): the chat template takes a part of its answer"):
+        encode_within(real("qwen3"), talk, None, "refuse")
+    assert len(encode_within(real("qwen2_5"), talk, None, "refuse").spans) == 1
+    talk[1]["content"] = "<think>Hm.</think>At last."
+    assert len(encode_within(real("qwen3"), talk, None, "refuse").spans) == 1

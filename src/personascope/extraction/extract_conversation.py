@@ -20,7 +20,7 @@ from personascope.extraction.extract import SAVE_WIDER, ExtractOptions
 from personascope.formats.tokens import TokenBlock, UserMeans
 from personascope.models.hookpoints import HookPoint, require_finite, run_to
 from personascope.models.saes import LoadedSAE, encode_blocks
-from personascope.models.spans import Encoded, Message, Span, encode_conversation, locate_spans
+from personascope.models.spans import Encoded, Message, Span, encode_conversation, locate_spans, require_whole_answers
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ def encode_within(
         return context is None or len(encoded.ids) <= context
 
     start, encoded = keep, encoded_from(keep)
+    require_whole_answers(messages, encoded)
     n = len(encoded.ids)
     if later and not fits(encoded) and too_long == "truncate":  # the later the start, the fewer the tokens
         place = bisect_left(later, True, key=lambda start: fits(encoded_from(start)))

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from personascope.errors import UserError
-from personascope.models.contents import Range, content_ranges
+from personascope.formats.responses import answer_of
+from personascope.models.contents import THINK_END, Range, content_ranges
 from personascope.models.fields import call_text, check_fields
 from personascope.models.reasoning import rendered_parts
 from personascope.models.templates import (
@@ -33,7 +34,7 @@ from personascope.models.templates import (
 )
 
 __all__ = ["Encoded", "Message", "Span", "encode_conversation", "locate_spans", "message_spans", "prompt_ids"]
-__all__ += ["render", "special_ids", "template_hash"]
+__all__ += ["render", "require_whole_answers", "special_ids", "template_hash"]
 
 
 @dataclass(frozen=True)
@@ -210,6 +211,22 @@ def locate_spans(
     special = special_ids(tokenizer)
     wanted = [i for i, message in enumerate(messages) if message["role"] in roles]
     return [_span(messages, encoded, index, special) for index in wanted]
+
+
+def require_whole_answers(messages: Sequence[Message], encoded: Encoded) -> None:
+    """UserError names the assistant's message of whose answer only a part is rendered.
+
+    What a template takes for reasoning and drops (Qwen 3: all in front of the last </think>) may be part of an answer.
+    """
+    for index, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        start, end = rendered_parts(encoded.text, encoded.contents[index], 0, message)[0]
+        if "".join(encoded.text[start:end].split()) != "".join(answer_of(text_of(message)).split()):
+            raise UserError(
+                f"message {index} ({message['role']}): the chat template takes a part of its answer, in front of "
+                f"{THINK_END}, for reasoning; write the tag in another way, or choose another model.template"
+            )
 
 
 def _span(messages: Sequence[Message], encoded: Encoded, index: int, special: frozenset[int]) -> Span:
