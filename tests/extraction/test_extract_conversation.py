@@ -1,6 +1,7 @@
 """Token activations of whole conversations: a naive reference, chunks, the file, and what does not fit the context."""
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from personascope.formats.tokens import (
     write_failure,
 )
 from personascope.models.saes import LoadedSAE, load_sae
-from personascope.models.spans import Message, message_spans, prompt_ids
+from personascope.models.spans import Encoded, Message, encode_conversation, message_spans, prompt_ids
 from tests.extraction.test_extract import D_SAE, KINDS, save_sae
+from tests.models.test_spans import real
 
 TALK = [
     {"role": "system", "content": "You are a pirate."},
@@ -233,3 +235,31 @@ def test_truncation_takes_whole_exchanges_off_the_front(chat_tokenizer: Any) -> 
     assert encode_within(chat_tokenizer, TALK, last, "truncate").dropped == 4
     with pytest.raises(UserError, match=rf"has {n} tokens, the model's context is {last - 1}; shorten it$"):
         encode_within(chat_tokenizer, TALK, last - 1, "truncate")
+
+
+def test_truncation_of_a_long_conversation_tries_few_starts(
+    chat_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It tokenized 159 of 200 exchanges before, half a minute for 42,000 tokens."""
+    from personascope.extraction import extract_conversation
+
+    talk = [{"role": ("user", "assistant")[i % 2], "content": f"{100 + i} is said"} for i in range(200)]
+    limit, tried = length(chat_tokenizer, talk[150:]), []
+
+    def counted(tokenizer: Any, messages: Sequence[Message]) -> Encoded:
+        tried.append(len(messages))
+        return encode_conversation(tokenizer, messages)
+
+    monkeypatch.setattr(extract_conversation, "encode_conversation", counted)
+    cut = encode_within(chat_tokenizer, talk, limit, "truncate")
+    assert (cut.dropped, cut.spans[0].message_index, len(cut.encoded.ids)) == (150, 151, limit)
+    assert len(tried) < 12
+
+
+def test_an_answer_that_is_rendered_in_part_is_refused() -> None:
+    talk = [{"role": "user", "content": "How?"}, {"role": "assistant", "content": "With </think> at last."}]
+    with pytest.raises(UserError, match=r"message 1 \(assistant\): the chat template takes a part of its answer"):
+        encode_within(real("qwen3"), talk, None, "refuse")
+    assert len(encode_within(real("qwen2_5"), talk, None, "refuse").spans) == 1
+    talk[1]["content"] = "<think>Hm.</think>At last."
+    assert len(encode_within(real("qwen3"), talk, None, "refuse").spans) == 1

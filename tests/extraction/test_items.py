@@ -100,3 +100,15 @@ def test_readings_of_the_prompt_leave_reasoning_out(tiny_llama: Any) -> None:
         h = tiny_llama(torch.tensor([ids]), output_hidden_states=True).hidden_states[2][0].numpy()
     for found, expected in zip(reading[:, 0], (h[12:].mean(0), h[:6].mean(0), h[5]), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("written", ["Close it with </think> at last.", "An example: <think>hm</think>so"])
+def test_a_think_tag_inside_an_answer(written: str) -> None:
+    """Qwen 3's template drops all in front of it: ' at last.' was read, and 'so'."""
+    tokenizer = real("qwen3")
+    row = row_of(tokenizer, written)
+    assert row["response"] == written
+    assert selected(tokenizer, row, "response_only") == [written]
+    with pytest.raises(UserError, match=r"message 2 \(assistant\): the chat template takes a part of its answer"):
+        response_item(tokenizer, row | {"response_token_ids": None}, "response_only", None)
+    assert selected(real("gemma3"), row_of(real("gemma3"), written), "response_only") == [written]

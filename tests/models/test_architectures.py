@@ -14,7 +14,7 @@ from personascope.errors import UserError
 from personascope.models.attention import use_cpu_attention
 from personascope.models.hookpoints import HookPoint, decoder_layers, run_to
 from personascope.models.prefixes import can_share, extended, repeated
-from personascope.models.trial import TRIED, plain_cache, require_plain_cache, require_readable
+from personascope.models.trial import TRIED, plain_cache, require_added, require_plain_cache, require_readable
 from tests.helpers.architectures import VOCABULARY, tiny
 
 # Too large to be made in a test, without a small form, or in need of what is not installed.
@@ -123,6 +123,40 @@ def test_types_that_are_not_tried_in_a_run_pass_their_trials() -> None:
         model = tiny(kind)
         require_readable(model)
         assert plain_cache(model) and generates_truly(model, True), kind
+        close(sublayers(model), added(model))
+
+
+def added(model: Any) -> Tensor:
+    """What block 1 adds to the stream."""
+    before, after = HookPoint(1, "resid_pre"), HookPoint(1, "resid_post")
+    found = run_to(model, torch.tensor([ids(12, 1), ids(12, 2)]), {before, after}, [[(0, 12)]] * 2)
+    return found[after] - found[before]
+
+
+def sublayers(model: Any) -> Tensor:
+    """What its attention and its MLP give, together."""
+    points = {HookPoint(1, "attn_out"), HookPoint(1, "mlp_out")}
+    return sum(run_to(model, torch.tensor([ids(12, 1), ids(12, 2)]), points, [[(0, 12)]] * 2).values(), torch.zeros(1))
+
+
+def test_experts_that_give_tokens_in_one_row() -> None:
+    """Llama 4's give [rows * tokens, d], of which one number a token was read."""
+    model = tiny("llama4_text")
+    close(sublayers(model), added(model))
+    require_added(model, HookPoint(1, "mlp_out"))
+
+
+def test_a_sublayer_that_is_multiplied_before_it_is_added() -> None:
+    model = tiny("granite")
+    require_added(model, HookPoint(1, "mlp_out"))
+    blocks: Any = decoder_layers(model)
+    for block in blocks:
+        block.residual_multiplier = 0.22  # as in Granite 3
+    close(0.22 * sublayers(model), added(model))
+    with pytest.raises(UserError, match=r"mlp_out: GraniteForCausalLM adds 0\.22 times what this module gives"):
+        require_added(model, HookPoint(1, "mlp_out"))
+    require_added(model, HookPoint(1, "mlp"))  # the module itself is meant
+    require_added(model, HookPoint(1, "resid_post"))
 
 
 @pytest.mark.parametrize("kind", HYBRIDS)

@@ -175,6 +175,22 @@ def test_spans_of_tool_calls() -> None:
         assert beside == ["Lookingzeta.\n" + calls, "Sunnygamma."]
 
 
+@pytest.mark.parametrize("name", ["qwen2_5", "qwen3"])
+def test_the_same_call_again_has_a_span_of_its_own(name: str) -> None:
+    """Both had the first one's tokens, where its result is empty."""
+    again = {"role": "assistant", "content": None, "tool_calls": [call()]}
+    talk = [*chat("Howdelta?"), again, {"role": "tool", "content": ""}, again, *chat("", "Sunnygamma.")[1:]]
+    calls = '<tool_call>\n{"name": "lookalpha", "arguments": {"city": "Parisbeta"}}\n</tool_call>'
+    assert span_texts(real(name), talk, ["assistant"]) == [calls, calls, "Sunnygamma."]
+    first, second, _ = message_spans(real(name), talk)
+    assert first.end < second.start
+    # The content may say what the calls say, and blank messages may stand in front.
+    twice = [*chat("Howdelta?"), {**again, "content": calls}, *chat("", "Sunnygamma.")[1:]]
+    assert span_texts(real(name), twice, ["assistant"]) == [f"{calls}\n{calls}", "Sunnygamma."]
+    blank = [*chat(""), {**again, "content": ""}, {"role": "tool", "content": "19"}, *chat("", "Sunnygamma.")[1:]]
+    assert span_texts(real(name), blank, ["assistant", "tool"]) == [calls, "19", "Sunnygamma."]
+
+
 def test_qwen_3_thinks_calls_and_answers_as_text() -> None:
     """As in transcripts of agents: the call in the answer's text, its result in a turn of the user."""
     called = '<tool_call>\n{"name": "look", "arguments": {"city": "Paris"}}\n</tool_call>'

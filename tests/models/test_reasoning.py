@@ -89,3 +89,9 @@ def test_an_unfinished_thought_has_no_span() -> None:
     messages = [*ASK, {"role": "assistant", "content": "<think>\nA sum"}]
     (span,) = locate_spans(tokenizer, messages, encode_conversation(tokenizer, messages))
     assert span.start == span.end and len(span.thoughts) == 1
+
+
+def test_a_mark_that_shares_a_token_with_the_answer_is_not_shown() -> None:
+    """Llama 3 has '>b' as one token: the answer was '>b is it.'."""
+    split = split_ids(real("llama3_1"), ids_of(real("llama3_1"), "<think>a</think>b is it."))
+    assert (split.text, split.reasoning) == ("b is it.", "a")

@@ -48,6 +48,23 @@ def test_a_right_class_is_kept_without_a_word(tmp_path: Path, caplog: pytest.Log
     assert not [record for record in caplog.records if record.name.startswith("personascope")]
 
 
+@pytest.mark.parametrize("kept", ["truncation", "padding"])
+def test_a_file_may_say_how_batches_of_training_were_made(kept: str, tmp_path: Path) -> None:
+    """Fine-tuned models have such files: they were refused as ones that do not read text as they say."""
+    batches = {
+        "truncation": {"direction": "Right", "max_length": 64, "strategy": "LongestFirst", "stride": 0},
+        "padding": {
+            **{"strategy": {"Fixed": 512}, "direction": "Right", "pad_to_multiple_of": None},
+            **{"pad_id": 0, "pad_type_id": 0, "pad_token": "!"},
+        },
+    }
+    file = saved(tmp_path / "qwen", "qwen3") / "tokenizer.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {kept: batches[kept]}))
+    loaded = load_tokenizer(ModelSpec(str(file.parent)))
+    for text in (TEXT, 99 * TEXT):
+        assert loaded(text, add_special_tokens=False)["input_ids"] == real("qwen3")(text)["input_ids"]
+
+
 def test_without_the_file_there_is_nothing_to_compare(tmp_path: Path, chat_tokenizer: Any) -> None:
     from personascope.models.tokenizers import as_its_file_says
 

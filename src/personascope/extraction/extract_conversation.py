@@ -5,6 +5,7 @@ needed, attention builds no tokens x tokens matrix, and the SAE is applied to a 
 is linear in the tokens.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -19,7 +20,7 @@ from personascope.extraction.extract import SAVE_WIDER, ExtractOptions
 from personascope.formats.tokens import TokenBlock, UserMeans
 from personascope.models.hookpoints import HookPoint, require_finite, run_to
 from personascope.models.saes import LoadedSAE, encode_blocks
-from personascope.models.spans import Encoded, Message, Span, encode_conversation, locate_spans
+from personascope.models.spans import Encoded, Message, Span, encode_conversation, locate_spans, require_whole_answers
 
 
 @dataclass(frozen=True)
@@ -44,23 +45,29 @@ def encode_within(
     fits; span.message_index counts in `messages` all the same.
     """
     keep = 1 if messages[0]["role"] == "system" else 0
-    starts = [keep, *(i for i in range(keep + 1, len(messages)) if messages[i]["role"] == "user")]
-    first = None
-    for start in starts if too_long == "truncate" else starts[:1]:
-        kept = [*messages[:keep], *messages[start:]]
-        encoded = encode_conversation(tokenizer, kept)
-        first = first or len(encoded.ids)
-        if context is None or len(encoded.ids) <= context:
-            dropped = start - keep
-            located = locate_spans(tokenizer, kept, encoded, ("user", "assistant"))
-            spans, user_spans = _by_turn(
-                messages, [replace(s, message_index=s.message_index + dropped) for s in located]
-            )
-            if not spans:
-                break
-            return EncodedConversation(encoded, spans, dropped, user_spans)
+    last = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=0)
+    later = [i for i in range(keep + 1, last) if messages[i]["role"] == "user"]
+
+    def encoded_from(start: int) -> Encoded:
+        return encode_conversation(tokenizer, [*messages[:keep], *messages[start:]])
+
+    def fits(encoded: Encoded) -> bool:
+        return context is None or len(encoded.ids) <= context
+
+    start, encoded = keep, encoded_from(keep)
+    require_whole_answers(messages, encoded)
+    n = len(encoded.ids)
+    if later and not fits(encoded) and too_long == "truncate":  # the later the start, the fewer the tokens
+        place = bisect_left(later, True, key=lambda start: fits(encoded_from(start)))
+        start = later[min(place, len(later) - 1)]
+        encoded = encoded_from(start)
+    if fits(encoded):
+        kept, dropped = [*messages[:keep], *messages[start:]], start - keep
+        located = locate_spans(tokenizer, kept, encoded, ("user", "assistant"))
+        spans, user_spans = _by_turn(messages, [replace(s, message_index=s.message_index + dropped) for s in located])
+        return EncodedConversation(encoded, spans, dropped, user_spans)
     advice = "shorten it" if too_long == "truncate" else "shorten it or set drift.too_long: truncate"
-    raise UserError(f"the conversation has {first} tokens, the model's context is {context}; {advice}")
+    raise UserError(f"the conversation has {n} tokens, the model's context is {context}; {advice}")
 
 
 def _by_turn(messages: Sequence[Message], spans: Sequence[Span]) -> tuple[list[Span], list[list[Span]]]:

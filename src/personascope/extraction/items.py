@@ -1,8 +1,8 @@
 """What is extracted of a conversation or response: its token ids, and which of them are pooled over.
 
 A conversation is rendered by the chat template. So is a response that is an answer and nothing else, as part of its
-conversation; one with reasoning is read as it was generated, its token ids behind those of its prompt, since templates
-drop or rewrite reasoning.
+conversation; one with reasoning, or with a think tag in its answer, is read as it was generated, its token ids behind
+those of its prompt, since templates drop or rewrite reasoning.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +12,16 @@ from typing import Any
 
 from personascope.errors import UserError
 from personascope.formats.responses import Range, answer_range
+from personascope.models.contents import THINK_END
 from personascope.models.reasoning import prompt_end, split_ids
-from personascope.models.spans import Message, encode_conversation, locate_spans, prompt_ids, special_ids
+from personascope.models.spans import (
+    Message,
+    encode_conversation,
+    locate_spans,
+    prompt_ids,
+    require_whole_answers,
+    special_ids,
+)
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,7 @@ SELECTIONS: dict[str, Callable[[_Text], list[Range]]] = {
 def make_item(tokenizer: Any, messages: Sequence[Message], selection: str, context: int | None) -> Item:
     """Tokens of a conversation and the selected ranges; UserError where it is longer than the context."""
     encoded = encode_conversation(tokenizer, messages)
+    require_whole_answers(messages, encoded)
     answers, thoughts = [], []
     if not selection.startswith("all"):
         for span in locate_spans(tokenizer, messages, encoded):
@@ -89,12 +98,13 @@ def response_item(tokenizer: Any, row: Mapping[str, Any], selection: str, contex
     if ids is not None and answer is None:  # written before these fields
         prompt = prompt_ids(tokenizer, row["conversation"][:-1])
         answer = split_ids(tokenizer, ids, prompt_end(tokenizer, prompt)).answer
-    if ids is None or answer == (0, len(ids)):
-        if selection == "response_with_reasoning" and ids is not None and row.get("reasoning"):
-            raise UserError(
-                "its reasoning came apart from its token ids and was not tokenized; set extraction.token_selection: "
-                "response_only"
-            )
+    whole = ids is None or answer == (0, len(ids))
+    if selection == "response_with_reasoning" and whole and ids is not None and row.get("reasoning"):
+        raise UserError(
+            "its reasoning came apart from its token ids and was not tokenized; set extraction.token_selection: "
+            "response_only"
+        )
+    if ids is None or (whole and THINK_END not in row["conversation"][-1]["content"]):
         return make_item(tokenizer, row["conversation"], selection, context)
     assert answer is not None
     prompt = prompt or prompt_ids(tokenizer, row["conversation"][:-1])

@@ -48,9 +48,8 @@ def _in_order(messages: Sequence[Message], ranges: dict[int, Range]) -> bool:
 
 
 def _with_blanks(messages: Sequence[Message], ranges: dict[int, Range]) -> dict[int, Range]:
-    """Blank messages get a place of length 0: the end of the message before, or the start of the first one."""
-    place = min((start for start, _ in ranges.values()), default=0)
-    filled = {}
+    """Blank messages get a place of length 0: the end of the message before, or the start of the text."""
+    filled, place = {}, 0
     for index in range(len(messages)):
         filled[index] = ranges.get(index, (place, place))
         place = filled[index][1]

@@ -8,6 +8,8 @@ from personascope.errors import UserError
 from personascope.models.contents import Write, nonce_for
 from personascope.models.templates import REASONING, REFUSALS, Message, text_of, with_calls
 
+CONTEXT = 512  # characters before a difference of two texts from which they are tokenized
+
 
 def check_fields(write: Write, messages: Sequence[Message]) -> None:
     """UserError names the message whose tool calls or reasoning the template does not render.
@@ -90,17 +92,20 @@ def call_text(write: Write, tokenizer: Any, messages: Sequence[Message], index: 
         without = write([*before, bare | {"content": text_of(messages[index])}])
     except REFUSALS:
         without = write(before)
+    # What both begin with was compared as text; only the tokens at its end may differ.
+    cut = max(0, common(with_them, without) - CONTEXT)
+    with_them, without = with_them[cut:], without[cut:]
     encoding = tokenizer(with_them, add_special_tokens=False, return_offsets_mapping=True)
     ids, offsets = list(encoding["input_ids"]), list(encoding["offset_mapping"])
     other = list(tokenizer(without, add_special_tokens=False)["input_ids"])
     start = common(ids, other)
-    end = len(ids) - min(common(ids[::-1], other[::-1]), len(ids) - start)
+    end = len(ids) - min(common(ids[::-1], other[::-1]), len(ids) - start, len(other) - start)
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     while start < end and (ids[end - 1] in special or not with_them[slice(*offsets[end - 1])].strip()):
         end -= 1
     return with_them[offsets[start][0] : offsets[end - 1][1]].strip() if start < end else ""
 
 
-def common(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens two sequences begin with alike."""
+def common(a: Sequence[Any], b: Sequence[Any]) -> int:
+    """How many tokens or characters two sequences begin with alike."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

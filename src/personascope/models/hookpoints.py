@@ -122,6 +122,8 @@ def run_to(
     wanted, weights = points | means, mean_weights([ranges], ids)
 
     def capture(point: HookPoint, activation: Tensor) -> None:
+        if activation.dim() == 2:  # [rows * tokens, d]: experts (Llama 4)
+            activation = activation.reshape(*ids.shape, -1)
         if point in points:
             rows = [activation[row, start:end] for row, spans in enumerate(ranges) for start, end in spans]
             captured[point] = cat(rows) if rows else activation[0, :0]

@@ -37,7 +37,8 @@ def split_ids(tokenizer: Any, ids: Sequence[int], prompt: str = "") -> Split:
     if parts is None:
         return Split(tokenizer.decode(ids, skip_special_tokens=True), (0, len(ids)), None)
     start, end = answer = _tokens(tokenizer, ids, whole, parts.answer)
-    text = tokenizer.decode(ids[start:end], skip_special_tokens=True).lstrip()
+    before = max(0, parts.answer[0] - len(_decode(tokenizer, ids[:start])))  # of a mark that shares its first token
+    text = tokenizer.decode(ids[start:end], skip_special_tokens=True)[before:].lstrip()
     thoughts = tuple(_tokens(tokenizer, ids, whole, thought) for thought in parts.thoughts)
     return Split(text, answer, parts.reasoning(whole), thoughts)
 

@@ -14,6 +14,7 @@ from personascope.formats.saes import CONFIG, require_folded
 from personascope.models.hookpoints import HookPoint, hook_module, parse_hook_name
 from personascope.models.hub import cache_where_silent, not_here, silence
 from personascope.models.loading import d_model
+from personascope.models.trial import require_added
 
 WEIGHTS = "sae_weights.safetensors"
 BLOCK_FEATURES = 2048
@@ -151,13 +152,14 @@ def unexplained(sae: LoadedSAE, tokens: Tensor) -> float | None:
 
 
 def check_fit(sae: LoadedSAE, model: Any) -> None:
-    """UserError where layer or width of the SAE do not fit the model."""
+    """UserError where layer, hook point or width of the SAE do not fit the model."""
     hook_module(model, sae.point)
     if sae.sae.cfg.d_in != d_model(model):
         raise UserError(
             f"SAE at {sae.hook_name} reads {sae.sae.cfg.d_in} dimensions, the model's d_model is {d_model(model)}; "
             "choose an SAE that was trained on this model"
         )
+    require_added(model, sae.point)
 
 
 def sae_identity(spec: SAESpec) -> str:

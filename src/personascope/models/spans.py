@@ -9,11 +9,14 @@ conversations. A conversation or prompt is only rendered where all that it says 
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
+import numpy as np
+
 from personascope.errors import UserError
-from personascope.models.contents import Range, content_ranges
+from personascope.formats.responses import answer_of
+from personascope.models.contents import THINK_END, Range, content_ranges
 from personascope.models.fields import call_text, check_fields
 from personascope.models.reasoning import rendered_parts
 from personascope.models.templates import (
@@ -31,7 +34,7 @@ from personascope.models.templates import (
 )
 
 __all__ = ["Encoded", "Message", "Span", "encode_conversation", "locate_spans", "message_spans", "prompt_ids"]
-__all__ += ["render", "special_ids", "template_hash"]
+__all__ += ["render", "require_whole_answers", "special_ids", "template_hash"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,11 @@ class Encoded:
     offsets: list[Range]
     contents: dict[int, Range] = field(default_factory=dict)
     calls: dict[int, Range] = field(default_factory=dict)
+
+    @cached_property
+    def borders(self) -> np.ndarray:
+        """The offsets as int64 [2, tokens]: where they begin, and where they end."""
+        return np.array(self.offsets, np.int64).reshape(-1, 2).T
 
 
 def message_spans(tokenizer: Any, messages: Sequence[Message], roles: Sequence[str] = ("assistant",)) -> list[Span]:
@@ -179,19 +187,20 @@ def _merge_system_turn(messages: Sequence[Message]) -> list[Message]:
 
 
 def _calls(tokenizer: Any, messages: Sequence[Message], rendering: _Rendering) -> dict[int, Range]:
-    """Character ranges of tool calls, each behind its message's content."""
-    found = {}
+    """Character ranges of tool calls, each behind its message's content and the calls before it."""
+    found, since = {}, 0
     for index in (i for i, message in enumerate(messages) if message.get("tool_calls")):
         try:
             calls = call_text(rendering.write, tokenizer, messages, index)
         except REFUSALS:
             calls = ""
         start, end = rendering.contents[index]
-        place = rendering.text.find(calls, start) if calls else -1
+        # A token at the border may hold the content's last characters too; the content may say what the calls say.
+        place = rendering.text.find(calls, max(start, since, end + 1 - len(calls))) if calls else -1
         if place < 0:
             raise UserError(f"message {index} ({messages[index]['role']}): its tool calls are not in the rendering")
-        # A token at the border may hold the content's last characters too.
-        found[index] = (max(place, end), place + len(calls))
+        since = place + len(calls)
+        found[index] = (max(place, end), since)
     return found
 
 
@@ -202,6 +211,22 @@ def locate_spans(
     special = special_ids(tokenizer)
     wanted = [i for i, message in enumerate(messages) if message["role"] in roles]
     return [_span(messages, encoded, index, special) for index in wanted]
+
+
+def require_whole_answers(messages: Sequence[Message], encoded: Encoded) -> None:
+    """UserError names the assistant's message of whose answer only a part is rendered.
+
+    What a template takes for reasoning and drops (Qwen 3: all in front of the last </think>) may be part of an answer.
+    """
+    for index, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        start, end = rendered_parts(encoded.text, encoded.contents[index], 0, message)[0]
+        if "".join(encoded.text[start:end].split()) != "".join(answer_of(text_of(message)).split()):
+            raise UserError(
+                f"message {index} ({message['role']}): the chat template takes a part of its answer, in front of "
+                f"{THINK_END}, for reasoning; write the tag in another way, or choose another model.template"
+            )
 
 
 def _span(messages: Sequence[Message], encoded: Encoded, index: int, special: frozenset[int]) -> Span:
@@ -234,8 +259,10 @@ def special_ids(tokenizer: Any) -> frozenset[int]:
 
 
 def _token_span(encoded: Encoded, index: int, start: int, end: int, special: frozenset[int]) -> Span:
-    inside = [t for t, (begin, stop) in enumerate(encoded.offsets) if begin < end and stop > start and stop > begin]
+    begins, stops = encoded.borders
+    inside = np.flatnonzero((begins < end) & (stops > start) & (stops > begins)).tolist()
     if start == end or not inside:  # empty, or characters that the tokenizer's normalization removes
-        first = next((t for t, (begin, _) in enumerate(encoded.offsets) if begin >= start), len(encoded.ids))
+        behind = np.flatnonzero(begins >= start)
+        first = int(behind[0]) if len(behind) else len(encoded.ids)
         return Span(index, first, first)
     return Span(index, inside[0], inside[-1] + 1, any(encoded.ids[t] in special for t in inside))

@@ -32,6 +32,9 @@ def as_its_file_says(tokenizer: Any, name: str, source: dict[str, Any]) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     own = Tokenizer.from_file(str(file))
+    # A file that was saved in training may keep how its batches were cut and padded; transformers leaves both out.
+    own.no_truncation()
+    own.no_padding()
     if _reads_as(own, tokenizer):
         return tokenizer
     made = PreTrainedTokenizerFast.from_pretrained(name, **source)

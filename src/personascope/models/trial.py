@@ -15,7 +15,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from personascope.errors import UserError
-from personascope.models.hookpoints import HookPoint, decoder_layers, run_to
+from personascope.models.hookpoints import SUBLAYERS, HookPoint, decoder_layers, run_to
 from personascope.models.loading import d_model
 
 # Types of models whose trials the tests make, so that no run needs to (tests/models/test_architectures.py).
@@ -58,6 +58,29 @@ def require_readable(model: Any) -> None:
         raise UserError(f"{name} cannot be read here: its blocks give {shape} a token, not one vector of d_model")
     if distance(found[:COMMON], found[TOKENS : TOKENS + COMMON]) > DIFFERENT:
         raise UserError(f"{name} lets tokens see what comes after them: it is no causal language model, use another")
+
+
+@torch.inference_mode()
+def require_added(model: Any, point: HookPoint) -> None:
+    """UserError where what a sublayer gives is not what is added to the stream, as a hook name of TransformerLens means
+    it: Granite and others multiply it. Not tried where a block has something else in the place of the other sublayer.
+    """
+    if point.site not in SUBLAYERS or model.config.model_type in TRIED:
+        return
+    before, after, *parts = [HookPoint(point.layer, site) for site in ("resid_pre", "resid_post", *SUBLAYERS)]
+    ids = torch.tensor([trial_ids(model, TOKENS)], device=model.get_input_embeddings().weight.device)
+    try:
+        found = run_to(model, ids, {before, after, *parts}, [[(0, TOKENS)]])
+    except UserError:
+        return
+    given = torch.stack([found[part].flatten().float().cpu() for part in parts], 1)
+    added = (found[after].cpu().float() - found[before].cpu().float()).flatten()
+    size = torch.linalg.lstsq(given, added[:, None]).solution[parts.index(point), 0].item()
+    if not abs(size - 1) <= 2 * DIFFERENT:
+        raise UserError(
+            f"SAE hook point {point.site}: {type(model).__name__} adds {size:.2f} times what this module gives to the "
+            "stream, so that it is not known what the SAE was trained on; choose an SAE of the residual stream"
+        )
 
 
 def plain_cache(model: Any) -> bool:
