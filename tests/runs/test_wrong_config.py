@@ -10,16 +10,16 @@ from personascope.errors import UserError
 from tests.helpers.experiments import PIRATE, QUESTIONS, SAE, read, write
 
 
-def file(name: str, text: str) -> Callable[[], dict[str, Any]]:
+def file(name: str, text: str) -> Callable[[], dict[Any, Any]]:
     return lambda: write(name, text) or {}
 
 
-def key(**blocks: Any) -> Callable[[], dict[str, Any]]:
+def key(**blocks: Any) -> Callable[[], dict[Any, Any]]:
     return lambda: blocks
 
 
 # What is wrong, and what the one line must say.
-WRONG: dict[str, tuple[Callable[[], dict[str, Any]], list[str]]] = {
+WRONG: dict[str, tuple[Callable[[], dict[Any, Any]], list[str]]] = {
     "unknown-block": (key(modle={"id": "x"}), ["config, top level", "modle", "config/README.md"]),
     "unknown-key": (key(generation={"temprature": 1}), ["generation", "temprature"]),
     "near-key": (
