@@ -1,15 +1,18 @@
 """Many roles in a browser: each group's color is seen, no name covers a mark, none is lost unsaid."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from personascope.explorer.bundle import write_explorer
 from tests.helpers.explorer_page import Opened
-from tests.helpers.explorer_results import SETTINGS, Results
+from tests.helpers.explorer_results import CELL, SETTINGS, Results
 
 pytestmark = pytest.mark.browser
 
@@ -51,6 +54,33 @@ def test_the_chosen_role_is_on_the_axis_s_chart_with_the_ends(crowd: Opened, man
     assert [text.split(" (")[0] for text in told] == [*order[:20], middle, *order[-20:]]
     gaps = [text for text in chart.locator("svg text").all_text_contents() if text == "⋮"]
     assert len(gaps) == 2 and "The 20 highest and 20 lowest of 70" in chart.inner_text()
+
+
+def test_without_intervals_the_scale_is_one_and_the_anchor_stays(browser: Any, many: Results, tmp_path: Path) -> None:
+    """A run with one variant has none: its column was read as text, so that the scale had a step a role."""
+    copied = tmp_path / "run"
+    shutil.copytree(many.folder, copied)
+    (file,) = copied.glob(f"axis/{CELL}/role_projections.csv")
+    table = pd.read_csv(file, dtype={"role": str}).assign(crossfit_low="", crossfit_high="")
+    table.loc[table["role"] == "default", "crossfit"] = table["crossfit"].median()
+    table.to_csv(file, index=False)
+    write_explorer(copied, tmp_path / "index.html", SETTINGS)
+    page = Opened(browser.new_page(viewport={"width": 1400, "height": 900}), (tmp_path / "index.html").as_uri())
+    tab = page.go("#/roles")
+    chart = tab.locator("figure.chart", has_text="Where each role stands on the axis")
+    found = chart.evaluate(
+        """one => [...one.querySelectorAll('svg path')].filter((mark) => mark.querySelector('title')).map((mark) => {
+          const box = mark.getBoundingClientRect();
+          return [mark.textContent, box.x + box.width / 2];
+        })"""
+    )
+    read = {text.split(" (")[0]: (float(text.split(": ")[1].split()[0].replace("\u2212", "-")), x) for text, x in found}
+    assert "default" in read and len(read) in (41, 42) and all("no interval" in text for text, _ in found)
+    values, places = np.array(list(read.values())).T
+    assert abs(places - np.polyval(np.polyfit(values, places, 1), values)).max() < 2
+    assert "no intervals: they need several variants" in chart.inner_text()
+    tab.close()
+    assert page.network == [] and page.complaints == []
 
 
 def test_a_name_on_the_components_covers_no_other_role(crowd: Opened) -> None:

@@ -15,7 +15,7 @@ from personascope.formats.features import iter_features
 from personascope.formats.files import iter_jsonl
 from personascope.formats.responses import count_oddities
 from personascope.formats.role_matrix import RoleMatrix, load_role_matrix
-from personascope.formats.tables import load_all_npz, plain, read_csv
+from personascope.formats.tables import load_all_npz, numbers, plain, read_csv
 
 COMPONENTS = 3
 EXACT = 500_000  # role x feature values up to which all are on the page
@@ -40,6 +40,8 @@ def roles_part(
         content |= {"order": cluster_order(similar)}
         projections = tables["role_projections"]
         own = pd.DataFrame(projections[projections["space"] == space])
+        for column in own.columns.difference(["space", "role", "kind"]):  # one variant or question gives no interval
+            own[column] = numbers(own, str(column))
         content["projections"] = plain(own.to_dict("records"))
         if key in matrices and f"diff_{key}" in axes:
             content["pca"] = principal(*matrices[key], axes[f"diff_{key}"])
@@ -96,7 +98,11 @@ def profiles_part(aggregated: Path, features: Path, alive: np.ndarray, best: np.
 
 def standard_errors(matrix: RoleMatrix, folder: Path, wanted: np.ndarray) -> np.ndarray | None:
     """Standard errors float32 [R, m] of the roles' means on the features `wanted` [m], over questions: the means of
-    each question's responses count as independent. None where a role's responses are not there or have one question."""
+    each question's responses count as independent. None where a role's responses are not there or have one question.
+
+    A role in which a feature was never active has an error of 0 by itself, which would make every rare feature set it
+    apart: it has the root mean square of the roles' errors instead.
+    """
     width = matrix.features.shape[1]
     errors = np.zeros((len(matrix.role_names), len(wanted)), np.float32)
     for i, name in enumerate(matrix.role_names):
@@ -115,7 +121,8 @@ def standard_errors(matrix: RoleMatrix, folder: Path, wanted: np.ndarray) -> np.
             return None
         means = np.stack([sums[question][wanted] / counts[question] for question in sums])
         errors[i] = means.std(0, ddof=1) / np.sqrt(len(means))
-    return errors
+    usual = np.sqrt(np.mean(errors.astype(np.float64) ** 2, axis=0)).astype(np.float32)
+    return np.where(errors == 0, usual, errors)
 
 
 def responses_part(folder: Path, names: Sequence[str], most: int) -> dict[str, Any]:

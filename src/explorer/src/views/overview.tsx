@@ -25,7 +25,8 @@ export function Overview({ core, index }: ViewProps) {
           {title.startsWith("What was flagged") && <><Rates core={core} /><Ranked runs={core.runs} /></>}
         </Section>
       ))}
-      {!core.findings.length && <Notice>The experiment has no ranked conversations yet, so there are no findings.</Notice>}
+      {!core.findings.length && core.agreement.length > 0 && <Section title="Is the axis good enough?"><AxisQuality rows={core.agreement} lines={[]} /></Section>}
+      {!core.findings.length && <Notice>The experiment has no ranked conversations yet, so there are no findings on drift.</Notice>}
       {index.absent.length > 0 && (
         <Section title="Not on this page">
           <ul class="plain small soft">{index.absent.map(({ what, why }) => <li key={what} dir="auto">{what}: {why}</li>)}</ul>
@@ -129,7 +130,7 @@ function AxisQuality({ rows, lines }: { rows: Row[]; lines: string[] }) {
         { key: "pc1_variance_share", label: "variance on PC1", value: (r) => r.pc1_variance_share as number, show: (r) => percent(r.pc1_variance_share) },
       ]} />
     </div>
-    <details><summary class="small">in sentences</summary><ul class="plain small">{lines.map((line, i) => <li key={i} dir="auto">{line}</li>)}</ul></details>
+    {lines.length > 0 && <details><summary class="small">in sentences</summary><ul class="plain small">{lines.map((line, i) => <li key={i} dir="auto">{line}</li>)}</ul></details>}
     </>
   );
 }

@@ -2,7 +2,7 @@
 import { useEffect, useMemo } from "preact/hooks";
 import { usePart } from "../data";
 import { saveCsv } from "../export";
-import { count, num, signed, words } from "../format";
+import { count, interval, num, signed, words } from "../format";
 import type { ViewProps } from "../main";
 import { FeatureName, labelOf, useFeatures } from "../names";
 import { go, link, now, update, useAddress } from "../state";
@@ -94,7 +94,7 @@ function OneRole({ role, space }: { role: string; space: Space }) {
   return (
     <>
       <h1 dir="auto">{words(role)}</h1>
-      {here && <p class="soft">{here.kind === "anchor" ? "One of the anchor's roles. " : ""}On the axis at {num(here.crossfit)} [{num(here.crossfit_low)}, {num(here.crossfit_high)}], {count(here.n_responses)} responses. <a href={link("features", { role })}>Features that it has most of</a></p>}
+      {here && <p class="soft">{here.kind === "anchor" ? "One of the anchor's roles. " : ""}On the axis at {num(here.crossfit)} ({interval(here.crossfit_low, here.crossfit_high)}), {count(here.n_responses)} responses. <a href={link("features", { role })}>Features that it has most of</a></p>}
       <div class="columns">
         <div>
           <Section title="Features that set it apart" note={`Difference of mean activations ${against ? `from ${against}` : "from the mean of all other roles"}, with its 95 % interval over questions.${profiles.data?.places ? ` Looked through are the ${count(profiles.data.places.length)} features with the highest scores.` : ""}`}>

@@ -2,7 +2,7 @@
 import * as Plot from "@observablehq/plot";
 import { useMemo } from "preact/hooks";
 import { mark } from "../colors";
-import { num, percent } from "../format";
+import { interval, num, percent } from "../format";
 import { Chart } from "../plot";
 import { update } from "../state";
 import type { Row, Space } from "../types";
@@ -33,25 +33,26 @@ function named(points: Point[], all: Point[], width: number, role: string): Poin
 export function Projections({ space, role, groups }: { space: Space; role: string; groups: Groups | null }) {
   const within = (name: string) => !groups || groups.chosen < 0 || groups.index(name) === groups.chosen;
   const rows = useMemo(() => space.projections.filter((row) => within(String(row.role))).sort((a, b) => Number(b.crossfit ?? b.diff) - Number(a.crossfit ?? a.diff)), [space, groups]);
-  // All of the shipped 51; of more the ends, and the chosen one between them, with a gap where roles are left out.
-  const ends = (i: number) => i < ENDS || i >= rows.length - ENDS, keep = rows.map((row, i) => rows.length <= ALL || ends(i) || row.role === role);
+  // All of the shipped 51; of more the ends, the anchor and the chosen one, with a gap where roles are left out.
+  const ends = (i: number) => i < ENDS || i >= rows.length - ENDS, keep = rows.map((row, i) => rows.length <= ALL || ends(i) || row.kind === "anchor" || row.role === role);
+  const bounded = rows.some((row) => typeof row.crossfit_low === "number"); // not with one variant or question
   const shown = rows.filter((_, i) => keep[i]), c = mark();
   const domain = rows.flatMap((row, i) => (keep[i] ? [String(row.role)] : !i || keep[i - 1] ? [`${GAP}${i}`] : []));
   const label = (d: string) => (d.startsWith(GAP) ? "⋮" : short(d));
   return (
-    <Chart name="role_projections" title="Where each role stands on the axis" note={`Cross-fitted: scored on questions that the axis has not seen; 95 % intervals; squares: the anchor. A click opens the role.${shown.length < rows.length ? ` The ${ENDS} highest and ${ENDS} lowest of ${rows.length}; dots: those between, which the numbers have.` : ""}${groups && groups.chosen >= 0 ? ` Only ${groups.labels[groups.chosen]}.` : ""}`}
+    <Chart name="role_projections" title="Where each role stands on the axis" note={`Cross-fitted: scored on questions that the axis has not seen; ${bounded ? "95 % intervals" : "no intervals: they need several variants and questions"}; squares: the anchor. A click opens the role.${shown.length < rows.length ? ` The ${ENDS} highest and ${ENDS} lowest of ${rows.length}, and the anchor; dots: those between, which the numbers have.` : ""}${groups && groups.chosen >= 0 ? ` Only ${groups.labels[groups.chosen]}.` : ""}`}
       label={`Projections of ${rows.length} roles, highest ${rows[0]?.role}, lowest ${rows.at(-1)?.role}`} deps={[space, role, groups]}
       table={{ heads: ["role", "kind", "crossfit", "low", "high", "in sample", "responses", ...(groups ? ["group"] : [])], rows: rows.map((r) => [r.role, r.kind, r.crossfit, r.crossfit_low, r.crossfit_high, r.in_sample, r.n_responses, ...(groups ? [groups.label(String(r.role))] : [])] as (string | number)[]) }}
       onPoint={(plot, _x, y) => { const scale = plot.scale("y") as any; const name = scale.domain.filter((d: string) => !d.startsWith(GAP)).sort((a: string, b: string) => Math.abs(scale.apply(a) - y) - Math.abs(scale.apply(b) - y))[0]; if (name) update({ role: name }); }}
       options={() => ({
         height: 34 + 17 * domain.length, marginLeft: margin(shown.map((r) => String(r.role))), marginTop: 4, marginBottom: 26, marginRight: 14,
-        x: { label: null, ticks: 5, nice: true }, y: { label: null, domain, tickFormat: label },
+        x: { type: "linear", label: null, ticks: 5, nice: true }, y: { label: null, domain, tickFormat: label },
         symbol: { type: "identity" } as any, color: { type: "identity" },
         marks: [
           Plot.ruleX([0], { stroke: c.faint }),
           shown.some((row) => row.role === role) ? Plot.tickY([role], { y: (d: string) => d, stroke: c.accent, strokeWidth: 15, strokeOpacity: 0.16 }) : null,
-          Plot.ruleY(shown, { y: "role", x1: "crossfit_low", x2: "crossfit_high", stroke: c.soft }),
-          Plot.dot(shown, { y: "role", x: "crossfit", r: 4, symbol: (d: Row) => (d.kind === "anchor" ? "square" : "circle"), fill: (d: Row) => (d.kind === "anchor" ? c.toward : groups ? groups.color(String(d.role)) : c.ink), title: (d: Row) => `${d.role} (${groups ? `${groups.label(String(d.role))}, ${d.kind}` : d.kind}): ${num(d.crossfit)} [${num(d.crossfit_low)}, ${num(d.crossfit_high)}], ${d.n_responses} responses` }),
+          Plot.ruleY(bounded ? shown : [], { y: "role", x1: "crossfit_low", x2: "crossfit_high", stroke: c.soft }),
+          Plot.dot(shown, { y: "role", x: "crossfit", r: 4, symbol: (d: Row) => (d.kind === "anchor" ? "square" : "circle"), fill: (d: Row) => (d.kind === "anchor" ? c.toward : groups ? groups.color(String(d.role)) : c.ink), title: (d: Row) => `${d.role} (${groups ? `${groups.label(String(d.role))}, ${d.kind}` : d.kind}): ${num(d.crossfit)} ${interval(d.crossfit_low, d.crossfit_high)}, ${d.n_responses} responses` }),
         ],
       })} />
   );
