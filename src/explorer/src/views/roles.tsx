@@ -104,7 +104,7 @@ function OneRole({ role, space }: { role: string; space: Space }) {
             </div>
             {profiles.data ? (
               <>
-                {profiles.data.error && <p class="soft small">{count(surely.length)} of {count(all.length)} features differ by more than two standard errors; without any difference about {count(Math.round(BEYOND * all.length))} would.{surely.length < 1.5 * BEYOND * all.length && <b> These may all be chance.</b>}</p>}
+                {profiles.data.error && <p class="soft small">{count(surely.length)} of {count(all.length)} features differ by more than two standard errors; without any difference about {count(Math.round(BEYOND * all.length))} would, and more where the questions are few.{surely.length < 1.5 * BEYOND * all.length && <b> These may all be chance.</b>}</p>}
                 <Table name={`apart_${role}`} caption={`Features that set ${role} apart`} quiet rows={rows} limit={15} onRow={(row) => go("features", { feature: row.id })} columns={[
                   { key: "feature", label: "feature", text: true, value: (r) => r.id, show: (r) => <FeatureName id={r.id} features={features} /> },
                   { key: "difference", label: "difference", value: (r) => r.difference, show: (r) => (isNaN(r.error) ? signed(r.difference) : <WithInterval value={r.difference} low={r.difference - 1.96 * r.error} high={r.difference + 1.96 * r.error} />) },
